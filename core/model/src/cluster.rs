@@ -1,0 +1,378 @@
+//! What is wanted? The cluster file, parsed and checked: nodes, fence devices, resources, groups.
+//!
+//! `core/config` makes this from TOML and guarantees that every name it mentions exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{FenceName, GroupName, NodeName, ResourceName, UnitName};
+
+/// The whole cluster file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ClusterConfig {
+    /// The cluster's name.
+    #[n(0)]
+    pub name: String,
+    /// The set of timers.
+    #[n(1)]
+    pub profile: Profile,
+    /// The members by name.
+    #[n(2)]
+    pub nodes: BTreeMap<NodeName, NodeConfig>,
+    /// Networks that say more than their position: number (from 1) to settings.
+    #[n(3)]
+    pub networks: BTreeMap<u8, NetworkConfig>,
+    /// Devices that can cut nodes off.
+    #[n(4)]
+    pub fence_devices: BTreeMap<FenceName, FenceConfig>,
+    /// What is kept running.
+    #[n(5)]
+    pub resources: BTreeMap<ResourceName, ResourceConfig>,
+    /// Resources that run together.
+    #[n(6)]
+    pub groups: BTreeMap<GroupName, GroupConfig>,
+}
+
+/// Which set of timers a cluster uses (SAFETY §0.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// One site, millisecond round trips.
+    #[default]
+    #[n(0)]
+    Lan,
+    /// Virtual machines that pause now and then.
+    #[n(1)]
+    Cloud,
+    /// Several sites.
+    #[n(2)]
+    Wan,
+}
+
+/// One member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// One address per network; the position is the network.
+    #[n(0)]
+    pub links: Vec<IpAddr>,
+    /// Member or witness.
+    #[n(1)]
+    pub role: NodeRole,
+    /// Devices that cut this node off, tried in this order.
+    #[n(2)]
+    pub fence: Vec<FenceName>,
+}
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// Votes and runs resources.
+    #[default]
+    #[n(0)]
+    Member,
+    /// Votes, runs nothing.
+    #[n(1)]
+    Witness,
+}
+
+/// Settings of one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// The failure domain; networks of one domain count as one (SAFETY §1.5).
+    #[n(0)]
+    pub domain: String,
+}
+
+/// A device that cuts a node off.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct FenceConfig {
+    /// A fence agent: a name looked up in /usr/sbin, or an absolute path.
+    #[n(0)]
+    pub agent: String,
+    /// What the agent is told on standard input.
+    #[n(1)]
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// What a node cut off by it can no longer touch.
+    #[n(2)]
+    pub covers: BTreeSet<Domain>,
+    /// Limit of one call of the agent.
+    #[n(3)]
+    pub timeout: Duration,
+    /// What the device calls a node, where that is not the node's name: node to plug.
+    #[n(4)]
+    pub plugs: BTreeMap<NodeName, String>,
+}
+
+/// A parameter of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ParameterValue {
+    /// As written.
+    #[n(0)]
+    Text(#[n(0)] String),
+    /// The content of this file on the node that calls the agent, trailing newline removed.
+    #[n(1)]
+    File {
+        /// Absolute path.
+        #[n(0)]
+        file: String,
+    },
+}
+
+/// What a resource can damage when it runs twice, and what a fence device protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Domain {
+    /// Data that both nodes could write.
+    #[n(0)]
+    Storage,
+    /// Addresses and whatever answers on them.
+    #[n(1)]
+    Network,
+}
+
+/// May a resource run twice?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Never.
+    #[default]
+    #[n(0)]
+    Exclusive,
+    /// A duplicate for a while is tolerable: it may move on a verdict alone.
+    #[n(1)]
+    BestEffort,
+}
+
+/// The program that knows how to start, stop and monitor a resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AgentName {
+    /// Built in: `cardea:ip`, `cardea:process`.
+    #[n(0)]
+    Native(#[n(0)] String),
+    /// `ocf:PROVIDER:NAME`.
+    #[n(1)]
+    Ocf {
+        /// For example `heartbeat`.
+        #[n(0)]
+        provider: String,
+        /// For example `IPaddr2`.
+        #[n(1)]
+        name: String,
+    },
+}
+
+/// Why a text is not the name of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an agent: write `cardea:NAME` or `ocf:PROVIDER:NAME`")]
+pub struct AgentNameError(pub String);
+
+impl TryFrom<String> for AgentName {
+    type Error = AgentNameError;
+    fn try_from(text: String) -> Result<Self, AgentNameError> {
+        let is_word = |word: &str| {
+            !word.is_empty()
+                && !word.starts_with('.')
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            ["cardea", name] if is_word(name) => Ok(AgentName::Native((*name).to_owned())),
+            ["ocf", provider, name] if is_word(provider) && is_word(name) => {
+                Ok(AgentName::Ocf { provider: (*provider).to_owned(), name: (*name).to_owned() })
+            }
+            _ => Err(AgentNameError(text)),
+        }
+    }
+}
+
+impl From<AgentName> for String {
+    fn from(agent: AgentName) -> String {
+        agent.to_string()
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AgentName::Native(name) => write!(f, "cardea:{name}"),
+            AgentName::Ocf { provider, name } => write!(f, "ocf:{provider}:{name}"),
+        }
+    }
+}
+
+/// One thing that is kept running.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ResourceConfig {
+    /// The agent.
+    #[n(0)]
+    pub agent: AgentName,
+    /// May it run twice?
+    #[n(1)]
+    pub class: Class,
+    /// What it can damage when it runs twice.
+    #[n(2)]
+    pub domains: BTreeSet<Domain>,
+    /// What the agent is told.
+    #[n(3)]
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// The recurring check.
+    #[n(4)]
+    pub monitor: MonitorConfig,
+    /// Limits of start and stop.
+    #[n(5)]
+    pub timeouts: Timeouts,
+    /// Failures on one node after which it may not run there until cleared; at least 1.
+    #[n(6)]
+    pub failures_max: u32,
+    /// Where it runs; only for a resource in no group.
+    #[n(7)]
+    pub placement: Placement,
+}
+
+/// The recurring check of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct MonitorConfig {
+    /// From the end of one check to the start of the next; zero: never.
+    #[n(0)]
+    pub every: Duration,
+    /// Limit of one check.
+    #[n(1)]
+    pub timeout: Duration,
+}
+
+/// Limits of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Limit of a start.
+    #[n(0)]
+    pub start: Duration,
+    /// Limit of a stop.
+    #[n(1)]
+    pub stop: Duration,
+}
+
+/// Where a unit should run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Placement {
+    /// Nodes it likes, best first.
+    #[n(0)]
+    pub prefer: Vec<NodeName>,
+    /// Units that must run before it starts.
+    #[n(1)]
+    pub after: Vec<UnitName>,
+    /// Pull to stay where it runs; 0 means that a preferred node wins as soon as it can.
+    #[n(2)]
+    pub stickiness: u32,
+    /// Goes home to the best preferred node when that is back, whatever the stickiness.
+    #[n(3)]
+    pub failback: bool,
+    /// Who is placed first; higher goes first.
+    #[n(4)]
+    pub priority: i32,
+    /// Should it run at all?
+    #[n(5)]
+    pub enabled: bool,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Placement { prefer: Vec::new(), after: Vec::new(), stickiness: 100, failback: false, priority: 0, enabled: true }
+    }
+}
+
+/// Resources that run together, started in this order and stopped in reverse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct GroupConfig {
+    /// The resources, in the order of their starts.
+    #[n(0)]
+    pub members: Vec<ResourceName>,
+    /// Where it runs.
+    #[n(1)]
+    pub placement: Placement,
+}
+
+/// What is granted, released and fenced as one: a group, or a resource in none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit<'a> {
+    /// Its resources in the order of their starts.
+    pub members: Vec<&'a ResourceName>,
+    /// Where it runs.
+    pub placement: &'a Placement,
+}
+
+impl ClusterConfig {
+    /// Every unit by name: the groups, and the resources that are in none.
+    pub fn units(&self) -> BTreeMap<UnitName, Unit<'_>> {
+        let grouped: BTreeSet<&ResourceName> = self.groups.values().flat_map(|g| &g.members).collect();
+        let groups = self.groups.iter().map(|(name, group)| {
+            (UnitName(name.0.clone()), Unit { members: group.members.iter().collect(), placement: &group.placement })
+        });
+        let single = self.resources.iter().filter(|(name, _)| !grouped.contains(name)).map(|(name, resource)| {
+            (UnitName(name.0.clone()), Unit { members: vec![name], placement: &resource.placement })
+        });
+        groups.chain(single).collect()
+    }
+
+    /// The unit that a resource belongs to.
+    pub fn unit_of(&self, resource: &ResourceName) -> UnitName {
+        self.groups
+            .iter()
+            .find(|(_, group)| group.members.contains(resource))
+            .map_or_else(|| UnitName(resource.0.clone()), |(name, _)| UnitName(name.0.clone()))
+    }
+
+    /// The resources of a unit in the order of their starts; empty if there is no such unit.
+    pub fn members_of(&self, unit: &UnitName) -> Vec<&ResourceName> {
+        if let Some(group) = self.groups.get(&GroupName(unit.0.clone())) {
+            return group.members.iter().collect();
+        }
+        self.resources.get_key_value(&ResourceName(unit.0.clone())).map(|(name, _)| name).into_iter().collect()
+    }
+
+    /// Must the unit never run twice? So it is as soon as one of its resources is exclusive.
+    pub fn is_exclusive(&self, unit: &UnitName) -> bool {
+        self.members_of(unit).iter().any(|r| self.resources.get(r).is_some_and(|r| r.class == Class::Exclusive))
+    }
+
+    /// What the unit can damage when it runs twice: the domains of its exclusive resources.
+    pub fn domains(&self, unit: &UnitName) -> BTreeSet<Domain> {
+        self.members_of(unit)
+            .iter()
+            .filter_map(|r| self.resources.get(r))
+            .filter(|r| r.class == Class::Exclusive)
+            .flat_map(|r| r.domains.iter().copied())
+            .collect()
+    }
+
+    /// Everything that some fence device of the node covers.
+    pub fn fence_cover(&self, node: &NodeName) -> BTreeSet<Domain> {
+        self.nodes
+            .get(node)
+            .into_iter()
+            .flat_map(|n| &n.fence)
+            .filter_map(|device| self.fence_devices.get(device))
+            .flat_map(|device| device.covers.iter().copied())
+            .collect()
+    }
+
+    /// In how many failure domains the links of `a` and `b` to each other lie.
+    pub fn link_domains(&self, a: &NodeName, b: &NodeName) -> usize {
+        let links = |name| self.nodes.get(name).map_or(0, |n: &NodeConfig| n.links.len());
+        let shared = links(a).min(links(b));
+        (1..=shared)
+            .map(|number| {
+                let number = u8::try_from(number).unwrap_or(u8::MAX);
+                self.networks.get(&number).map_or_else(|| format!("\0{number}"), |network| network.domain.clone())
+            })
+            .collect::<BTreeSet<String>>()
+            .len()
+    }
+}

@@ -1,0 +1,39 @@
+//! The nouns of a cluster as plain data: what every other crate talks about.
+//!
+//! ```text
+//!   ids, time ─► cluster (what is wanted) ─┐
+//!                operation (what is done)  ├─► state (what is agreed) ─► plan (what should change)
+//!                disk (what is stored)     ┘
+//! ```
+//!
+//! Nothing here decides anything: no I/O, no clock, no chance. Types that cross the network or
+//! reach the disk carry numbered minicbor fields; a number is never used twice (rolling upgrades).
+
+mod cluster;
+mod disk;
+mod ids;
+mod operation;
+mod plan;
+mod planted;
+mod state;
+mod time;
+
+pub use cluster::{
+    AgentName, AgentNameError, Class, ClusterConfig, Domain, FenceConfig, GroupConfig, MonitorConfig, NetworkConfig,
+    NodeConfig, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Timeouts, Unit,
+};
+pub use disk::{Table, Write};
+pub use ids::{
+    ConfigVersion, Epoch, FenceName, GrantId, GroupName, Incarnation, LinkId, LogIndex, NodeId, NodeName, ResourceName,
+    Term, UnitName,
+};
+pub use operation::{
+    AgentAction, AgentCall, CallKey, FenceAction, FenceCall, FenceOutcome, FenceStatus, Op, OpId, OpResult, Outcome,
+};
+pub use plan::{Decision, Plan, Step, StepKind};
+pub use planted::{Bug, Bugs};
+pub use state::{
+    ActionKind, ClusterState, ConfigRecord, Failures, FenceEvidence, FenceMethod, HistoryEntry, Holder, HolderState,
+    Known, Member, MemberState, OperatorAction, ResourceState, TokenRecord,
+};
+pub use time::{Instant, WallTime};

@@ -1,0 +1,63 @@
+//! Bugs planted on purpose, so that the simulator can prove that its invariants catch them.
+//!
+//! Without the cargo feature `planted-bugs` (only the simulator turns it on) no bug can be switched on and
+//! every question answers `false` at compile time.
+
+/// One planted bug; see `sim/src/mutants.rs` for what each is caught by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Bug {
+    /// A Condemn frees the holders at once, without FenceDone.
+    NoWaitForFenceDone,
+    /// A Grant is accepted while another node still holds the unit, and the scheduler asks for it.
+    GrantWithoutRelease,
+    /// The executor takes operations of an older epoch.
+    EpochIgnored,
+    /// The executor reports a stop as done without having run it to its end.
+    StopAssumed,
+    /// The executor spawns first and journals afterwards.
+    JournalAfterSpawn,
+    /// Elections without pre-vote and without the election by detector's care.
+    PreVoteOff,
+    /// One node applies an entry differently, and nobody compares digests.
+    DigestSkipped,
+    /// A fence counts as done as soon as the agent says so, without reading the status back.
+    ReadBackSkipped,
+    /// A member that hears the suspect is not asked: one node's word condemns.
+    EvidenceSkipped,
+    /// A vote is sent before the hard state is durable.
+    VoteBeforePersist,
+}
+
+/// The set of planted bugs that are on; empty and immutable in the product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bugs {
+    #[cfg(feature = "planted-bugs")]
+    bits: u32,
+}
+
+impl Bugs {
+    /// No planted bug.
+    pub const NONE: Bugs = Bugs {
+        #[cfg(feature = "planted-bugs")]
+        bits: 0,
+    };
+
+    /// Is this bug planted? Always `false` in the product.
+    #[cfg(feature = "planted-bugs")]
+    pub const fn has(self, bug: Bug) -> bool {
+        self.bits & (1 << bug as u32) != 0
+    }
+
+    /// Is this bug planted? Always `false` in the product.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub const fn has(self, _bug: Bug) -> bool {
+        false
+    }
+
+    /// The same set with `bug` planted.
+    #[cfg(feature = "planted-bugs")]
+    pub const fn with(self, bug: Bug) -> Self {
+        Bugs { bits: self.bits | (1 << bug as u32) }
+    }
+}
