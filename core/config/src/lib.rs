@@ -1,1 +1,22 @@
-//! Placeholder.
+//! What does the cluster file say, and is that a cluster that can be kept safe?
+//!
+//! ```text
+//!   text ─► toml ─► section (typed values with places) ─► file (nodes, fence, resources, groups) ─► check ─► ClusterConfig
+//!                        └────────────────── diagnostics that point at the place ─────────────────────┘
+//!   text + node ─► edit ─► text, comments kept
+//! ```
+//!
+//! Pure: text in, plain data out. Not here: how a diagnostic is drawn (the apps), what a parameter of a foreign agent
+//! means (its meta-data), whether a device answers (`fence test`).
+
+mod check;
+mod diagnostic;
+mod edit;
+mod file;
+mod parameters;
+mod section;
+mod words;
+
+pub use diagnostic::{Diagnostic, Severity, line_column};
+pub use edit::{add_node, initial, remove_node};
+pub use file::{Parsed, parse};

@@ -1,0 +1,208 @@
+//! Can this cluster be kept safe? The checks that concern several tables at once.
+//!
+//! The rules are those of SAFETY §2.5: an exclusive resource needs, on every node that could run it, a fence device that
+//! covers what it can damage; two voters alone cannot tell which of them was cut off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use model::{Class, ClusterConfig, Domain, NodeConfig, NodeName, NodeRole, UnitName};
+
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::file::Places;
+use crate::words::{domain_word, enumeration};
+
+/// Looks for faults between the tables of a file.
+pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    refuse_shared_addresses(config, places, findings);
+    refuse_cycles(config, places, findings);
+    check_networks(config, places, findings);
+    if findings.has_errors() {
+        return; // a node or device that was misread would be blamed for lacking what it has
+    }
+    refuse_unfenced(config, places, findings);
+    check_votes(config, places, findings);
+    warn_links(config, places, findings);
+}
+
+fn refuse_shared_addresses(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let mut users: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let links = config.nodes.iter().flat_map(|(name, node)| {
+        let spans = places.links.get(name).into_iter().flatten();
+        node.links.iter().zip(spans).map(move |(address, span)| (format!("node `{name}`"), *address, span))
+    });
+    let kept = places
+        .addresses
+        .iter()
+        .map(|(resource, address, span)| (format!("resource `{resource}`"), IpAddr::V4(*address), span));
+    let mut all: Vec<_> = links.chain(kept).collect();
+    all.sort_by_key(|(_, _, span)| span.start);
+    for (user, address, span) in all {
+        if let Some(first) = users.get(&address) {
+            findings.push(
+                Diagnostic::error("config::duplicate_address", format!("{user} has address {address} of {first}"))
+                    .at(span.clone(), "in use")
+                    .help("give each link and each resource an address of its own"),
+            );
+        } else {
+            users.insert(address, user);
+        }
+    }
+}
+
+fn refuse_cycles(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let units = config.units();
+    let after = |unit: &UnitName| units.get(unit).map_or(&[][..], |u| u.placement.after.as_slice());
+    let mut finished: BTreeSet<&UnitName> = BTreeSet::new();
+    for start in units.keys() {
+        // Depth first, by hand: the path so far, each with the position of its next neighbour.
+        let mut path: Vec<(&UnitName, usize)> = vec![(start, 0)];
+        while let Some((unit, next)) = path.last_mut() {
+            let unit = *unit;
+            let position = *next;
+            *next += 1;
+            let Some(other) = after(unit).get(position).filter(|_| !finished.contains(unit)) else {
+                finished.insert(unit);
+                path.pop();
+                continue;
+            };
+            if let Some(begin) = path.iter().position(|(on_path, _)| *on_path == other) {
+                let mut cycle: Vec<String> = path[begin..].iter().map(|(u, _)| format!("`{u}`")).collect();
+                cycle.push(format!("`{other}`"));
+                let diagnostic =
+                    Diagnostic::error("config::cycle", format!("nothing can start first: {}", cycle.join(" after ")))
+                        .help("remove one `after` of the circle");
+                let span = places.after.get(unit).and_then(|spans| spans.get(position));
+                findings.push(match span {
+                    Some(span) => diagnostic.at(span.clone(), "closes the circle"),
+                    None => diagnostic,
+                });
+            } else if !finished.contains(other) {
+                path.push((other, 0));
+            }
+        }
+    }
+}
+
+fn check_networks(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let links_max = config.nodes.values().map(|n| n.links.len()).max().unwrap_or(0);
+    for (number, span) in places.networks.iter().filter(|(number, _)| usize::from(**number) > links_max) {
+        findings.push(
+            Diagnostic::error("config::unused_network", format!("network `{number}` does not exist"))
+                .at(span.clone(), format!("no node has a link {number}"))
+                .help("[networks.1] is the network of the first link of every node"),
+        );
+    }
+    let members = || members(config).filter(|(_, node)| !node.links.is_empty());
+    let Some((first, most)) = members().map(|(name, node)| (name, node.links.len())).max_by_key(|(_, links)| *links)
+    else {
+        return;
+    };
+    for (name, node) in members().filter(|(_, node)| node.links.len() < most) {
+        let Some(span) = places.nodes.get(name) else { continue };
+        let message = format!("node `{name}` has {} of the {most} links that node `{first}` has", node.links.len());
+        findings.push(
+            Diagnostic::error("config::links_differ", message)
+                .at(span.clone(), "a link is missing")
+                .help("the same position is the same network: give every member one address for each"),
+        );
+    }
+}
+
+fn members(config: &ClusterConfig) -> impl Iterator<Item = (&NodeName, &NodeConfig)> {
+    config.nodes.iter().filter(|(_, node)| match node.role {
+        NodeRole::Member => true,
+        NodeRole::Witness => false,
+    })
+}
+
+fn refuse_unfenced(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    for (name, resource) in config.resources.iter().filter(|(_, r)| r.class == Class::Exclusive) {
+        let lacking: Vec<(&NodeName, BTreeSet<Domain>)> = members(config)
+            .map(|(node, _)| (node, resource.domains.difference(&config.fence_cover(node)).copied().collect()))
+            .filter(|(_, missing): &(_, BTreeSet<Domain>)| !missing.is_empty())
+            .collect();
+        if lacking.is_empty() {
+            continue;
+        }
+        let nodes: Vec<&str> = lacking.iter().map(|(node, _)| node.as_str()).collect();
+        let missing: BTreeSet<Domain> = lacking.iter().flat_map(|(_, missing)| missing.iter().copied()).collect();
+        let missing: Vec<&str> = missing.into_iter().map(domain_word).collect();
+        let (noun, verb) = if nodes.len() == 1 { ("node", "has") } else { ("nodes", "have") };
+        let label =
+            format!("{noun} {} {verb} no fence device that covers {}", enumeration(&nodes), missing.join(" and "));
+        let message =
+            format!("resource `{name}` is exclusive, but {noun} {} cannot be cut off from it", enumeration(&nodes));
+        let span = places.resources.get(name).cloned().unwrap_or_default();
+        findings.push(Diagnostic::error("config::unfenced", message).at(span, label).help(
+            "give each node fence = [\"DEVICE\"], or write class = \"best-effort\" if two copies at once do no harm",
+        ));
+    }
+}
+
+fn check_votes(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let all = config.nodes.len();
+    let members = members(config).count();
+    let Some((last, span)) = places.nodes.iter().max_by_key(|(_, span)| span.start) else {
+        findings.push(
+            Diagnostic::error("config::no_nodes", "the cluster has no nodes")
+                .help("write [nodes.NAME] with links = [\"192.0.2.1\"]"),
+        );
+        return;
+    };
+    if members == 0 {
+        findings.push(
+            Diagnostic::error("config::no_nodes", "every node is a witness: none can run a resource")
+                .at(span.clone(), "runs nothing")
+                .help(format!("remove role = \"witness\" from [nodes.{last}], or add a member")),
+        );
+    } else if members == 2 && all == 2 && config.resources.values().any(|r| r.class == Class::Exclusive) {
+        findings.push(
+            Diagnostic::error(
+                "config::two_voters",
+                "two nodes alone cannot tell which of them was cut off, and there are exclusive resources",
+            )
+            .at(span.clone(), "the second of two votes")
+            .help("add a witness: a third machine with role = \"witness\" votes and runs nothing"),
+        );
+    } else if all.is_multiple_of(2) {
+        findings.push(
+            Diagnostic::warning("config::even_nodes", format!("{all} nodes survive no more failures than {}", all - 1))
+                .at(span.clone(), "an even number of nodes")
+                .help("add a node, or a witness that votes and runs nothing"),
+        );
+    }
+}
+
+fn warn_links(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    if config.nodes.len() < 2 {
+        return;
+    }
+    let single: Vec<&NodeName> =
+        config.nodes.iter().filter(|(_, n)| n.links.len() == 1).map(|(name, _)| name).collect();
+    if let Some(span) = single.first().and_then(|name| places.nodes.get(*name)) {
+        let names: Vec<&str> = single.iter().take(8).map(|name| name.as_str()).collect();
+        let more = if single.len() > names.len() { " and others" } else { "" };
+        let (noun, verb) = if single.len() == 1 { ("node", "has") } else { ("nodes", "have") };
+        findings.push(
+            Diagnostic::warning(
+                "config::single_link",
+                format!("{noun} {}{more} {verb} a single link", enumeration(&names)),
+            )
+            .at(span.clone(), "one cut cable and the node is lost")
+            .help("add an address on a second network to `links`"),
+        );
+    }
+    let members: Vec<(&NodeName, &NodeConfig)> = members(config).collect();
+    if let [(a, first), (b, _), ..] = members.as_slice()
+        && first.links.len() > 1
+        && config.link_domains(a, b) == 1
+        && let Some(span) = places.networks.values().next_back()
+    {
+        findings.push(
+            Diagnostic::warning("config::one_domain", "all links lie in one failure domain")
+                .at(span.clone(), "the same domain again")
+                .help("one failure cuts every link: use networks that share no switch"),
+        );
+    }
+}

@@ -1,0 +1,768 @@
+//! What stands in the cluster file? Text → tables → `ClusterConfig`, with the place of everything.
+//!
+//! First all names are collected, then every table is read against them, so that one reading finds every fault it
+//! can. What concerns several tables at once (fencing, cycles, addresses) is in `check.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+use std::time::Duration;
+
+use model::{
+    AgentName, Class, ClusterConfig, Domain, FenceConfig, FenceName, GroupConfig, GroupName, MonitorConfig,
+    NetworkConfig, NodeConfig, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
+    UnitName,
+};
+use toml::de::DeTable;
+
+use crate::check;
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::parameters::{self, NATIVE_AGENTS, Raw};
+use crate::section::{Placed, Section};
+use crate::words::{name_fault, nearest, shown, suggestion};
+
+/// Longest text of a cluster file, in bytes.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Most nodes of a cluster.
+const NODES_MAX: usize = 64;
+/// Most resources of a cluster.
+const RESOURCES_MAX: usize = 1000;
+/// Most links of a node.
+const LINKS_MAX: usize = 8;
+/// Limit of an operation that says nothing else.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// From check to check of a resource that says nothing else.
+const MONITOR_EVERY: Duration = Duration::from_secs(10);
+/// Failures on one node that a resource may have, if it says nothing else.
+const FAILURES_MAX: u32 = 3;
+
+const PLACEMENT_KEYS: [&str; 6] = ["prefer", "after", "stickiness", "failback", "priority", "enabled"];
+/// The keys of a resource that are no parameters of its agent.
+pub(crate) const RESOURCE_KEYS: &[&str] = &[
+    "agent",
+    "class",
+    "domains",
+    "monitor",
+    "start",
+    "stop",
+    "failures_max",
+    "parameters",
+    "prefer",
+    "after",
+    "stickiness",
+    "failback",
+    "priority",
+    "enabled",
+];
+/// Told to fence agents by the cluster itself.
+const FENCE_RESERVED: [&str; 4] = ["action", "plug", "port", "nodename"];
+
+/// A cluster file that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What it says.
+    pub config: ClusterConfig,
+    /// What the operator should know of; in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a cluster file of at most 1 MiB, 64 nodes and 1000 resources.
+///
+/// Every name that the result mentions exists, and what SAFETY §2.5 refuses is refused.
+///
+/// # Errors
+/// All findings that one reading can make, errors first, then by place; at least one is an error.
+pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let config = read(text, &mut findings);
+    match config {
+        Some(config) if !findings.has_errors() => Ok(Parsed { config, warnings: findings.into_sorted() }),
+        Some(_) | None => {
+            assert!(findings.has_errors(), "a refused file must say why");
+            Err(findings.into_sorted())
+        }
+    }
+}
+
+/// Where things stand in the text, for the checks that follow.
+#[derive(Default)]
+pub(crate) struct Places {
+    pub(crate) nodes: BTreeMap<NodeName, Range<usize>>,
+    /// One for each link of a node.
+    pub(crate) links: BTreeMap<NodeName, Vec<Range<usize>>>,
+    pub(crate) resources: BTreeMap<ResourceName, Range<usize>>,
+    pub(crate) groups: BTreeMap<GroupName, Range<usize>>,
+    /// One for each entry of a unit's `after`.
+    pub(crate) after: BTreeMap<UnitName, Vec<Range<usize>>>,
+    /// Addresses that resources keep.
+    pub(crate) addresses: Vec<(ResourceName, Ipv4Addr, Range<usize>)>,
+    pub(crate) networks: BTreeMap<u8, Range<usize>>,
+}
+
+/// The names that other tables may mention.
+struct Names<'a> {
+    members: Vec<&'a str>,
+    witnesses: Vec<&'a str>,
+    devices: Vec<&'a str>,
+    resources: Vec<&'a str>,
+    groups: Vec<&'a str>,
+    /// Resource to its group.
+    grouped: BTreeMap<&'a str, &'a str>,
+    /// Valid in `after`.
+    units: Vec<&'a str>,
+}
+
+fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
+    if text.len() > TEXT_BYTES_MAX {
+        findings.push(Diagnostic::error("config::too_large", "the cluster file is larger than 1 MiB"));
+        return None;
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let diagnostic = Diagnostic::error("config::syntax", format!("not valid TOML: {}", error.message()));
+        findings.push(match error.span() {
+            Some(span) => diagnostic.at(span, "here"),
+            None => diagnostic,
+        });
+    }
+    if findings.has_errors() {
+        return None;
+    }
+    let root = Section::root(table.get_ref());
+    root.refuse_unknown_keys(&["cluster", "profile", "networks", "nodes", "fence", "resources", "groups"], findings);
+    root.require("cluster", "cluster = \"NAME\" at the top", findings);
+    let nodes = root.named("nodes", "node", findings);
+    let devices = root.named("fence", "fence device", findings);
+    let resources = root.named("resources", "resource", findings);
+    let groups = root.named("groups", "group", findings);
+    refuse_too_many(&nodes, NODES_MAX, "nodes", findings);
+    refuse_too_many(&resources, RESOURCES_MAX, "resources", findings);
+    let names = Names::collect(&nodes, &devices, &resources, &groups, findings);
+
+    let mut places = Places::default();
+    let config = ClusterConfig {
+        name: cluster_name(&root, findings),
+        profile: root
+            .word("profile", &[("lan", Profile::Lan), ("cloud", Profile::Cloud), ("wan", Profile::Wan)], findings)
+            .unwrap_or_default(),
+        nodes: nodes
+            .iter()
+            .map(|(name, section)| (NodeName::from(*name), node(name, section, &names, &mut places, findings)))
+            .collect(),
+        networks: networks(&root, &mut places, findings),
+        fence_devices: devices
+            .iter()
+            .filter_map(|(name, section)| Some((FenceName::from(*name), device(section, &names, findings)?)))
+            .collect(),
+        resources: resources
+            .iter()
+            .filter_map(|(name, section)| {
+                Some((ResourceName::from(*name), resource(name, section, &names, &mut places, findings)?))
+            })
+            .collect(),
+        groups: groups
+            .iter()
+            .map(|(name, section)| (GroupName::from(*name), group(name, section, &names, &mut places, findings)))
+            .collect(),
+    };
+    check::check(&config, &places, findings);
+    Some(config)
+}
+
+fn refuse_too_many(sections: &[(&str, Section<'_>)], most: usize, what: &str, findings: &mut Findings) {
+    if let Some((_, first_too_many)) = sections.get(most) {
+        findings.push(
+            Diagnostic::error("config::too_many", format!("a cluster has at most {most} {what}"))
+                .at(first_too_many.span.clone(), "one too many"),
+        );
+    }
+}
+
+fn cluster_name(root: &Section<'_>, findings: &mut Findings) -> String {
+    let Some(name) = root.string("cluster", findings) else { return String::new() };
+    if let Some(fault) = name_fault(name.value) {
+        findings.push(
+            Diagnostic::error("config::bad_name", format!("\"{}\" cannot name a cluster", shown(name.value)))
+                .at(name.span, fault),
+        );
+    }
+    name.value.to_owned()
+}
+
+impl<'a> Names<'a> {
+    fn collect(
+        nodes: &[(&'a str, Section<'a>)],
+        devices: &[(&'a str, Section<'a>)],
+        resources: &[(&'a str, Section<'a>)],
+        groups: &[(&'a str, Section<'a>)],
+        findings: &mut Findings,
+    ) -> Self {
+        let is_witness = |section: &Section<'_>| {
+            section.entry("role").is_some_and(|(_, value)| value.get_ref().as_str() == Some("witness"))
+        };
+        let names = |sections: &[(&'a str, Section<'a>)]| sections.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let (witnesses, members): (Vec<_>, Vec<_>) =
+            nodes.iter().cloned().partition(|(_, section)| is_witness(section));
+        let resource_names: BTreeSet<&str> = resources.iter().map(|(name, _)| *name).collect();
+        for (name, section) in groups.iter().filter(|(name, _)| resource_names.contains(name)) {
+            findings.push(
+                Diagnostic::error("config::duplicate_name", format!("group and resource are both called `{name}`"))
+                    .at(section.span.clone(), "also the name of a resource")
+                    .help("give the group another name: both can be granted and moved by their name"),
+            );
+        }
+        let mut grouped = BTreeMap::new();
+        for (group, section) in groups {
+            // Wrong types are reported when the group itself is read.
+            let members = section.strings("members", &mut Findings::default());
+            for member in members.into_iter().flat_map(|m| m.value) {
+                grouped.entry(member.value).or_insert(*group);
+            }
+        }
+        let single = resources.iter().map(|(name, _)| *name).filter(|name| !grouped.contains_key(name));
+        Names {
+            members: names(&members),
+            witnesses: names(&witnesses),
+            devices: names(devices),
+            resources: names(resources),
+            groups: names(groups),
+            units: groups.iter().map(|(name, _)| *name).chain(single).collect(),
+            grouped,
+        }
+    }
+}
+
+fn unknown(code: &'static str, message: String, found: &Placed<&str>, what: &str, valid: &[&str]) -> Diagnostic {
+    Diagnostic::error(code, message).at(found.span.clone(), "does not exist").help(suggestion(found.value, what, valid))
+}
+
+fn node(
+    name: &str,
+    section: &Section<'_>,
+    names: &Names<'_>,
+    places: &mut Places,
+    findings: &mut Findings,
+) -> NodeConfig {
+    section.refuse_unknown_keys(&["links", "role", "fence"], findings);
+    section.require("links", "links = [\"192.0.2.1\"], one address for each network", findings);
+    let name = NodeName::from(name);
+    places.nodes.insert(name.clone(), section.span.clone());
+    let role = section
+        .word("role", &[("member", NodeRole::Member), ("witness", NodeRole::Witness)], findings)
+        .unwrap_or_default();
+    let (links, spans) = links(section, findings);
+    places.links.insert(name, spans);
+    NodeConfig { links, role, fence: fence_levels(section, role, names, findings) }
+}
+
+fn links(section: &Section<'_>, findings: &mut Findings) -> (Vec<IpAddr>, Vec<Range<usize>>) {
+    let Some(texts) = section.strings("links", findings) else { return (Vec::new(), Vec::new()) };
+    let fault = match texts.value.len() {
+        0 => Some("no address"),
+        1..=LINKS_MAX => None,
+        _ => Some("more than 8"),
+    };
+    if let Some(fault) = fault {
+        findings.push(
+            Diagnostic::error("config::bad_links", format!("{} needs 1 to {LINKS_MAX} links", section.what))
+                .at(texts.span, fault)
+                .help("write one address of the node for each network: links = [\"192.0.2.1\"]"),
+        );
+        return (Vec::new(), Vec::new());
+    }
+    let mut links = Vec::new();
+    let mut spans = Vec::new();
+    for text in texts.value {
+        match link(text.value) {
+            Ok(address) => {
+                links.push(address);
+                spans.push(text.span);
+            }
+            Err(fault) => findings.push(
+                Diagnostic::error(
+                    "config::bad_address",
+                    format!("{} cannot have the link \"{}\"", section.what, shown(text.value)),
+                )
+                .at(text.span, fault)
+                .help("write an address of the node without prefix length and port: \"192.0.2.1\""),
+            ),
+        }
+    }
+    (links, spans)
+}
+
+fn link(text: &str) -> Result<IpAddr, &'static str> {
+    let address: IpAddr = text.parse().map_err(|_| "not an IP address")?;
+    let (is_broadcast, is_local) = match address {
+        IpAddr::V4(v4) => (v4.is_broadcast(), false),
+        IpAddr::V6(v6) => (false, v6.is_unicast_link_local()),
+    };
+    if address.is_unspecified() || address.is_multicast() || is_broadcast {
+        Err("not the address of one machine")
+    } else if is_local {
+        Err("link-local addresses name no network")
+    } else {
+        Ok(address)
+    }
+}
+
+fn fence_levels(section: &Section<'_>, role: NodeRole, names: &Names<'_>, findings: &mut Findings) -> Vec<FenceName> {
+    let Some(devices) = section.strings("fence", findings) else { return Vec::new() };
+    if role == NodeRole::Witness {
+        findings.push(
+            Diagnostic::error(
+                "config::witness",
+                format!("{} is a witness and cannot have fence devices", section.what),
+            )
+            .at(devices.span, "runs nothing that could do harm")
+            .help("remove `fence` here"),
+        );
+        return Vec::new();
+    }
+    let mut levels: Vec<FenceName> = Vec::new();
+    for device in devices.value {
+        if findings.is_full() {
+            break;
+        }
+        if !names.devices.contains(&device.value) {
+            let message =
+                format!("{} names fence device `{}`, which does not exist", section.what, shown(device.value));
+            findings.push(unknown("config::unknown_fence", message, &device, "fence devices", &names.devices));
+        } else if levels.iter().any(|known| known.0 == device.value) {
+            findings.push(
+                Diagnostic::error(
+                    "config::duplicate",
+                    format!("{} names fence device `{}` twice", section.what, device.value),
+                )
+                .at(device.span, "the second time"),
+            );
+        } else {
+            levels.push(FenceName::from(device.value));
+        }
+    }
+    levels
+}
+
+fn networks(root: &Section<'_>, places: &mut Places, findings: &mut Findings) -> BTreeMap<u8, NetworkConfig> {
+    let mut networks = BTreeMap::new();
+    let Some(parent) = root.nested("networks", findings) else { return networks };
+    for (key, span, value) in parent.entries() {
+        let number =
+            key.parse::<u8>().ok().filter(|n| n.to_string() == key && (1..=LINKS_MAX).contains(&usize::from(*n)));
+        let Some(number) = number else {
+            findings.push(
+                Diagnostic::error("config::bad_network", format!("`{}` is no network", shown(key)))
+                    .at(span, format!("networks are numbered from 1 to {LINKS_MAX}"))
+                    .help("[networks.1] is the network of the first link of every node"),
+            );
+            continue;
+        };
+        let Some(section) = Section::of(format!("network `{number}`"), span.clone(), value, findings) else { continue };
+        section.refuse_unknown_keys(&["domain"], findings);
+        section.require("domain", "domain = \"NAME\"; networks of one domain can fail together", findings);
+        let Some(domain) = section.string("domain", findings) else { continue };
+        if let Some(fault) = name_fault(domain.value) {
+            findings.push(
+                Diagnostic::error(
+                    "config::bad_name",
+                    format!("\"{}\" cannot name a failure domain", shown(domain.value)),
+                )
+                .at(domain.span, fault),
+            );
+        }
+        places.networks.insert(number, span);
+        networks.insert(number, NetworkConfig { domain: domain.value.to_owned() });
+    }
+    networks
+}
+
+fn domains(section: &Section<'_>, key: &str, findings: &mut Findings) -> BTreeSet<Domain> {
+    let both = BTreeSet::from([Domain::Storage, Domain::Network]);
+    let Some(texts) = section.strings(key, findings) else { return both };
+    if texts.value.is_empty() {
+        findings.push(
+            Diagnostic::error("config::empty", format!("`{key}` of {} is empty", section.what))
+                .at(texts.span, "nothing")
+                .help(format!(
+                    "write {key} = [\"storage\", \"network\"] or one of them; without the line both are meant"
+                )),
+        );
+    }
+    let words = [("storage", Domain::Storage), ("network", Domain::Network)];
+    texts.value.iter().filter_map(|text| section.word_of(key, text, &words, findings)).collect()
+}
+
+fn device(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<FenceConfig> {
+    section.require("agent", "agent = \"fence_ipmilan\"", findings);
+    let keys = ["agent", "covers", "timeout", "plugs"];
+    let raw: Vec<Raw<'_>> = section.entries().filter(|(key, _, _)| !keys.contains(key)).collect();
+    for (name, span, _) in raw.iter().filter(|(name, _, _)| FENCE_RESERVED.contains(name)) {
+        findings.push(
+            Diagnostic::error(
+                "config::reserved",
+                format!("`{name}` of {} is told by the cluster itself", section.what),
+            )
+            .at(span.clone(), "cannot be set")
+            .help("what the device calls a node stands in plugs = { NODE = \"PLUG\" }"),
+        );
+    }
+    warn_misspelt(section, &raw, &keys, findings);
+    let parameters = parameters::free(&section.what, &raw, true, findings);
+    let covers = domains(section, "covers", findings);
+    let timeout = section.duration("timeout", false, findings).unwrap_or(TIMEOUT);
+    let plugs = plugs(section, names, findings);
+    let agent = section.string("agent", findings)?;
+    if let Some(fault) = fence_agent_fault(agent.value) {
+        findings.push(
+            Diagnostic::error("config::bad_agent", format!("\"{}\" is not a fence agent", shown(agent.value)))
+                .at(agent.span, fault)
+                .help("write the name of a program in /usr/sbin, such as \"fence_ipmilan\", or an absolute path"),
+        );
+        return None;
+    }
+    Some(FenceConfig { agent: agent.value.to_owned(), parameters, covers, timeout, plugs })
+}
+
+fn fence_agent_fault(agent: &str) -> Option<&'static str> {
+    if agent.contains('/') {
+        return parameters::path_fault(agent);
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if agent.is_empty() || agent.starts_with(['.', '-']) || !agent.chars().all(is_word) {
+        return Some("not the name of a program");
+    }
+    None
+}
+
+fn plugs(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> BTreeMap<NodeName, String> {
+    let mut plugs = BTreeMap::new();
+    let Some(table) = section.nested("plugs", findings) else { return plugs };
+    let nodes: Vec<&str> = names.members.iter().chain(&names.witnesses).copied().collect();
+    for (node, span, _) in table.entries() {
+        if findings.is_full() {
+            break;
+        }
+        if !nodes.contains(&node) {
+            let message = format!("{} names node `{}`, which is not a member", table.what, shown(node));
+            let found = Placed { value: node, span };
+            findings.push(unknown("config::unknown_node", message, &found, "members", &nodes));
+        } else if let Some(plug) = table.string(node, findings) {
+            if plug.value.is_empty() || plug.value.contains(['\n', '\r', '\0']) {
+                findings.push(
+                    Diagnostic::error("config::bad_parameter", format!("no device calls node `{node}` like that"))
+                        .at(plug.span, "must be a single line of text"),
+                );
+            } else {
+                plugs.insert(NodeName::from(node), plug.value.to_owned());
+            }
+        }
+    }
+    plugs
+}
+
+/// A parameter of a foreign agent may be called anything; one that looks like a key of ours is probably a slip.
+fn warn_misspelt(section: &Section<'_>, raw: &[Raw<'_>], keys: &[&str], findings: &mut Findings) {
+    for (name, span, _) in raw {
+        if findings.is_full() {
+            return;
+        }
+        if let Some(near) = nearest(name, keys).filter(|near| near.len() >= 5) {
+            findings.push(
+                Diagnostic::warning(
+                    "config::looks_misspelt",
+                    format!("`{}` of {} is told to the agent as a parameter", shown(name), section.what),
+                )
+                .at(span.clone(), format!("did you mean `{near}`?")),
+            );
+        }
+    }
+}
+
+fn resource(
+    name: &str,
+    section: &Section<'_>,
+    names: &Names<'_>,
+    places: &mut Places,
+    findings: &mut Findings,
+) -> Option<ResourceConfig> {
+    section.require("agent", "agent = \"cardea:process\"", findings);
+    let resource_name = ResourceName::from(name);
+    places.resources.insert(resource_name.clone(), section.span.clone());
+    let classes = [("exclusive", Class::Exclusive), ("best-effort", Class::BestEffort)];
+    let class = section.word("class", &classes, findings).unwrap_or_default();
+    let domains = domains(section, "domains", findings);
+    let (every, check_timeout) = match section.nested("monitor", findings) {
+        Some(monitor) => {
+            monitor.refuse_unknown_keys(&["every", "timeout"], findings);
+            (monitor.duration("every", true, findings), monitor.duration("timeout", false, findings))
+        }
+        None => (None, None),
+    };
+    let limit = |operation: &str, findings: &mut Findings| {
+        let table = section.nested(operation, findings)?;
+        table.refuse_unknown_keys(&["timeout"], findings);
+        table.duration("timeout", false, findings)
+    };
+    let timeouts = Timeouts {
+        start: limit("start", findings).unwrap_or(TIMEOUT),
+        stop: limit("stop", findings).unwrap_or(TIMEOUT),
+    };
+    let failures_max = section
+        .integer("failures_max", 1..i64::from(u32::MAX) + 1, findings)
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or(FAILURES_MAX);
+    let placement = match names.grouped.get(name) {
+        None => placement(&UnitName::from(name), section, names, places, findings),
+        Some(group) => {
+            refuse_placement(section, group, findings);
+            Placement::default()
+        }
+    };
+    let raw = raw_parameters(section, findings);
+    let agent = agent(section, findings)?;
+    let parameters = match agent.to_string().as_str() {
+        "cardea:ip" => {
+            let (parameters, kept) = parameters::ip(section, &raw, findings);
+            places.addresses.extend(kept.map(|kept| (resource_name, kept.address, kept.span)));
+            parameters
+        }
+        "cardea:process" => parameters::process(section, &raw, findings),
+        _ => {
+            warn_misspelt(section, &raw, RESOURCE_KEYS, findings);
+            parameters::free(&section.what, &raw, false, findings)
+        }
+    };
+    Some(ResourceConfig {
+        agent,
+        class,
+        domains,
+        parameters,
+        monitor: MonitorConfig { every: every.unwrap_or(MONITOR_EVERY), timeout: check_timeout.unwrap_or(TIMEOUT) },
+        timeouts,
+        failures_max,
+        placement,
+    })
+}
+
+/// The keys that go to the agent: those that are not ours, and all of `parameters`.
+fn raw_parameters<'a>(section: &Section<'a>, findings: &mut Findings) -> Vec<Raw<'a>> {
+    let mut raw: Vec<Raw<'a>> = section.entries().filter(|(key, _, _)| !RESOURCE_KEYS.contains(key)).collect();
+    if let Some(table) = section.nested("parameters", findings) {
+        for (key, span, value) in table.entries() {
+            if section.entry(key).is_some() && !RESOURCE_KEYS.contains(&key) {
+                findings.push(
+                    Diagnostic::error(
+                        "config::duplicate",
+                        format!("parameter `{}` of {} stands twice", shown(key), section.what),
+                    )
+                    .at(span, "the second time"),
+                );
+            } else {
+                raw.push((key, span, value));
+            }
+        }
+    }
+    raw
+}
+
+fn agent(section: &Section<'_>, findings: &mut Findings) -> Option<AgentName> {
+    let text = section.string("agent", findings)?;
+    let refused = |message: String, label: &str, help: String| {
+        Diagnostic::error("config::bad_agent", message).at(text.span.clone(), label).help(help)
+    };
+    let shown_agent = shown(text.value);
+    let finding = if text.value.starts_with("systemd:") {
+        refused(
+            format!("{} uses `{shown_agent}`, and there are no agents for systemd units yet", section.what),
+            "not available",
+            "run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground"
+                .to_owned(),
+        )
+    } else {
+        match AgentName::try_from(text.value.to_owned()) {
+            Ok(agent @ AgentName::Ocf { .. }) => return Some(agent),
+            Ok(agent @ AgentName::Native(_)) if NATIVE_AGENTS.contains(&text.value) => return Some(agent),
+            Ok(AgentName::Native(_)) => refused(
+                format!("{} uses `{shown_agent}`, which does not exist", section.what),
+                "no such agent",
+                suggestion(text.value, "built-in agents", &NATIVE_AGENTS),
+            ),
+            Err(_) => refused(
+                format!("{} uses `{shown_agent}`, which is not the name of an agent", section.what),
+                "not an agent",
+                match nearest(text.value, &NATIVE_AGENTS) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "write \"cardea:ip\", \"cardea:process\" or \"ocf:PROVIDER:NAME\"".to_owned(),
+                },
+            ),
+        }
+    };
+    findings.push(finding);
+    None
+}
+
+fn refuse_placement(section: &Section<'_>, group: &str, findings: &mut Findings) {
+    for key in PLACEMENT_KEYS {
+        if let Some((span, _)) = section.entry(key) {
+            findings.push(
+                Diagnostic::error(
+                    "config::grouped",
+                    format!("{} is in group `{group}`, which is placed as a whole", section.what),
+                )
+                .at(span, format!("`{key}` belongs to the group"))
+                .help(format!("move the line to [groups.{group}]")),
+            );
+        }
+    }
+}
+
+fn placement(
+    unit: &UnitName,
+    section: &Section<'_>,
+    names: &Names<'_>,
+    places: &mut Places,
+    findings: &mut Findings,
+) -> Placement {
+    let default = Placement::default();
+    let (after, spans) = after(unit, section, names, findings);
+    places.after.insert(unit.clone(), spans);
+    Placement {
+        prefer: prefer(section, names, findings),
+        after,
+        stickiness: section
+            .integer("stickiness", 0..1_000_001, findings)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(default.stickiness),
+        failback: section.boolean("failback", findings).unwrap_or(default.failback),
+        priority: section
+            .integer("priority", -1_000_000..1_000_001, findings)
+            .and_then(|n| i32::try_from(n).ok())
+            .unwrap_or(default.priority),
+        enabled: section.boolean("enabled", findings).unwrap_or(default.enabled),
+    }
+}
+
+fn prefer(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<NodeName> {
+    let mut prefer: Vec<NodeName> = Vec::new();
+    for node in section.strings("prefer", findings).into_iter().flat_map(|p| p.value) {
+        if findings.is_full() {
+            break;
+        }
+        let shown_node = shown(node.value);
+        if names.witnesses.contains(&node.value) {
+            findings.push(
+                Diagnostic::error(
+                    "config::witness",
+                    format!("{} prefers node `{shown_node}`, which is a witness", section.what),
+                )
+                .at(node.span, "runs nothing")
+                .help(suggestion(node.value, "members", &names.members)),
+            );
+        } else if !names.members.contains(&node.value) {
+            let message = format!("{} prefers node `{shown_node}`, which is not a member", section.what);
+            findings.push(unknown("config::unknown_node", message, &node, "members", &names.members));
+        } else if prefer.iter().any(|known| known.0 == node.value) {
+            findings.push(
+                Diagnostic::error("config::duplicate", format!("{} prefers node `{shown_node}` twice", section.what))
+                    .at(node.span, "the second time"),
+            );
+        } else {
+            prefer.push(NodeName::from(node.value));
+        }
+    }
+    prefer
+}
+
+fn after(
+    unit: &UnitName,
+    section: &Section<'_>,
+    names: &Names<'_>,
+    findings: &mut Findings,
+) -> (Vec<UnitName>, Vec<Range<usize>>) {
+    let mut after: Vec<UnitName> = Vec::new();
+    let mut spans = Vec::new();
+    for other in section.strings("after", findings).into_iter().flat_map(|a| a.value) {
+        if findings.is_full() {
+            break;
+        }
+        let shown_other = shown(other.value);
+        if let Some(group) = names.grouped.get(other.value).filter(|_| names.resources.contains(&other.value)) {
+            let diagnostic = Diagnostic::error(
+                "config::grouped",
+                format!("{} starts after `{shown_other}`, which is in group `{group}`", section.what),
+            )
+            .at(other.span, "not started on its own");
+            findings.push(if unit.0 == **group {
+                diagnostic.help("remove it: the order within a group is the order of its members")
+            } else {
+                diagnostic.help(format!("write \"{group}\""))
+            });
+        } else if !names.units.contains(&other.value) {
+            let message = format!("{} starts after `{shown_other}`, which does not exist", section.what);
+            findings.push(unknown("config::unknown_unit", message, &other, "groups and resources", &names.units));
+        } else if after.iter().any(|known| known.0 == other.value) {
+            findings.push(
+                Diagnostic::error("config::duplicate", format!("{} starts after `{shown_other}` twice", section.what))
+                    .at(other.span, "the second time"),
+            );
+        } else {
+            after.push(UnitName::from(other.value));
+            spans.push(other.span);
+        }
+    }
+    (after, spans)
+}
+
+fn group(
+    name: &str,
+    section: &Section<'_>,
+    names: &Names<'_>,
+    places: &mut Places,
+    findings: &mut Findings,
+) -> GroupConfig {
+    let known: Vec<&str> = ["members"].into_iter().chain(PLACEMENT_KEYS).collect();
+    section.refuse_unknown_keys(&known, findings);
+    section.require("members", "members = [\"RESOURCE\"], in the order of their starts", findings);
+    places.groups.insert(GroupName::from(name), section.span.clone());
+    let mut members: Vec<ResourceName> = Vec::new();
+    if let Some(texts) = section.strings("members", findings) {
+        if texts.value.is_empty() {
+            findings.push(
+                Diagnostic::error("config::empty", format!("{} has no members", section.what))
+                    .at(texts.span, "nothing to run")
+                    .help("name its resources in the order of their starts, or remove the group"),
+            );
+        }
+        for member in texts.value {
+            if findings.is_full() {
+                break;
+            }
+            match names.grouped.get(member.value) {
+                _ if !names.resources.contains(&member.value) => {
+                    let is_group = names.groups.contains(&member.value);
+                    let message = format!(
+                        "{} has member `{}`, which is {}",
+                        section.what,
+                        shown(member.value),
+                        if is_group { "a group itself" } else { "no resource" }
+                    );
+                    findings.push(unknown("config::unknown_resource", message, &member, "resources", &names.resources));
+                }
+                _ if members.iter().any(|known| known.0 == member.value) => findings.push(
+                    Diagnostic::error(
+                        "config::duplicate",
+                        format!("{} has member `{}` twice", section.what, member.value),
+                    )
+                    .at(member.span, "the second time"),
+                ),
+                Some(other) if *other != name => findings.push(
+                    Diagnostic::error("config::two_groups", format!("resource `{}` is in two groups", member.value))
+                        .at(member.span, format!("already in group `{other}`"))
+                        .help("a resource runs in one group; let one group start `after` the other"),
+                ),
+                Some(_) | None => members.push(ResourceName::from(member.value)),
+            }
+        }
+    }
+    GroupConfig { members, placement: placement(&UnitName::from(name), section, names, places, findings) }
+}
