@@ -1,0 +1,88 @@
+//! What just happened? One line each, for `cardea events` and whoever follows along.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that happened on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number of the event on its node since the worker's start, from 1.
+    pub number: u64,
+    /// Microseconds of CLOCK_MONOTONIC on the node.
+    pub at_us: u64,
+    /// Wall clock, milliseconds since 1970, UTC.
+    pub wall_ms: u64,
+    /// The node that tells it.
+    pub node: String,
+    /// What happened.
+    pub event: EventKind,
+    /// What it happened to: a node, a unit, a resource.
+    pub subject: String,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// The kinds of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// This node no longer hears the subject.
+    Suspect,
+    /// This node hears the subject again.
+    Reachable,
+    /// A link to the subject went down.
+    LinkDown,
+    /// A link to the subject works again.
+    LinkUp,
+    /// The subject leads.
+    Leader,
+    /// The subject is to be fenced.
+    Condemned,
+    /// A fence agent was called for the subject.
+    FenceCalled,
+    /// A fence agent failed.
+    FenceFailed,
+    /// The subject is proven off.
+    Fenced,
+    /// The unit was given to a node.
+    Granted,
+    /// The unit is to leave its node.
+    Releasing,
+    /// The unit was given up, stopped.
+    Released,
+    /// The unit is blocked.
+    Blocked,
+    /// An agent was called here.
+    OpBegun,
+    /// An agent answered here.
+    OpDone,
+    /// A resource runs.
+    Running,
+    /// A resource stopped.
+    Stopped,
+    /// A resource failed.
+    Failed,
+    /// A node was admitted.
+    Admitted,
+    /// A node came with a new incarnation.
+    Joined,
+    /// A node left in order.
+    Left,
+    /// A node was removed from the cluster.
+    Removed,
+    /// The voters changed.
+    Voters,
+    /// The configuration changed.
+    Config,
+    /// An operator asked for something.
+    Action,
+    /// An operator's wish was fulfilled or taken back.
+    ActionDone,
+    /// Failures were cleared.
+    Cleared,
+    /// Something an operator should look at.
+    Problem,
+    /// The worker of this node started.
+    Started,
+    /// Anything else that the history tells.
+    Note,
+}

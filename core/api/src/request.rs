@@ -1,0 +1,186 @@
+//! What can an operator ask for, and what is the answer?
+
+use serde::{Deserialize, Serialize};
+
+/// A change or a test that somebody asks for. The leader carries it out; other nodes pass it on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Make this cluster file current.
+    Apply {
+        /// The file.
+        text: String,
+        /// Refuse if another version is current.
+        expected_version: Option<u64>,
+        /// Why.
+        reason: String,
+    },
+    /// Make an earlier version current again, as a new version.
+    Rollback {
+        /// The version to go back to.
+        to: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Move a unit, once.
+    Move {
+        /// The group or resource.
+        unit: String,
+        /// The node; none: the best other one.
+        to: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// Let a node run nothing, or let it work again.
+    Standby {
+        /// The node.
+        node: String,
+        /// On or off.
+        on: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Keep hands off a node or off everything, or take it up again.
+    Maintenance {
+        /// The node; none: the whole cluster.
+        node: Option<String>,
+        /// On or off.
+        on: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Start a stopped unit again.
+    Start {
+        /// The group or resource.
+        unit: String,
+        /// Why.
+        reason: String,
+    },
+    /// Stop a unit until it is started again.
+    Stop {
+        /// The group or resource.
+        unit: String,
+        /// Why.
+        reason: String,
+    },
+    /// Forget failures of a resource, or the flapping of a node.
+    Clear {
+        /// A resource, group or node; none: everything.
+        name: Option<String>,
+        /// Only on this node.
+        node: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// Fence a node.
+    Fence {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// Attest that a node is off.
+    ConfirmOff {
+        /// The node.
+        node: String,
+        /// The node's name, typed again.
+        typed: String,
+        /// Why.
+        reason: String,
+    },
+    /// Read the status of the fence devices of a node, or of all nodes.
+    FenceTest {
+        /// The node; none: all.
+        node: Option<String>,
+    },
+    /// Let this node lead.
+    Lead {
+        /// The node.
+        node: String,
+    },
+    /// Make a join token.
+    CreateToken {
+        /// The joiner becomes a witness.
+        witness: bool,
+        /// The only name it may use.
+        name: Option<String>,
+        /// How long it is good for, in seconds; 1..=86400.
+        seconds: u64,
+    },
+    /// Remove a node from the cluster.
+    Remove {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A request was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// See [`crate::VERSION`].
+    pub version: u32,
+    /// Log index of the change; zero if nothing was written.
+    pub index: u64,
+    /// What was done, as a sentence.
+    pub message: String,
+    /// The token, for `CreateToken`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What the devices say, for `FenceTest`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fence_tests: Vec<FenceTestResult>,
+}
+
+/// What one device said of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceTestResult {
+    /// The node.
+    pub node: String,
+    /// The device.
+    pub device: String,
+    /// Did it answer?
+    pub ok: bool,
+    /// Its answer.
+    pub answer: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// See [`crate::VERSION`].
+    pub version: u32,
+    /// Which kind.
+    pub code: RefusedCode,
+    /// What was refused and why.
+    pub message: String,
+    /// What to do next.
+    pub next: String,
+}
+
+/// The kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusedCode {
+    /// Something in the request is wrong.
+    Invalid,
+    /// Nobody leads with a majority.
+    NotQuorate,
+    /// Another version is current.
+    Conflict,
+    /// The rules of exclusion forbid it.
+    Forbidden,
+    /// The leader gave no answer in time; it may or may not be carried out.
+    TimedOut,
+}
+
+impl Refused {
+    /// A refusal with what to do next.
+    pub fn new(code: RefusedCode, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Refused { version: crate::VERSION, code, message: message.into(), next: next.into() }
+    }
+}

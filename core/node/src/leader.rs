@@ -1,0 +1,283 @@
+//! What a leader does besides leading the log: who is a member, who votes, who is down, what should change.
+//!
+//! Everything here is made anew from the state and the detector's view after each change; nothing is remembered that
+//! a successor could not find in the log, but for what is in flight.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use consensus::MembershipChange;
+use executor::DispatcherInput;
+use fencing::FencingInput;
+use liveness::{JudgeInput, JudgeMember, Verdict};
+use model::{ActionKind, ClusterState, Epoch, HolderState, Incarnation, MemberState, NodeId, Term};
+use state::Command;
+use wire::Announce;
+
+use crate::input::{Action, Moment};
+use crate::node::{Node, Reign, Todo, event};
+
+/// A learner that lacks at most this many entries may become a voter.
+const PROMOTION_LAG_MAX: u64 = 64;
+
+impl Node {
+    /// This node was elected: its epoch begins with the very first entry it adds.
+    pub(crate) fn begin_reign(&mut self, now: Moment, term: Term, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let name = self.state.name_of(self.identity.own);
+        out.push(event("leader", &name, format!("{name} leads in term {term}")));
+        let command =
+            Command::Coordinator { node: self.identity.own, incarnation: self.identity.incarnation, term };
+        let epoch = Epoch(self.consensus.last_index().0 + 1);
+        self.reign = Some(Reign { epoch, is_settled: false });
+        self.propose_own(now, command, todo, out);
+        assert!(self.consensus.last_index().0 >= epoch.0, "a leader's first proposal was refused");
+        todo.push(Todo::Judge(JudgeInput::Lead));
+        todo.push(Todo::Judge(JudgeInput::Members(self.judged_members())));
+        todo.extend(self.peers.values().map(|peer| Todo::Judge(JudgeInput::Peer(peer.report.clone()))));
+        self.is_stale = true;
+    }
+
+    /// Another node leads, or nobody does.
+    pub(crate) fn end_reign(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        todo.push(Todo::Judge(JudgeInput::Follow));
+        todo.push(Todo::Fencing(FencingInput::Follow));
+        let actions = self.dispatcher.step(now.at, &self.state, DispatcherInput::Follow);
+        self.on_dispatcher(now, actions, todo, out);
+        self.plan = Default::default();
+    }
+
+    /// Looks at everything that a leader decides and begins what can begin.
+    pub(crate) fn lead(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let Some(reign) = self.reign else { return };
+        self.tend_voters(todo);
+        if !reign.is_settled || self.state.epoch != reign.epoch {
+            return;
+        }
+        let reachable = self.reachable_members();
+        let mut actions = Vec::new();
+        if self.dispatcher.epoch() != Some(reign.epoch) {
+            let members = reachable.iter().copied().collect();
+            todo.push(Todo::Fencing(FencingInput::Lead { epoch: reign.epoch }));
+            actions.extend(self.dispatcher.step(
+                now.at,
+                &self.state,
+                DispatcherInput::Lead { epoch: reign.epoch, members },
+            ));
+        }
+        actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Reachable(reachable)));
+        let live = self.live(now);
+        self.plan = scheduler::plan(&self.state, &live);
+        let plan = std::mem::take(&mut self.plan);
+        actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Plan(&plan)));
+        self.plan = plan;
+        self.on_dispatcher(now, actions, todo, out);
+        self.tend_leavers(now, reign.epoch, todo, out);
+        self.condemn_blocked(now, reign.epoch, todo, out);
+    }
+
+    /// Members whose executors can be talked to now; this node is one of them.
+    pub(crate) fn reachable_members(&self) -> BTreeSet<NodeId> {
+        self.state
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                member.state == MemberState::Online
+                    && (**id == self.identity.own && member.incarnation == self.identity.incarnation
+                        || self.peers.get(id).is_some_and(|peer| {
+                            matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late)
+                                && peer.report.incarnation == member.incarnation
+                                && peer.report.facts.is_known
+                        }))
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Keeps the voters at their number: the members that joined first; others learn (ARCHITECTURE §6.1).
+    fn tend_voters(&mut self, todo: &mut Vec<Todo>) {
+        if self.consensus.has_pending_change() {
+            return;
+        }
+        let (voters, learners) = (self.consensus.voters(), self.consensus.learners());
+        let is_raft_member = |id: &NodeId| voters.contains(id) || learners.contains(id);
+        let gone = voters.iter().chain(learners).find(|id| !self.state.members.contains_key(id)).copied();
+        if let Some(gone) = gone {
+            let change = if gone == self.identity.own {
+                // A leader that removes itself goes on leading: somebody else has to do it.
+                self.successor().map(consensus::Input::Transfer)
+            } else {
+                Some(consensus::Input::Change(MembershipChange::Remove(gone)))
+            };
+            todo.extend(change.map(Todo::Consensus));
+            return;
+        }
+        if let Some(new) = self.state.members.keys().find(|id| !is_raft_member(id)) {
+            todo.push(Todo::Consensus(consensus::Input::Change(MembershipChange::AddLearner(*new))));
+            return;
+        }
+        if voters.len() >= quorum::voter_target(self.state.members.len()) {
+            return;
+        }
+        let commit = self.consensus.commit().0;
+        let next = self.state.members.keys().find(|id| {
+            learners.contains(id)
+                && self.peers.get(id).is_some_and(|peer| peer.report.verdict == Verdict::Reachable)
+                && self.consensus.matched(**id).is_some_and(|matched| matched.0 + PROMOTION_LAG_MAX >= commit)
+        });
+        if let Some(next) = next {
+            todo.push(Todo::Consensus(consensus::Input::Change(MembershipChange::Promote(*next))));
+        }
+    }
+
+    /// A node that asked to leave and is empty has left.
+    fn tend_leavers(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let empty: Vec<(NodeId, Incarnation)> = self
+            .state
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                member.state == MemberState::Online
+                    && self.state.action(&ActionKind::Leave(**id)).is_some()
+                    && !holds_anything(&self.state, **id)
+                    && !self.is_proposed(|command| matches!(command, Command::Leave { node, .. } if node == *id))
+            })
+            .map(|(id, member)| (*id, member.incarnation))
+            .collect();
+        for (node, incarnation) in empty {
+            self.propose_own(now, Command::Leave { node, incarnation, epoch }, todo, out);
+        }
+    }
+
+    /// What cannot be stopped is cut off: the holder of a blocked exclusive unit is condemned (SAFETY §2.6).
+    fn condemn_blocked(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let blocked: Vec<(NodeId, Incarnation, String)> = self
+            .state
+            .holders
+            .iter()
+            .filter(|(unit, holder)| {
+                matches!(holder.state, HolderState::Blocked { .. })
+                    && self.state.config.is_exclusive(unit)
+                    && self.state.members.get(&holder.node).is_some_and(|member| {
+                        member.state == MemberState::Online && member.incarnation == holder.incarnation
+                    })
+                    && self.state.action(&ActionKind::NodeMaintenance(holder.node)).is_none()
+                    && self.state.action(&ActionKind::ClusterMaintenance).is_none()
+                    && !self.is_proposed(
+                        |command| matches!(command, Command::Condemn { node, .. } if *node == holder.node),
+                    )
+            })
+            .map(|(unit, holder)| {
+                let why = match &holder.state {
+                    HolderState::Blocked { why } => why.as_str(),
+                    HolderState::Held | HolderState::Releasing => "",
+                };
+                (holder.node, holder.incarnation, format!("{unit} cannot be stopped: {why}"))
+            })
+            .collect();
+        for (node, incarnation, reason) in blocked {
+            self.propose_own(now, Command::Condemn { node, incarnation, epoch, reason }, todo, out);
+        }
+    }
+
+    /// A member came up with an incarnation that is not agreed yet.
+    pub(crate) fn on_announce(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        announce: Announce,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.reign.is_none() || self.is_proposed(|c| matches!(c, Command::Join { node, .. } if *node == from)) {
+            return;
+        }
+        let Some(member) = self.state.members.get(&from) else { return };
+        // SAFETY §2.1: the new life counts only when no beat of the old one arrived for as long as a verdict takes.
+        let old_heard_recently = from != self.identity.own
+            && member.incarnation.0 != 0
+            && member.incarnation != announce.incarnation
+            && self.peers.get(&from).is_none_or(|peer| {
+                peer.report.incarnation != announce.incarnation
+                    || now.at.since(peer.incarnation_since) < self.timing.t_to
+            });
+        if old_heard_recently {
+            return;
+        }
+        let command = Command::Join {
+            node: from,
+            incarnation: announce.incarnation,
+            boot_id: announce.boot_id,
+            machine_id: announce.machine_id,
+            storage_uuid: announce.storage_uuid,
+            last_term: announce.last_term,
+            last_index: announce.last_index,
+            old_heard_recently,
+        };
+        self.propose_own(now, command, todo, out);
+    }
+
+    /// A member wants to leave in order.
+    pub(crate) fn on_leave(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        let is_wanted = self.reign.is_some()
+            && self.state.members.get(&from).is_some_and(|member| {
+                member.incarnation == incarnation && member.state == MemberState::Online
+            })
+            && self.state.action(&ActionKind::Leave(from)).is_none()
+            && !self.is_proposed(|c| matches!(c, Command::Act { action: ActionKind::Leave(node), .. } if *node == from));
+        if is_wanted {
+            let reason = format!("the daemon on {} was told to end", self.state.name_of(from));
+            self.propose_own(now, Command::Act { action: ActionKind::Leave(from), reason }, todo, out);
+        }
+    }
+
+    /// Who should lead instead of this node: a reachable voter that runs resources, the one with the most entries.
+    pub(crate) fn successor(&self) -> Option<NodeId> {
+        self.consensus
+            .voters()
+            .iter()
+            .filter(|id| **id != self.identity.own)
+            .filter_map(|id| self.peers.get(id))
+            .filter(|peer| peer.report.verdict == Verdict::Reachable && peer.report.is_two_way)
+            .max_by_key(|peer| (peer.report.facts.priority, peer.report.facts.last_index, std::cmp::Reverse(peer.report.id)))
+            .map(|peer| peer.report.id)
+    }
+
+    /// The members that the judge should have an eye on: whoever holds something or may be given something.
+    pub(crate) fn judged_members(&self) -> Vec<JudgeMember> {
+        let own_name = self.state.members.get(&self.identity.own).map(|own| &own.name);
+        self.state
+            .members
+            .iter()
+            .filter(|(id, member)| **id != self.identity.own && member.incarnation.0 != 0)
+            .map(|(id, member)| JudgeMember {
+                id: *id,
+                incarnation: member.incarnation,
+                link_domains: own_name.map_or(0, |own| self.state.config.link_domains(own, &member.name)),
+                is_condemned: member.state == MemberState::Condemned,
+                // Only what holds something is worth a fence; the state knows for sure who does.
+                needs_fence: member.state == MemberState::Online && holds_anything(&self.state, *id),
+            })
+            .collect()
+    }
+
+    fn is_proposed(&self, matches: impl Fn(&Command) -> bool) -> bool {
+        self.own_proposals().any(matches)
+    }
+
+    /// How long a returned node must be heard without a break before it gets units (SAFETY §1.9).
+    pub(crate) fn proving_time(&self) -> Duration {
+        self.timing.t_to * 10
+    }
+}
+
+/// Is the node the holder of any unit?
+pub(crate) fn holds_anything(state: &ClusterState, node: NodeId) -> bool {
+    state.holders.values().any(|holder| holder.node == node)
+}

@@ -1,0 +1,907 @@
+//! The machine itself: it routes inputs to its parts and their actions onward.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::{Consensus, Role};
+use executor::{Dispatcher, DispatcherAction, DispatcherInput, Executor, ExecutorAction, ExecutorInput, ExecutorMessage};
+use fencing::{Fencing, FencingAction, FencingInput};
+use liveness::{Facts, Judge, JudgeAction, JudgeInput, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict};
+use model::{ClusterState, Epoch, HistoryEntry, Instant, LogIndex, MemberState, NodeId, NodeRole, Plan, Term};
+use state::{Command, Entry};
+use wire::{Announce, Message};
+
+use crate::input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
+
+/// How long the parts talk among themselves before a step counts as a loop of ours.
+const ROUNDS_MAX: usize = 10_000;
+
+/// How often a node that must be told to the leader says so again.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
+
+/// One node without its heartbeats.
+pub struct Node {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) timing: Timing,
+    pub(crate) consensus: Consensus,
+    pub(crate) state: Arc<ClusterState>,
+    pub(crate) executor: Executor,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) fencing: Fencing,
+    pub(crate) judge: Judge,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) reign: Option<Reign>,
+    pub(crate) plan: Plan,
+    /// Something changed that the leader's decisions rest on.
+    pub(crate) is_stale: bool,
+    pub(crate) first_peers: Vec<PeerOrder>,
+    pub(crate) is_isolated: bool,
+    /// The newest digest of the state and the index it was taken at.
+    pub(crate) digest: (LogIndex, u64),
+    /// Another node's state differs from ours at the same index.
+    pub(crate) diverged: Option<String>,
+    pub(crate) revision: u64,
+    compacted: LogIndex,
+    last_order: Option<PulseOrder>,
+    persists: BTreeMap<u64, (Part, u64)>,
+    next_token: u64,
+    proposals: BTreeMap<u64, Proposal>,
+    next_proposal: u64,
+    fence_tests: BTreeMap<u64, u64>,
+    announce_at: Option<Instant>,
+    leave: Leave,
+    halted: Option<Halt>,
+}
+
+/// What this node knows of another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) report: PeerReport,
+    /// Since when its beats carry this incarnation.
+    pub(crate) incarnation_since: Instant,
+    /// It was lost, or came with another incarnation, since this node began: it must prove itself before it gets units.
+    pub(crate) has_returned: bool,
+}
+
+/// This node leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reign {
+    /// The index of our Coordinator entry.
+    pub(crate) epoch: Epoch,
+    /// It is applied.
+    pub(crate) is_settled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Consensus,
+    Executor,
+}
+
+/// Who waits for a proposal.
+#[derive(Clone, Debug)]
+enum Proposal {
+    Request(u64),
+    Own(Command),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    No,
+    /// Asked for; said to the leader every now and then.
+    Asked { again_at: Instant },
+}
+
+/// What is still to be routed in this step.
+pub(crate) enum Todo {
+    Consensus(consensus::Input),
+    Executor(ExecutorInput),
+    Dispatcher(ExecutorMessage, NodeId),
+    Fencing(FencingInput),
+    Judge(JudgeInput),
+    Applied,
+}
+
+impl Node {
+    /// Begins with what is stored; the first step follows at once.
+    pub fn new(now: Moment, start: Start) -> Result<(Node, Vec<Action>), StartError> {
+        let Start { identity, settings, stored, journal, first_peers } = start;
+        let state = match stored.snapshot() {
+            Some(bytes) => state::decode_snapshot(bytes).map_err(|cause| StartError::Snapshot(cause.to_string()))?,
+            None => ClusterState::default(),
+        };
+        let timing = Timing::of(if state.members.is_empty() { settings.profile } else { state.config.profile });
+        let is_witness =
+            state.members.get(&identity.own).map_or(settings.is_witness, |own| own.role == NodeRole::Witness);
+        let consensus =
+            Consensus::new(now.at, leader_settings(&identity, &settings, is_witness, timing.profile), stored)?;
+        let executor = Executor::new(now.at, identity.own, identity.incarnation, journal, settings.bugs)?;
+        let compacted = state.applied;
+        let mut node = Node {
+            dispatcher: Dispatcher::new(identity.own, settings.bugs),
+            fencing: Fencing::new(identity.own, settings.bugs),
+            judge: Judge::new(settings.bugs),
+            identity,
+            settings,
+            timing,
+            consensus,
+            state: Arc::new(state),
+            executor,
+            peers: BTreeMap::new(),
+            reign: None,
+            plan: Plan::default(),
+            is_stale: true,
+            first_peers,
+            is_isolated: false,
+            digest: (LogIndex(0), 0),
+            diverged: None,
+            revision: 1,
+            compacted,
+            last_order: None,
+            persists: BTreeMap::new(),
+            next_token: 1,
+            proposals: BTreeMap::new(),
+            next_proposal: 1,
+            fence_tests: BTreeMap::new(),
+            announce_at: Some(now.at),
+            leave: Leave::No,
+            halted: None,
+        };
+        let mut out = Vec::new();
+        let begun = node.executor.begin(now.at, &node.state);
+        let mut todo = Vec::new();
+        node.on_executor(begun, &mut todo, &mut out);
+        todo.push(Todo::Consensus(consensus::Input::Tick));
+        node.run(now, todo, &mut out);
+        Ok((node, out))
+    }
+
+    /// Feeds one input that happened at `now`; returns what the driver must do about it.
+    pub fn step(&mut self, now: Moment, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.halted.is_some() {
+            return out;
+        }
+        let mut todo = Vec::new();
+        match input {
+            Input::Pulse(report) => self.on_report(now, report, &mut todo, &mut out),
+            Input::Message { from, message } => self.on_message(now, from, message, &mut todo, &mut out),
+            Input::Persisted { token } => match self.persists.remove(&token) {
+                Some((Part::Consensus, token)) => todo.push(Todo::Consensus(consensus::Input::Persisted { token })),
+                Some((Part::Executor, token)) => todo.push(Todo::Executor(ExecutorInput::Persisted { token })),
+                None => panic!("token {token} became durable and was never asked for"),
+            },
+            Input::CallDone { key, outcome } => todo.push(Todo::Executor(ExecutorInput::CallDone { key, outcome })),
+            Input::Exited { key, how } => todo.push(Todo::Executor(ExecutorInput::Exited { key, how })),
+            Input::FenceDone { key, outcome } => todo.push(Todo::Fencing(FencingInput::CallDone { key, outcome })),
+            Input::Request { id, request, actor } => self.on_request(now, id, request, actor, &mut todo, &mut out),
+            Input::Tick => {}
+        }
+        self.run(now, todo, &mut out);
+        out
+    }
+
+    /// When `Tick` next has work to do. Extra ticks are harmless.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.halted.is_some() {
+            return None;
+        }
+        let leave = match self.leave {
+            Leave::Asked { again_at } => Some(again_at),
+            Leave::No => None,
+        };
+        let reign = if self.reign.is_some() {
+            [self.dispatcher.deadline(), self.fencing.deadline(), self.judge.deadline(), self.next_eligibility()]
+                .into_iter()
+                .flatten()
+                .min()
+        } else {
+            None
+        };
+        [self.consensus.deadline(), self.executor.deadline(), self.announce_at, leave, reign].into_iter().flatten().min()
+    }
+
+    fn run(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
+        self.drain(now, todo, out);
+        self.tick(now, out);
+        for _ in 0..ROUNDS_MAX {
+            if !self.is_stale {
+                break;
+            }
+            self.is_stale = false;
+            let mut todo = Vec::new();
+            self.lead(now, &mut todo, out);
+            self.drain(now, todo, out);
+        }
+        assert!(!self.is_stale, "the leader's decisions do not settle");
+        self.order_pulse(out);
+        if !out.is_empty() {
+            self.revision += 1;
+        }
+    }
+
+    fn drain(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
+        let mut queue: VecDeque<Todo> = todo.into();
+        let mut rounds = 0;
+        while let Some(next) = queue.pop_front() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "the parts of the node talk in a circle");
+            let mut more = Vec::new();
+            match next {
+                Todo::Consensus(input) => {
+                    let actions = self.consensus.step(now.at, input);
+                    self.on_consensus(now, actions, &mut more, out);
+                }
+                Todo::Executor(input) => {
+                    let actions = self.executor.step(now.at, &self.state, input);
+                    self.on_executor(actions, &mut more, out);
+                }
+                Todo::Dispatcher(message, from) => {
+                    let actions = self.dispatcher.step(now.at, &self.state, DispatcherInput::Message { from, message });
+                    self.on_dispatcher(now, actions, &mut more, out);
+                }
+                Todo::Fencing(input) => {
+                    let actions = self.fencing.step(now.at, &self.state, input);
+                    self.on_fencing(now, actions, &mut more, out);
+                }
+                Todo::Judge(input) => {
+                    let actions = self.judge.step(now.at, input);
+                    self.on_judge(now, actions, &mut more, out);
+                }
+                Todo::Applied => {
+                    more.push(Todo::Executor(ExecutorInput::Applied));
+                    if self.reign.is_some() {
+                        more.push(Todo::Fencing(FencingInput::Applied));
+                        more.push(Todo::Judge(JudgeInput::Members(self.judged_members())));
+                    }
+                }
+            }
+            queue.extend(more);
+        }
+    }
+
+    /// Time-driven work of every part whose deadline has passed.
+    fn tick(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.at);
+        let mut todo = Vec::new();
+        if is_due(self.consensus.deadline()) {
+            todo.push(Todo::Consensus(consensus::Input::Tick));
+        }
+        if is_due(self.executor.deadline()) {
+            todo.push(Todo::Executor(ExecutorInput::Tick));
+        }
+        if self.reign.is_some() {
+            if is_due(self.fencing.deadline()) {
+                todo.push(Todo::Fencing(FencingInput::Tick));
+            }
+            if is_due(self.judge.deadline()) {
+                todo.push(Todo::Judge(JudgeInput::Tick));
+            }
+            if is_due(self.dispatcher.deadline()) {
+                let actions = self.dispatcher.step(now.at, &self.state, DispatcherInput::Tick);
+                self.on_dispatcher(now, actions, &mut todo, out);
+            }
+            if is_due(self.next_eligibility()) {
+                self.is_stale = true;
+                self.forget_return(now.at);
+            }
+        }
+        self.drain(now, todo, out);
+        let mut todo = Vec::new();
+        if is_due(self.announce_at) {
+            self.announce(now, &mut todo, out);
+        }
+        if let Leave::Asked { again_at } = self.leave
+            && again_at <= now.at
+        {
+            self.ask_to_leave(now, &mut todo, out);
+        }
+        self.drain(now, todo, out);
+    }
+
+    fn on_report(&mut self, now: Moment, report: PulseReport, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        match report {
+            PulseReport::Peer(report) => self.on_peer(now, report, todo, out),
+            PulseReport::OwnStall { stall } => {
+                todo.push(Todo::Executor(ExecutorInput::StallSeen(stall)));
+                todo.push(Todo::Judge(JudgeInput::OwnStall { stall }));
+            }
+            PulseReport::Isolated(is_isolated) => {
+                self.is_isolated = is_isolated;
+                todo.push(Todo::Judge(JudgeInput::Isolated(is_isolated)));
+            }
+        }
+    }
+
+    fn on_peer(&mut self, now: Moment, report: PeerReport, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let id = report.id;
+        let before = self.peers.get(&id);
+        let was = before.map_or(Verdict::Unknown, |peer| peer.report.verdict);
+        let is_lost_now = report.verdict == Verdict::Suspect && was != Verdict::Suspect;
+        let is_heard_now = report.verdict == Verdict::Reachable && matches!(was, Verdict::Suspect | Verdict::Unknown);
+        let is_new_life = before.is_some_and(|peer| peer.report.incarnation != report.incarnation);
+        let name = self.state.name_of(id);
+        if is_lost_now {
+            let reason = format!("no heartbeat of {name} on any link for {} ms", self.timing.t_to.as_millis());
+            out.push(event("suspect", &name, reason));
+        } else if is_heard_now {
+            out.push(event("reachable", &name, "heartbeats arrive and are answered".into()));
+        }
+        if let Some(before) = before {
+            for link in &report.links {
+                let was_up = before.report.links.iter().find(|old| old.link == link.link).is_some_and(|old| old.is_up);
+                let reason = format!("link {} to {name}", link.link.0 + 1);
+                match (was_up, link.is_up) {
+                    (true, false) => out.push(event("link-down", &name, reason)),
+                    (false, true) => out.push(event("link-up", &name, reason)),
+                    (true, true) | (false, false) => {}
+                }
+            }
+        }
+        let has_returned = before.is_some_and(|peer| peer.has_returned) || is_lost_now || is_new_life;
+        let incarnation_since =
+            before.filter(|_| !is_new_life).map_or(now.at, |peer| peer.incarnation_since);
+        let changed = before.is_none_or(|peer| {
+            peer.report.verdict != report.verdict
+                || peer.report.incarnation != report.incarnation
+                || peer.report.is_two_way != report.is_two_way
+                || peer.report.facts.is_known != report.facts.is_known
+                || peer.report.reachable_since != report.reachable_since
+        });
+        self.compare_digest(&report, out);
+        self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
+        todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
+        if self.reign.is_some() {
+            todo.push(Todo::Judge(JudgeInput::Peer(report)));
+            self.is_stale |= changed;
+        }
+    }
+
+    /// SAFETY §5: equal index, different digest means that one of the two applied something differently.
+    fn compare_digest(&mut self, report: &PeerReport, out: &mut Vec<Action>) {
+        if self.settings.bugs.has(model::Bug::DigestSkipped) || self.diverged.is_some() {
+            return;
+        }
+        let facts = &report.facts;
+        if facts.is_known && facts.digest_index == self.digest.0 && facts.digest_index.0 > 0 && facts.digest != self.digest.1
+        {
+            let name = self.state.name_of(report.id);
+            let reason = format!(
+                "the state of this node differs from that of {name} at log index {}: compare `cardea history` on both, \
+                 then remove and join the wrong one anew",
+                self.digest.0
+            );
+            out.push(event("problem", &name, reason.clone()));
+            self.diverged = Some(reason);
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        message: Message,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        match message {
+            Message::Consensus(message) => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
+            Message::Executor(message) => self.on_executor_message(now, from, message, todo, out),
+            Message::Announce(announce) => self.on_announce(now, from, announce, todo, out),
+            Message::Leave { incarnation } => self.on_leave(now, from, incarnation, todo, out),
+        }
+    }
+
+    /// Orders and questions are for the executor, answers for the dispatcher.
+    fn on_executor_message(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        message: ExecutorMessage,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        if message.is_for_dispatcher() {
+            if self.reign.is_some() {
+                todo.push(Todo::Dispatcher(message, from));
+            }
+            return;
+        }
+        let actions = self.executor.step(now.at, &self.state, ExecutorInput::Message { from, message });
+        self.on_executor(actions, todo, out);
+    }
+
+    fn on_request(
+        &mut self,
+        now: Moment,
+        id: u64,
+        request: Request,
+        actor: String,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        if matches!(request, Request::Leave) {
+            self.leave = Leave::Asked { again_at: now.at };
+            out.push(Action::Answer { id, answer: Answer::Done { index: 0 } });
+            return;
+        }
+        let Some(reign) = self.reign else {
+            let leader = self.consensus.leader().filter(|leader| *leader != self.identity.own);
+            out.push(Action::Answer { id, answer: Answer::NotLeader { leader } });
+            return;
+        };
+        match request {
+            Request::Propose(command) => self.propose(now, *command, actor, Proposal::Request(id), todo, out),
+            Request::Condemn { node, reason } => {
+                let Some(member) = self.state.members.get(&node) else {
+                    out.push(Action::Answer { id, answer: Answer::Refused(format!("node {node} is not a member")) });
+                    return;
+                };
+                let incarnation = member.incarnation;
+                let command = Command::Condemn { node, incarnation, epoch: reign.epoch, reason };
+                self.propose(now, command, actor, Proposal::Request(id), todo, out);
+            }
+            Request::FenceTest { node } => {
+                self.fence_tests.insert(id, id);
+                todo.push(Todo::Fencing(FencingInput::Test { request: id, node }));
+            }
+            Request::Lead { node } => {
+                if node != self.identity.own {
+                    todo.push(Todo::Consensus(consensus::Input::Transfer(node)));
+                }
+                out.push(Action::Answer { id, answer: Answer::Done { index: 0 } });
+            }
+            Request::Leave => {}
+        }
+    }
+
+    fn propose(
+        &mut self,
+        now: Moment,
+        command: Command,
+        actor: String,
+        proposal: Proposal,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        let id = self.next_proposal;
+        self.next_proposal += 1;
+        let data = Entry { at: now.wall, actor, command }.encode();
+        self.proposals.insert(id, proposal);
+        let actions = self.consensus.step(now.at, consensus::Input::Propose { id, data });
+        self.on_consensus(now, actions, todo, out);
+    }
+
+    /// Proposes a command of the leader itself.
+    pub(crate) fn propose_own(&mut self, now: Moment, command: Command, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        self.propose(now, command.clone(), "cluster".into(), Proposal::Own(command), todo, out);
+    }
+
+    fn on_consensus(
+        &mut self,
+        now: Moment,
+        actions: Vec<consensus::Action>,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        for action in actions {
+            match action {
+                consensus::Action::Send { to, message } => {
+                    out.push(Action::Send { to, message: Message::Consensus(message) });
+                }
+                consensus::Action::Persist { token, writes } => {
+                    self.persist(Part::Consensus, token, writes, out);
+                }
+                consensus::Action::Committed(entries) => {
+                    for entry in entries {
+                        self.apply(now, entry, out);
+                    }
+                    self.compact(todo);
+                    self.is_stale |= self.reign.is_some();
+                    todo.push(Todo::Applied);
+                }
+                consensus::Action::Install { index, snapshot, .. } => {
+                    let state = state::decode_snapshot(&snapshot)
+                        .unwrap_or_else(|cause| panic!("the leader's snapshot cannot be read: {cause}"));
+                    assert!(state.applied == index, "a snapshot of {} says it is of {index}", state.applied);
+                    self.state = Arc::new(state);
+                    self.compacted = index;
+                    self.digest = (LogIndex(0), 0);
+                    self.is_stale |= self.reign.is_some();
+                    todo.push(Todo::Applied);
+                    self.announce_at.get_or_insert(now.at);
+                    self.check_own_membership(out);
+                }
+                consensus::Action::RoleChanged { role, term, leader } => {
+                    self.on_role(now, role, term, leader, todo, out);
+                }
+                consensus::Action::Refused { id, .. } => self.on_proposal_refused(id, out),
+                consensus::Action::MembershipChanged { voters, .. } => {
+                    let names: Vec<String> = voters.iter().map(|id| self.state.name_of(*id)).collect();
+                    out.push(event("voters", &self.state.config.name.clone(), format!("voters: {}", names.join(", "))));
+                    self.is_stale |= self.reign.is_some();
+                }
+            }
+        }
+    }
+
+    fn on_proposal_refused(&mut self, id: u64, out: &mut Vec<Action>) {
+        match self.proposals.remove(&id) {
+            Some(Proposal::Request(request)) => {
+                let leader = self.consensus.leader().filter(|leader| *leader != self.identity.own);
+                out.push(Action::Answer { id: request, answer: Answer::NotLeader { leader } });
+            }
+            Some(Proposal::Own(_)) | None => {}
+        }
+    }
+
+    fn persist(&mut self, part: Part, token: u64, writes: Vec<model::Write>, out: &mut Vec<Action>) {
+        let own = self.next_token;
+        self.next_token += 1;
+        self.persists.insert(own, (part, token));
+        out.push(Action::Persist { token: own, writes });
+    }
+
+    fn apply(&mut self, now: Moment, entry: consensus::Committed, out: &mut Vec<Action>) {
+        let state = Arc::make_mut(&mut self.state);
+        let mut answer = Answer::Done { index: entry.index.0 };
+        if entry.data.is_empty() {
+            state.applied = entry.index;
+        } else {
+            let decoded = Entry::decode(&entry.data)
+                .unwrap_or_else(|cause| panic!("log entry {} cannot be read: {cause}", entry.index));
+            let applied = state::apply(state, entry.index, &decoded, self.settings.bugs);
+            for entry in &applied.events {
+                out.push(history_event(entry));
+            }
+            if let Err(refusal) = applied.verdict {
+                answer = Answer::Refused(refusal.to_string());
+            }
+            if let Command::Coordinator { node, .. } = decoded.command
+                && node == self.identity.own
+                && let Some(reign) = &mut self.reign
+                && reign.epoch.0 == entry.index.0
+            {
+                reign.is_settled = true;
+            }
+        }
+        assert!(self.state.applied == entry.index, "entry {} was applied as {}", entry.index, self.state.applied);
+        if entry.index.0 % self.settings.digest_every == 0 {
+            self.digest = (entry.index, state::digest(&self.state));
+        }
+        match entry.proposal.and_then(|id| self.proposals.remove(&id)) {
+            Some(Proposal::Request(id)) => out.push(Action::Answer { id, answer }),
+            Some(Proposal::Own(command)) => {
+                if let Answer::Refused(why) = &answer {
+                    out.push(event("note", "kernel", format!("refused {}: {why}", command.name())));
+                    let actions =
+                        self.dispatcher.step(now.at, &self.state, DispatcherInput::ProposalRefused { command });
+                    // What it wants after a refusal it wants again with the next plan, which follows at once.
+                    drop(actions);
+                }
+            }
+            None => {}
+        }
+        self.check_own_membership(out);
+        if self.needs_announcement() {
+            self.announce_at.get_or_insert(now.at);
+        }
+    }
+
+    /// A node that is condemned, has left or is no member any more must stop.
+    fn check_own_membership(&mut self, out: &mut Vec<Action>) {
+        if self.halted.is_some() || self.state.members.is_empty() {
+            return;
+        }
+        let halt = match self.state.members.get(&self.identity.own) {
+            None => Some(Halt::Removed),
+            Some(own) if own.incarnation != self.identity.incarnation => None,
+            Some(own) => match own.state {
+                MemberState::Condemned | MemberState::Fenced => Some(Halt::Condemned),
+                MemberState::Left if self.leave != Leave::No => Some(Halt::Left),
+                MemberState::Left | MemberState::Online | MemberState::Absent => None,
+            },
+        };
+        if let Some(halt) = halt {
+            self.halted = Some(halt);
+            out.push(Action::Halt(halt));
+        }
+    }
+
+    /// Lets go of the log before the applied state once enough has come together.
+    fn compact(&mut self, todo: &mut Vec<Todo>) {
+        let applied = self.state.applied;
+        if applied.0 >= self.compacted.0 + self.settings.compact_every {
+            self.compacted = applied;
+            let snapshot = state::encode_snapshot(&self.state);
+            todo.push(Todo::Consensus(consensus::Input::Compact { upto: applied, snapshot }));
+        }
+    }
+
+    fn on_role(
+        &mut self,
+        now: Moment,
+        role: Role,
+        term: Term,
+        leader: Option<NodeId>,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        match role {
+            Role::Leader => {
+                if self.reign.is_none() {
+                    self.begin_reign(now, term, todo, out);
+                }
+            }
+            Role::Follower | Role::Candidate | Role::PreCandidate | Role::Learner => {
+                if self.reign.take().is_some() {
+                    self.end_reign(now, todo, out);
+                }
+                if let Some(leader) = leader {
+                    let name = self.state.name_of(leader);
+                    out.push(event("leader", &name, format!("{name} leads in term {term}")));
+                    if self.needs_announcement() {
+                        self.announce_at = Some(now.at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_executor(&mut self, actions: Vec<ExecutorAction>, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        for action in actions {
+            match action {
+                ExecutorAction::Persist { token, writes } => self.persist(Part::Executor, token, writes, out),
+                ExecutorAction::Call(call) => {
+                    if call.action != model::AgentAction::Monitor {
+                        let what = match call.action {
+                            model::AgentAction::Start => "start",
+                            model::AgentAction::Stop => "stop",
+                            model::AgentAction::Monitor => "monitor",
+                        };
+                        out.push(event("op-begun", call.resource.as_str(), what.into()));
+                    }
+                    out.push(Action::Call(call));
+                }
+                ExecutorAction::Abandon(key) => out.push(Action::Abandon(key)),
+                ExecutorAction::Send { message } => self.to_leader(message, todo, out),
+            }
+        }
+    }
+
+    /// Reports go to the leader, who may be this very node. Without a leader they are lost, and repeated.
+    fn to_leader(&mut self, message: ExecutorMessage, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        match self.consensus.leader() {
+            Some(leader) if leader == self.identity.own => {
+                if self.reign.is_some() {
+                    todo.push(Todo::Dispatcher(message, leader));
+                }
+            }
+            Some(leader) => out.push(Action::Send { to: leader, message: Message::Executor(message) }),
+            None => {}
+        }
+    }
+
+    fn on_dispatcher(
+        &mut self,
+        now: Moment,
+        actions: Vec<DispatcherAction>,
+        todo: &mut Vec<Todo>,
+        out: &mut Vec<Action>,
+    ) {
+        for action in actions {
+            match action {
+                DispatcherAction::Send { to, message } if to == self.identity.own => {
+                    todo.push(Todo::Executor(ExecutorInput::Message { from: to, message }));
+                }
+                DispatcherAction::Send { to, message } => {
+                    out.push(Action::Send { to, message: Message::Executor(message) });
+                }
+                DispatcherAction::Propose(command) => self.propose_own(now, command, todo, out),
+                DispatcherAction::Replan => self.is_stale = true,
+            }
+        }
+    }
+
+    fn on_fencing(&mut self, now: Moment, actions: Vec<FencingAction>, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        for action in actions {
+            match action {
+                FencingAction::Call(call) => {
+                    if call.action == model::FenceAction::Off {
+                        let reason = format!("device {} is told to cut {} off", call.device, call.target);
+                        out.push(event("fence-called", call.target.as_str(), reason));
+                    }
+                    out.push(Action::FenceCall(call));
+                }
+                FencingAction::Propose(command) => self.propose_own(now, command, todo, out),
+                FencingAction::TestDone { request, results } => {
+                    if let Some(id) = self.fence_tests.remove(&request) {
+                        out.push(Action::Answer { id, answer: Answer::FenceTests(results) });
+                    }
+                }
+                FencingAction::Failed { node, reason } => {
+                    out.push(event("fence-failed", &self.state.name_of(node), reason));
+                }
+            }
+        }
+    }
+
+    fn on_judge(&mut self, now: Moment, actions: Vec<JudgeAction>, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        for action in actions {
+            match action {
+                JudgeAction::Down { .. } | JudgeAction::Withdrawn { .. } => self.is_stale = true,
+                JudgeAction::Condemn { node, incarnation, reason } => {
+                    if let Some(reign) = self.reign {
+                        let command = Command::Condemn { node, incarnation, epoch: reign.epoch, reason };
+                        self.propose_own(now, command, todo, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Must this node still be told to the leader?
+    fn needs_announcement(&self) -> bool {
+        self.state.members.get(&self.identity.own).is_some_and(|own| {
+            own.incarnation != self.identity.incarnation
+                || (matches!(own.state, MemberState::Left | MemberState::Absent) && self.leave == Leave::No)
+        })
+    }
+
+    /// Tells the leader that this incarnation is here and wants to join.
+    fn announce(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        if !self.needs_announcement() {
+            self.announce_at = None;
+            return;
+        }
+        self.announce_at = Some(now.at + ANNOUNCE_EVERY);
+        let announce = Announce {
+            incarnation: self.identity.incarnation,
+            boot_id: self.identity.boot_id.clone(),
+            machine_id: self.identity.machine_id.clone(),
+            storage_uuid: self.identity.storage_uuid.clone(),
+            last_term: self.consensus.last_term(),
+            last_index: self.consensus.last_index(),
+        };
+        match self.consensus.leader() {
+            Some(leader) if leader == self.identity.own => self.on_announce(now, leader, announce, todo, out),
+            Some(leader) => out.push(Action::Send { to: leader, message: Message::Announce(announce) }),
+            None => {}
+        }
+    }
+
+    /// Asks the leader to empty this node; a leader first lets somebody else lead.
+    fn ask_to_leave(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        self.leave = Leave::Asked { again_at: now.at + ANNOUNCE_EVERY };
+        let incarnation = self.identity.incarnation;
+        match self.consensus.leader() {
+            Some(leader) if leader == self.identity.own => match self.successor() {
+                Some(successor) => todo.push(Todo::Consensus(consensus::Input::Transfer(successor))),
+                None => self.on_leave(now, leader, incarnation, todo, out),
+            },
+            Some(leader) => out.push(Action::Send { to: leader, message: Message::Leave { incarnation } }),
+            None => {}
+        }
+    }
+
+    /// What the detector sees, as elections need it.
+    fn peer_facts(&self) -> Vec<consensus::PeerFacts> {
+        self.peers
+            .values()
+            .map(|peer| consensus::PeerFacts {
+                id: peer.report.id,
+                is_suspect: peer.report.verdict == Verdict::Suspect,
+                is_two_way: peer.report.is_two_way,
+                suspects: peer.report.suspects.clone(),
+                last_term: peer.report.facts.last_term,
+                last_index: peer.report.facts.last_index,
+                priority: i64::from(peer.report.facts.priority),
+            })
+            .collect()
+    }
+
+    /// Gives the other half whatever changed for it.
+    fn order_pulse(&mut self, out: &mut Vec<Action>) {
+        let is_leaving = self.halted == Some(Halt::Left);
+        let facts = Facts {
+            term: self.consensus.term(),
+            leader: self.consensus.leader(),
+            last_term: self.consensus.last_term(),
+            last_index: self.consensus.last_index(),
+            commit: self.consensus.commit(),
+            applied: self.state.applied,
+            config_version: self.state.config_version,
+            digest_index: self.digest.0,
+            digest: self.digest.1,
+            epoch: self.state.epoch,
+            priority: if self.is_witness() { -1 } else { 0 },
+            is_known: true,
+        };
+        let is_same = self.last_order.as_ref().is_some_and(|last| {
+            last.facts == facts && last.is_leaving == is_leaving && last.voters == self.consensus.voters()
+        });
+        if is_same && out.is_empty() {
+            return;
+        }
+        let order = PulseOrder {
+            members: self.pulse_members(),
+            voters: self.consensus.voters().to_vec(),
+            timing: self.timing.clone(),
+            facts,
+            is_leaving,
+        };
+        if self.last_order.as_ref() != Some(&order) {
+            self.last_order = Some(order.clone());
+            out.push(Action::Pulse(Box::new(order)));
+        }
+    }
+
+    fn pulse_members(&self) -> Vec<PeerOrder> {
+        if self.state.members.is_empty() {
+            return self.first_peers.clone();
+        }
+        let links = |name: &model::NodeName| self.state.config.nodes.get(name).map_or(0, |node| node.links.len());
+        let own = self.state.members.get(&self.identity.own).map_or(0, |own| links(&own.name));
+        self.state
+            .members
+            .iter()
+            .filter(|(id, _)| **id != self.identity.own)
+            .map(|(id, member)| PeerOrder {
+                id: *id,
+                links: u8::try_from(links(&member.name).min(own)).unwrap_or(u8::MAX),
+                incarnation: Some(member.incarnation).filter(|incarnation| incarnation.0 != 0),
+            })
+            .collect()
+    }
+
+    pub(crate) fn is_witness(&self) -> bool {
+        self.state
+            .members
+            .get(&self.identity.own)
+            .map_or(self.settings.is_witness, |own| own.role == NodeRole::Witness)
+    }
+
+    /// The agreed state as this node has applied it.
+    pub fn state(&self) -> &Arc<ClusterState> {
+        &self.state
+    }
+
+    /// The consensus of this node, to look at.
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// The executor of this node, to look at.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Why this node stopped, if it did.
+    pub fn halted(&self) -> Option<Halt> {
+        self.halted
+    }
+
+    /// Rises whenever something visible may have changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+}
+
+pub(crate) fn event(event: &'static str, subject: &str, reason: String) -> Action {
+    Action::Event(Event { event, subject: subject.to_owned(), reason })
+}
+
+/// The history's words are those of the events; one that is none of them is a note.
+fn history_event(entry: &HistoryEntry) -> Action {
+    const KINDS: [&str; 17] = [
+        "condemned", "fenced", "granted", "releasing", "released", "blocked", "running", "stopped", "failed", "admitted",
+        "joined", "left", "removed", "config", "action", "action-done", "cleared",
+    ];
+    let kind = KINDS.iter().find(|kind| **kind == entry.event).copied();
+    match kind {
+        Some(kind) => event(kind, &entry.subject, entry.reason.clone()),
+        None => event("note", &entry.subject, format!("{}: {}", entry.event, entry.reason)),
+    }
+}

@@ -1,0 +1,79 @@
+//! What nodes say to each other besides heartbeats.
+
+use consensus::Message as ConsensusMessage;
+use executor::ExecutorMessage;
+use minicbor::{Decode, Encode};
+use model::{Incarnation, LogIndex, Term};
+
+use crate::WireError;
+
+const VERSION: u8 = 1;
+
+/// Encoded messages up to this length travel as datagrams over every link at once, longer ones over a stream.
+pub const DATAGRAM_BYTES_MAX: usize = 1100;
+
+/// One message between two nodes. It may be lost, repeated and late.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Message {
+    /// Of the agreed log.
+    #[n(0)]
+    Consensus(#[n(0)] ConsensusMessage),
+    /// Between the leader and an executor.
+    #[n(1)]
+    Executor(#[n(0)] ExecutorMessage),
+    /// To the leader: this incarnation of mine is here and wants to join.
+    #[n(2)]
+    Announce(#[n(0)] Announce),
+    /// To the leader: this node wants to leave in order.
+    #[n(3)]
+    Leave {
+        /// The leaving incarnation.
+        #[n(0)]
+        incarnation: Incarnation,
+    },
+}
+
+/// A node with a new incarnation presents itself (SAFETY §2.1, Join).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Announce {
+    /// The incarnation.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// Its boot id.
+    #[n(1)]
+    pub boot_id: String,
+    /// Its machine id.
+    #[n(2)]
+    pub machine_id: String,
+    /// The identity of its storage.
+    #[n(3)]
+    pub storage_uuid: String,
+    /// The term of its last log entry.
+    #[n(4)]
+    pub last_term: Term,
+    /// The index of its last log entry.
+    #[n(5)]
+    pub last_index: LogIndex,
+}
+
+/// The message as bytes.
+pub fn encode(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(VERSION);
+    minicbor::encode(message, &mut bytes).expect("writing to a Vec cannot fail");
+    bytes
+}
+
+/// The message in these bytes.
+///
+/// # Errors
+/// If they are no message of this version.
+pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
+    let Some((version, body)) = bytes.split_first() else {
+        return Err(WireError::Short { found: bytes.len() });
+    };
+    if *version != VERSION {
+        return Err(WireError::Foreign { what: "message", known: VERSION });
+    }
+    minicbor::decode(body).map_err(|cause| WireError::Damaged { what: "message", cause: cause.to_string() })
+}
