@@ -237,6 +237,25 @@ pub struct ResourceConfig {
     pub placement: Placement,
 }
 
+impl ResourceConfig {
+    /// Tells whether a resource runs with these settings: a digest (FNV-1a) of its agent and parameters, never zero.
+    pub fn parameters_digest(&self) -> u64 {
+        struct Fnv(u64);
+        impl minicbor::encode::Write for Fnv {
+            type Error = std::convert::Infallible;
+            fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+                for byte in bytes {
+                    self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+                }
+                Ok(())
+            }
+        }
+        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        minicbor::encode((&self.agent, &self.parameters), &mut hash).expect("writing to a hash cannot fail");
+        hash.0.max(1)
+    }
+}
+
 /// The recurring check of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct MonitorConfig {
@@ -284,7 +303,14 @@ pub struct Placement {
 
 impl Default for Placement {
     fn default() -> Self {
-        Placement { prefer: Vec::new(), after: Vec::new(), stickiness: 100, failback: false, priority: 0, enabled: true }
+        Placement {
+            prefer: Vec::new(),
+            after: Vec::new(),
+            stickiness: 100,
+            failback: false,
+            priority: 0,
+            enabled: true,
+        }
     }
 }
 

@@ -390,3 +390,38 @@ impl ClusterState {
         self.members.get(&node).map_or_else(|| format!("node {node}"), |member| member.name.to_string())
     }
 }
+
+impl Member {
+    /// Added for each return from a lost life (SAFETY §1.9).
+    pub const FLAP: u32 = 1000;
+    /// At this penalty a member is suppressed.
+    const FLAP_SUPPRESS: u32 = 2500;
+    /// Below this penalty a suppressed member is free again.
+    const FLAP_REUSE: u32 = 800;
+    /// The penalty never grows beyond this, so that every suppression ends within a quarter of an hour.
+    const FLAP_MAX: u32 = 6000;
+    /// The penalty halves in this time.
+    const FLAP_HALF_LIFE_MS: u64 = 300_000;
+
+    /// The flap penalty as it has decayed until `at`.
+    pub fn flap_penalty_at(&self, at: WallTime) -> u32 {
+        let elapsed_ms = at.0.saturating_sub(self.flap_at.0);
+        let halvings = u32::try_from(elapsed_ms / Self::FLAP_HALF_LIFE_MS).unwrap_or(u32::MAX);
+        let penalty = u64::from(self.flap_penalty.checked_shr(halvings).unwrap_or(0));
+        let rest_ms = elapsed_ms % Self::FLAP_HALF_LIFE_MS;
+        let decayed = penalty - penalty * rest_ms / (2 * Self::FLAP_HALF_LIFE_MS);
+        u32::try_from(decayed).unwrap_or(u32::MAX)
+    }
+
+    /// Has it flapped so much that it runs nothing for a while? From 2500 on, until the penalty is below 800.
+    pub fn is_suppressed(&self, at: WallTime) -> bool {
+        self.flap_penalty >= Self::FLAP_SUPPRESS && self.flap_penalty_at(at) >= Self::FLAP_REUSE
+    }
+
+    /// Counts one more flap at `at`. A member that is suppressed stays so.
+    pub fn add_flap(&mut self, at: WallTime) {
+        let floor = if self.is_suppressed(at) { Self::FLAP_SUPPRESS } else { 0 };
+        self.flap_penalty = (self.flap_penalty_at(at) + Self::FLAP).clamp(floor, Self::FLAP_MAX);
+        self.flap_at = at;
+    }
+}

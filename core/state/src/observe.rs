@@ -1,0 +1,166 @@
+//! What runs where? What the executors saw, ordered by the operations that found it out.
+//!
+//! Operations are ordered for ever, so a late report never overwrites a newer one. After a release has begun, only a
+//! newer operation speaks of what was stopped before (see `kernel::begin_release`).
+//!
+//! In: observations of one node. Out: what is known, failures counted, moves completed.
+//! Not here: what follows from a failure (`scheduler`).
+
+use model::{
+    ActionKind, ClusterState, Failures, Incarnation, Known, MemberState, NodeId, ResourceName, ResourceState, UnitName,
+    WallTime,
+};
+
+use crate::apply::Context;
+use crate::kernel::{member_in, member_state_text};
+use crate::{Failure, Observation, Refusal};
+
+/// After this long without a failure, counting starts anew.
+const FAILURES_FORGOTTEN_MS: u64 = 600_000;
+
+/// Takes in what the node's executor reported.
+pub(crate) fn observed(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+    observations: &[Observation],
+) -> Result<(), Refusal> {
+    let member = member_in(state, node, incarnation)?;
+    match member.state {
+        MemberState::Online | MemberState::Condemned => {}
+        MemberState::Absent | MemberState::Left | MemberState::Fenced => {
+            return Err(Refusal::NotOnline { node: member.name.to_string(), state: member_state_text(member.state) });
+        }
+    }
+    for observation in observations {
+        let is_from_the_future = observation.op.epoch > state.epoch;
+        if !is_from_the_future && is_news(state, node, incarnation, observation) {
+            take_in(state, context, node, incarnation, observation);
+        }
+    }
+    forget_removed(state);
+    finish_moves(state, context);
+    Ok(())
+}
+
+/// Does it say more than what is known already?
+fn is_news(state: &ClusterState, node: NodeId, incarnation: Incarnation, observation: &Observation) -> bool {
+    let known = state.known.get(&observation.resource).and_then(|nodes| nodes.get(&node));
+    match known.filter(|known| known.incarnation == incarnation) {
+        Some(known) if known.state == ResourceState::Unknown => observation.op > known.op,
+        Some(known) if known.op == observation.op => {
+            (observation.state, observation.digest) != (known.state, known.digest)
+        }
+        Some(known) => observation.op > known.op,
+        None => {
+            state.config.resources.contains_key(&observation.resource) || observation.state != ResourceState::Stopped
+        }
+    }
+}
+
+fn take_in(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+    observation: &Observation,
+) {
+    let name = state.name_of(node);
+    let resource = &observation.resource;
+    let unit = state.config.unit_of(resource);
+    let is_holder = state.holders.get(&unit).is_some_and(|holder| holder.node == node);
+    let before = state.known_state(resource, node);
+    let since = match state.known.get(resource).and_then(|nodes| nodes.get(&node)) {
+        Some(known) if known.incarnation == incarnation && known.state == observation.state => known.since,
+        Some(_) | None => context.at,
+    };
+    let known = Known {
+        state: observation.state,
+        incarnation,
+        op: observation.op,
+        since,
+        reason: observation.reason.clone(),
+        digest: observation.digest,
+    };
+    state.known.entry(resource.clone()).or_default().insert(node, known);
+    if let Some(failure) = &observation.failure
+        && state.config.resources.contains_key(resource)
+    {
+        count(state, resource, node, failure, context.at);
+    }
+    let told = |what: &str| {
+        if observation.reason.is_empty() { what.to_owned() } else { format!("{what}: {}", observation.reason) }
+    };
+    match (before, observation.state) {
+        (ResourceState::Unknown, ResourceState::Stopped) | (_, ResourceState::Unknown) => {}
+        (before, now) if before == now => {}
+        (_, ResourceState::Running) if !is_holder => {
+            context.note("orphan", resource.as_str(), told(&format!("runs on {name}, where it must not")));
+        }
+        (_, ResourceState::Running) => context.note("running", resource.as_str(), told(&format!("on {name}"))),
+        (_, ResourceState::Stopped) => context.note("stopped", resource.as_str(), told(&format!("on {name}"))),
+        (_, ResourceState::Failed) => context.note("failed", resource.as_str(), told(&format!("on {name}"))),
+        (_, ResourceState::Blocked) => context.note("stop-failed", resource.as_str(), told(&format!("on {name}"))),
+    }
+}
+
+fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failure: &Failure, at: WallTime) {
+    let failures: &mut Failures = state.failures.entry(resource.clone()).or_default().entry(node).or_default();
+    if at.0.saturating_sub(failures.last_at.0) > FAILURES_FORGOTTEN_MS {
+        failures.count = 0;
+    }
+    failures.count = failures.count.saturating_add(1);
+    failures.last_at = at;
+    failures.last_reason = failure.reason.clone();
+    failures.is_permanent |= failure.is_permanent;
+}
+
+/// A move is over once the whole unit runs where it was sent.
+fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
+    let done: Vec<(String, UnitName, NodeId)> = state
+        .actions
+        .iter()
+        .filter_map(|(key, action)| match &action.kind {
+            ActionKind::Move(unit, node) => Some((key.clone(), unit.clone(), *node)),
+            ActionKind::Standby(_)
+            | ActionKind::NodeMaintenance(_)
+            | ActionKind::ClusterMaintenance
+            | ActionKind::Stop(_)
+            | ActionKind::Leave(_) => None,
+        })
+        .filter(|(_, unit, node)| runs_on(state, unit, *node))
+        .collect();
+    for (key, unit, node) in done {
+        state.actions.remove(&key);
+        context.note("moved", unit.as_str(), format!("to {}, as asked", state.name_of(node)));
+    }
+}
+
+/// Does the node hold the unit, and does everything of it run there?
+pub(crate) fn runs_on(state: &ClusterState, unit: &UnitName, node: NodeId) -> bool {
+    state.holders.get(unit).is_some_and(|holder| holder.node == node)
+        && state
+            .config
+            .members_of(unit)
+            .iter()
+            .all(|resource| state.known_state(resource, node) == ResourceState::Running)
+}
+
+/// Forgets what is known of resources that left the configuration, once they have stopped and nothing that left the
+/// configuration is still held there.
+pub(crate) fn forget_removed(state: &mut ClusterState) {
+    if state.known.keys().all(|resource| state.config.resources.contains_key(resource)) {
+        return;
+    }
+    let is_awaited = |node: NodeId| {
+        state.holders.iter().any(|(unit, holder)| holder.node == node && state.config.members_of(unit).is_empty())
+    };
+    let awaited: Vec<NodeId> = state.members.keys().copied().filter(|node| is_awaited(*node)).collect();
+    for (resource, nodes) in &mut state.known {
+        if !state.config.resources.contains_key(resource) {
+            nodes.retain(|node, known| known.state != ResourceState::Stopped || awaited.contains(node));
+        }
+    }
+    state.known.retain(|_, nodes| !nodes.is_empty());
+}

@@ -1,0 +1,294 @@
+//! What do people want? Configuration versions, operators' actions, join tokens.
+//!
+//! A version is the index of its entry, and a change names the version it was made from: of two that race, one wins.
+//! The parsed configuration comes with its text; nothing here reads TOML.
+//!
+//! In: Configure, Act, Undo, Clear, AddToken, WrongToken. Out: what the scheduler has to bring about.
+//! Not here: how it is brought about (`scheduler`).
+
+use model::{
+    ActionKind, Class, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId,
+    NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
+};
+
+use crate::apply::Context;
+use crate::kernel::{member, member_state_text};
+use crate::observe::{forget_removed, runs_on};
+use crate::{Command, Refusal};
+
+/// Versions of the cluster file that are kept.
+const VERSIONS_MAX: usize = 32;
+/// Join tokens that may wait to be used.
+const TOKENS_MAX: usize = 100;
+/// Wrong secrets after which a token is burnt.
+const WRONG_MAX: u32 = 5;
+
+/// The key of an operator's action in [`ClusterState::actions`]: `standby:a`, `maintenance`, `move:web`, …
+pub fn action_key(state: &ClusterState, action: &ActionKind) -> String {
+    match action {
+        ActionKind::Standby(node) => format!("standby:{}", state.name_of(*node)),
+        ActionKind::NodeMaintenance(node) => format!("maintenance:{}", state.name_of(*node)),
+        ActionKind::ClusterMaintenance => "maintenance".to_owned(),
+        ActionKind::Move(unit, _) => format!("move:{unit}"),
+        ActionKind::Stop(unit) => format!("stop:{unit}"),
+        ActionKind::Leave(node) => format!("leave:{}", state.name_of(*node)),
+    }
+}
+
+/// Is the node, or the whole cluster, in maintenance?
+pub(crate) fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
+    state.actions.values().any(|action| match &action.kind {
+        ActionKind::ClusterMaintenance => true,
+        ActionKind::NodeMaintenance(of) => *of == node,
+        ActionKind::Standby(_) | ActionKind::Move(..) | ActionKind::Stop(_) | ActionKind::Leave(_) => false,
+    })
+}
+
+/// A move to a node that goes away is not asked for any more.
+pub(crate) fn undo_moves_to(state: &mut ClusterState, context: &mut Context<'_>, node: NodeId) {
+    let is_over = |action: &OperatorAction| matches!(&action.kind, ActionKind::Move(_, to) if *to == node);
+    let over: Vec<String> =
+        state.actions.iter().filter(|(_, action)| is_over(action)).map(|(key, _)| key.clone()).collect();
+    for key in over {
+        state.actions.remove(&key);
+        context.note("undone", &key, format!("{} is gone", state.name_of(node)));
+    }
+}
+
+/// A new version of the cluster file.
+pub(crate) fn configure(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    expected_version: ConfigVersion,
+    text: &str,
+    config: &ClusterConfig,
+    reason: &str,
+) -> Result<(), Refusal> {
+    check_version(state, expected_version)?;
+    check_config(state, config)?;
+    set_config(state, context, text, config, reason);
+    Ok(())
+}
+
+/// Compare-and-set: is this made from the current version?
+pub(crate) fn check_version(state: &ClusterState, expected: ConfigVersion) -> Result<(), Refusal> {
+    if expected == state.config_version {
+        Ok(())
+    } else {
+        Err(Refusal::OtherVersion { expected, current: state.config_version })
+    }
+}
+
+/// Can the cluster change to this configuration as it stands?
+pub(crate) fn check_config(state: &ClusterState, config: &ClusterConfig) -> Result<(), Refusal> {
+    for member in state.members.values() {
+        if config.nodes.get(&member.name).is_none_or(|node| node.role != member.role) {
+            return Err(Refusal::DropsMember(member.name.to_string()));
+        }
+    }
+    let condemned = state.members.values().find(|member| member.state == MemberState::Condemned);
+    for (name, resource) in &config.resources {
+        let Some(old) = state.config.resources.get(name) else {
+            if state.known.contains_key(name) {
+                return Err(Refusal::StillStopping(name.clone()));
+            }
+            continue;
+        };
+        let (from, to) = (state.config.unit_of(name), config.unit_of(name));
+        if from != to && state.holders.contains_key(&from) {
+            return Err(Refusal::Regrouped { resource: name.clone(), from, to });
+        }
+        if let Some(member) = condemned
+            && (old.class, resource.class) == (Class::BestEffort, Class::Exclusive)
+        {
+            return Err(Refusal::CannotBeExclusive { resource: name.clone(), node: member.name.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the configuration current and forgets what it outdates.
+pub(crate) fn set_config(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    text: &str,
+    config: &ClusterConfig,
+    reason: &str,
+) {
+    let old = std::mem::replace(&mut state.config, config.clone());
+    let new = &state.config;
+    let is_same = |name: &ResourceName| match (old.resources.get(name), new.resources.get(name)) {
+        (Some(old), Some(new)) => old.agent == new.agent && old.parameters == new.parameters,
+        (None | Some(_), None) | (None, Some(_)) => false,
+    };
+    state.failures.retain(|resource, _| is_same(resource));
+    state.proven_free.retain(|unit, _| {
+        let members = new.members_of(unit);
+        !members.is_empty() && members == old.members_of(unit) && members.into_iter().all(is_same)
+    });
+    state.actions.retain(|_, action| match &action.kind {
+        ActionKind::Move(unit, _) | ActionKind::Stop(unit) => !new.members_of(unit).is_empty(),
+        ActionKind::Standby(_)
+        | ActionKind::NodeMaintenance(_)
+        | ActionKind::ClusterMaintenance
+        | ActionKind::Leave(_) => true,
+    });
+    state.config_version = ConfigVersion(context.index.0);
+    if state.config_history.len() == VERSIONS_MAX {
+        state.config_history.pop_front();
+    }
+    state.config_history.push_back(ConfigRecord {
+        version: state.config_version,
+        text: text.to_owned(),
+        actor: context.actor.to_owned(),
+        reason: reason.to_owned(),
+        at: context.at,
+    });
+    forget_removed(state);
+    context.note("config", &format!("version {}", state.config_version), reason);
+}
+
+/// An operator asks for something.
+pub(crate) fn act(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    action: &ActionKind,
+    reason: &str,
+) -> Result<(), Refusal> {
+    match action {
+        ActionKind::Standby(node) | ActionKind::NodeMaintenance(node) | ActionKind::Leave(node) => {
+            member(state, *node)?;
+        }
+        ActionKind::ClusterMaintenance => {}
+        ActionKind::Stop(unit) => check_unit(state, unit)?,
+        ActionKind::Move(unit, node) => {
+            check_unit(state, unit)?;
+            let target = member(state, *node)?;
+            let name = target.name.to_string();
+            match (target.role, target.state) {
+                (NodeRole::Witness, _) => return Err(Refusal::Witness(name)),
+                (NodeRole::Member, MemberState::Online) => {}
+                (NodeRole::Member, other) => {
+                    return Err(Refusal::NotOnline { node: name, state: member_state_text(other) });
+                }
+            }
+            if runs_on(state, unit, *node) {
+                return Err(Refusal::RunsThere { unit: unit.clone(), node: name });
+            }
+        }
+    }
+    let wish = OperatorAction {
+        kind: action.clone(),
+        actor: context.actor.to_owned(),
+        reason: reason.to_owned(),
+        at: context.at,
+    };
+    let key = action_key(state, action);
+    context.note("asked", &key, reason);
+    state.actions.insert(key, wish);
+    Ok(())
+}
+
+fn check_unit(state: &ClusterState, unit: &UnitName) -> Result<(), Refusal> {
+    if state.config.members_of(unit).is_empty() { Err(Refusal::UnknownUnit(unit.clone())) } else { Ok(()) }
+}
+
+/// An operator takes a wish back.
+pub(crate) fn undo(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    action: &ActionKind,
+    reason: &str,
+) -> Result<(), Refusal> {
+    let key = action_key(state, action);
+    state.actions.remove(&key).ok_or(Refusal::NoSuchAction)?;
+    context.note("undone", &key, reason);
+    Ok(())
+}
+
+/// Forgets failures, blockades and flaps. A blockade lifted this way frees nothing: the holder stays, and what it
+/// could not stop counts as unknown until it is looked at again.
+pub(crate) fn clear(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    resource: Option<&ResourceName>,
+    node: Option<NodeId>,
+    reason: &str,
+) -> Result<(), Refusal> {
+    if let Some(resource) = resource
+        && !state.config.resources.contains_key(resource)
+        && !state.known.contains_key(resource)
+    {
+        return Err(Refusal::UnknownResource(resource.clone()));
+    }
+    if let Some(node) = node {
+        member(state, node)?;
+    }
+    let is_meant = |name: &ResourceName| resource.is_none_or(|meant| meant == name);
+    let is_there = |id: NodeId| node.is_none_or(|meant| meant == id);
+    for (name, nodes) in &mut state.failures {
+        nodes.retain(|id, _| !(is_meant(name) && is_there(*id)));
+    }
+    state.failures.retain(|_, nodes| !nodes.is_empty());
+    for (name, nodes) in &mut state.known {
+        for known in nodes.iter_mut().filter(|(id, _)| is_meant(name) && is_there(**id)).map(|(_, known)| known) {
+            if known.state == ResourceState::Blocked {
+                known.state = ResourceState::Unknown;
+                known.since = context.at;
+                known.reason = "cleared; to be looked at again".to_owned();
+            }
+        }
+    }
+    let unit = resource.map(|resource| state.config.unit_of(resource));
+    for (name, holder) in &mut state.holders {
+        if unit.as_ref().is_none_or(|unit| unit == name)
+            && is_there(holder.node)
+            && matches!(holder.state, HolderState::Blocked { .. })
+        {
+            holder.state = HolderState::Held;
+            holder.since = context.at;
+        }
+    }
+    if resource.is_none() {
+        for (_, member) in state.members.iter_mut().filter(|(id, _)| is_there(**id)) {
+            member.flap_penalty = 0;
+            member.flap_at = context.at;
+        }
+    }
+    let subject = match (resource, node) {
+        (Some(resource), Some(node)) => format!("{resource} on {}", state.name_of(node)),
+        (Some(resource), None) => resource.to_string(),
+        (None, Some(node)) => state.name_of(node),
+        (None, None) => "everything".to_owned(),
+    };
+    context.note("cleared", &subject, reason);
+    Ok(())
+}
+
+/// A new join token; expired ones go.
+pub(crate) fn add_token(state: &mut ClusterState, context: &mut Context<'_>, command: &Command) -> Result<(), Refusal> {
+    let Command::AddToken { id, secret_hash, expires, role, name } = command else {
+        unreachable!("add_token is called for AddToken alone");
+    };
+    let alive = state.tokens.values().filter(|token| token.expires >= context.at).count();
+    if alive >= TOKENS_MAX || state.tokens.contains_key(id) {
+        return Err(Refusal::TooManyTokens);
+    }
+    state.tokens.retain(|_, token| token.expires >= context.at);
+    let token =
+        TokenRecord { secret_hash: secret_hash.clone(), expires: *expires, role: *role, name: name.clone(), wrong: 0 };
+    state.tokens.insert(*id, token);
+    context.note("token", "join token", "a new member may join");
+    Ok(())
+}
+
+/// A wrong secret; the fifth burns the token.
+pub(crate) fn wrong_token(state: &mut ClusterState, context: &mut Context<'_>, id: u64) -> Result<(), Refusal> {
+    let token = state.tokens.get_mut(&id).ok_or(Refusal::UnknownToken)?;
+    token.wrong += 1;
+    if token.wrong >= WRONG_MAX {
+        state.tokens.remove(&id);
+        context.note("token", "join token", format!("burnt after {WRONG_MAX} wrong secrets"));
+    }
+    Ok(())
+}
