@@ -16,10 +16,10 @@ use crate::words::{domain_word, enumeration};
 pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
     refuse_shared_addresses(config, places, findings);
     refuse_cycles(config, places, findings);
-    check_networks(config, places, findings);
     if findings.has_errors() {
         return; // a node or device that was misread would be blamed for lacking what it has
     }
+    check_networks(config, places, findings);
     refuse_unfenced(config, places, findings);
     check_votes(config, places, findings);
     warn_links(config, places, findings);
@@ -126,11 +126,17 @@ fn refuse_unfenced(config: &ClusterConfig, places: &Places, findings: &mut Findi
             continue;
         }
         let nodes: Vec<&str> = lacking.iter().map(|(node, _)| node.as_str()).collect();
-        let missing: BTreeSet<Domain> = lacking.iter().flat_map(|(_, missing)| missing.iter().copied()).collect();
-        let missing: Vec<&str> = missing.into_iter().map(domain_word).collect();
+        let words =
+            |missing: &BTreeSet<Domain>| missing.iter().map(|d| domain_word(*d)).collect::<Vec<_>>().join(" and ");
         let (noun, verb) = if nodes.len() == 1 { ("node", "has") } else { ("nodes", "have") };
-        let label =
-            format!("{noun} {} {verb} no fence device that covers {}", enumeration(&nodes), missing.join(" and "));
+        let first = &lacking[0].1;
+        let label = if lacking.iter().all(|(_, missing)| missing == first) {
+            format!("{noun} {} {verb} no fence device that covers {}", enumeration(&nodes), words(first))
+        } else {
+            let each: Vec<String> =
+                lacking.iter().map(|(node, missing)| format!("{} on `{node}`", words(missing))).collect();
+            format!("no fence device covers {}", each.join(", "))
+        };
         let message =
             format!("resource `{name}` is exclusive, but {noun} {} cannot be cut off from it", enumeration(&nodes));
         let span = places.resources.get(name).cloned().unwrap_or_default();
@@ -194,8 +200,8 @@ fn warn_links(config: &ClusterConfig, places: &Places, findings: &mut Findings) 
         );
     }
     let members: Vec<(&NodeName, &NodeConfig)> = members(config).collect();
-    if let [(a, first), (b, _), ..] = members.as_slice()
-        && first.links.len() > 1
+    if let [(a, first), (b, second), ..] = members.as_slice()
+        && first.links.len().min(second.links.len()) > 1
         && config.link_domains(a, b) == 1
         && let Some(span) = places.networks.values().next_back()
     {

@@ -13,13 +13,13 @@ use model::{
     NetworkConfig, NodeConfig, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
     UnitName,
 };
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use crate::check;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::parameters::{self, NATIVE_AGENTS, Raw};
-use crate::section::{Placed, Section};
-use crate::words::{name_fault, nearest, shown, suggestion};
+use crate::section::{Placed, Section, wrong_type};
+use crate::words::{name_fault, nearest, nearest_within, shown, suggestion};
 
 /// Longest text of a cluster file, in bytes.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -406,7 +406,7 @@ fn device(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> 
             .help("what the device calls a node stands in plugs = { NODE = \"PLUG\" }"),
         );
     }
-    warn_misspelt(section, &raw, &keys, findings);
+    warn_misspelt(section, &keys, findings);
     let parameters = parameters::free(&section.what, &raw, true, findings);
     let covers = domains(section, "covers", findings);
     let timeout = section.duration("timeout", false, findings).unwrap_or(TIMEOUT);
@@ -438,7 +438,7 @@ fn plugs(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> B
     let mut plugs = BTreeMap::new();
     let Some(table) = section.nested("plugs", findings) else { return plugs };
     let nodes: Vec<&str> = names.members.iter().chain(&names.witnesses).copied().collect();
-    for (node, span, _) in table.entries() {
+    for (node, span, value) in table.entries() {
         if findings.is_full() {
             break;
         }
@@ -446,33 +446,47 @@ fn plugs(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> B
             let message = format!("{} names node `{}`, which is not a member", table.what, shown(node));
             let found = Placed { value: node, span };
             findings.push(unknown("config::unknown_node", message, &found, "members", &nodes));
-        } else if let Some(plug) = table.string(node, findings) {
-            if plug.value.is_empty() || plug.value.contains(['\n', '\r', '\0']) {
-                findings.push(
-                    Diagnostic::error("config::bad_parameter", format!("no device calls node `{node}` like that"))
-                        .at(plug.span, "must be a single line of text"),
-                );
-            } else {
-                plugs.insert(NodeName::from(node), plug.value.to_owned());
+            continue;
+        }
+        let plug = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            other => {
+                let what = format!("`{node}` of {}", table.what);
+                findings.push(wrong_type(&what, "a string or a whole number", other, value.span()));
+                continue;
             }
+        };
+        if plug.is_empty() || plug.contains(['\n', '\r', '\0']) {
+            findings.push(
+                Diagnostic::error("config::bad_parameter", format!("no device calls node `{node}` like that"))
+                    .at(value.span(), "must be a single line of text"),
+            );
+        } else {
+            plugs.insert(NodeName::from(node), plug);
         }
     }
     plugs
 }
 
 /// A parameter of a foreign agent may be called anything; one that looks like a key of ours is probably a slip.
-fn warn_misspelt(section: &Section<'_>, raw: &[Raw<'_>], keys: &[&str], findings: &mut Findings) {
-    for (name, span, _) in raw {
+fn warn_misspelt(section: &Section<'_>, keys: &[&str], findings: &mut Findings) {
+    let long: Vec<&str> = keys.iter().copied().filter(|key| key.len() >= 5).collect();
+    for (name, span, _) in section.entries().filter(|(name, _, _)| !keys.contains(name)) {
         if findings.is_full() {
             return;
         }
-        if let Some(near) = nearest(name, keys).filter(|near| near.len() >= 5) {
+        if let Some(near) = nearest_within(1, name, &long) {
             findings.push(
                 Diagnostic::warning(
                     "config::looks_misspelt",
                     format!("`{}` of {} is told to the agent as a parameter", shown(name), section.what),
                 )
-                .at(span.clone(), format!("did you mean `{near}`?")),
+                .at(span, format!("did you mean `{near}`?"))
+                .help(format!(
+                    "if the agent has such a parameter, put it into a table of its own: parameters = {{ {} = … }}",
+                    shown(name)
+                )),
             );
         }
     }
@@ -528,7 +542,7 @@ fn resource(
         }
         "cardea:process" => parameters::process(section, &raw, findings),
         _ => {
-            warn_misspelt(section, &raw, RESOURCE_KEYS, findings);
+            warn_misspelt(section, RESOURCE_KEYS, findings);
             parameters::free(&section.what, &raw, false, findings)
         }
     };

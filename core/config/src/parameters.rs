@@ -239,6 +239,15 @@ fn probe_http(text: &str) -> bool {
 fn command(of: &Section<'_>, raw: &[Raw<'_>], findings: &mut Findings) -> Option<Vec<String>> {
     let (_, _, value) = find(raw, "command")?;
     let words: Vec<String> = match value.get_ref() {
+        DeValue::String(text) if text.contains(['"', '\'', '\\', '$', '|', ';', '&', '<', '>', '`']) => {
+            let message = format!("{} cannot run this command: no shell reads it", of.what);
+            findings.push(
+                Diagnostic::error("config::bad_command", message)
+                    .at(value.span(), "a character that only a shell understands")
+                    .help("write a list: command = [\"/usr/sbin/NAME\", \"an argument with blanks\"]"),
+            );
+            return None;
+        }
         DeValue::String(text) => text.split_whitespace().map(str::to_owned).collect(),
         DeValue::Array(items) => {
             let what = format!("an item of `command` of {}", of.what);

@@ -59,18 +59,28 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// The valid word that is meant by `word`, if one is near enough.
+/// The valid word that is meant by `word`, if one is near enough for its length.
 pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
+    let edits_max = match word.chars().count() {
+        0 | 1 => 0,
+        2 | 3 => 1,
+        4..=8 => 2,
+        longer => longer / 3,
+    };
+    nearest_within(edits_max, word, valid)
+}
+
+/// The valid word that is at most `edits_max` slips of the finger away from `word`.
+pub(crate) fn nearest_within<'a>(edits_max: usize, word: &str, valid: &[&'a str]) -> Option<&'a str> {
     if word.len() > 4 * NAME_CHARS_MAX {
         return None;
     }
     let word = word.to_lowercase();
-    let far = (word.chars().count() / 3).max(1);
     valid
         .iter()
-        .filter(|v| v.len().abs_diff(word.len()) <= far)
+        .filter(|v| v.len().abs_diff(word.len()) <= 4 * edits_max)
         .map(|v| (strsim::damerau_levenshtein(&word, &v.to_lowercase()), *v))
-        .filter(|(distance, _)| *distance <= far)
+        .filter(|(edits, _)| *edits <= edits_max)
         .min()
         .map(|(_, v)| v)
 }
@@ -141,5 +151,7 @@ mod tests {
         assert_eq!(nearest("stikiness", &["stickiness", "priority"]), Some("stickiness"));
         assert_eq!(nearest("Prefer", &["prefer"]), Some("prefer"));
         assert_eq!(nearest("zebra", &["prefer", "after"]), None);
+        assert_eq!(nearest("w", &["a", "b"]), None, "everything is near to a single letter");
+        assert_eq!(nearest_within(1, "state", &["start"]), None);
     }
 }
