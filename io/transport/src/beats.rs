@@ -1,0 +1,318 @@
+//! How do heartbeats leave and arrive without waiting for anything?
+//!
+//! One thread owns these sockets. It waits to its deadline, drains every socket to the end, and
+//! only then looks at the clock of its protocol (SAFETY §1.3). After the start nothing here
+//! allocates, locks or blocks.
+//!
+//! In: bytes to send, time to wait. Out: packets with their age, and how many the kernel dropped.
+//! Not here: sealing (`seal.rs`), what a beat says (`core/wire`), what it means (`core/liveness`).
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use model::LinkId;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+
+use crate::sockets::{self, LINKS_MAX, REBIND_EVERY, SocketError, Waker};
+
+/// Longer packets are none of ours.
+const PACKET_BYTES_MAX: usize = 2048;
+/// Packets read from one socket in one drain; a flood on one link must not keep the others waiting.
+const DRAIN_MAX: usize = 256;
+/// Room for a timestamp and a drop counter beside each packet.
+const CONTROL_BYTES: usize = 128;
+
+/// The sockets of all links, for heartbeats.
+#[derive(Debug)]
+pub struct BeatSockets {
+    links: Vec<Link>,
+    waker: Waker,
+    drained_at: Instant,
+    rebind_at: Instant,
+    packet: Box<[u8; PACKET_BYTES_MAX]>,
+    control: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    local: SocketAddr,
+    socket: Option<UdpSocket>,
+    dropped: u32,
+    send_errors: u64,
+}
+
+/// A packet as it came from the network; nothing about it is proven.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    /// The link that it arrived on.
+    pub link: LinkId,
+    /// Where it claims to come from.
+    pub from: SocketAddr,
+    /// How long it lay in the kernel before the drain began; never longer than since the drain before.
+    pub age: Duration,
+    /// Its content, to be opened in place.
+    pub bytes: &'a mut [u8],
+}
+
+/// What one drain found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Packets that were read.
+    pub packets: u64,
+    /// Packets that the kernel dropped since the drain before because a socket was full: an own stall (SAFETY §1.3).
+    pub dropped: u64,
+    /// More is waiting: drain again before any verdict.
+    pub is_cut_short: bool,
+}
+
+impl BeatSockets {
+    /// Binds one socket per link. A link whose address does not exist yet is bound later by [`BeatSockets::rebind`].
+    ///
+    /// # Errors
+    /// If an address exists and cannot be used.
+    pub fn bind(links: &[(LinkId, SocketAddr)]) -> Result<Self, SocketError> {
+        if links.len() > LINKS_MAX {
+            return Err(SocketError::TooManyLinks { links: links.len() });
+        }
+        let now = Instant::now();
+        let links = links.iter().map(|(id, local)| {
+            let socket = bind(*local)?;
+            Ok(Link { id: *id, local: *local, socket, dropped: 0, send_errors: 0 })
+        });
+        Ok(BeatSockets {
+            links: links.collect::<Result<_, SocketError>>()?,
+            waker: Waker::new()?,
+            drained_at: now,
+            rebind_at: now + REBIND_EVERY,
+            packet: Box::new([0; PACKET_BYTES_MAX]),
+            control: vec![0; CONTROL_BYTES],
+        })
+    }
+
+    /// What ends a wait from another thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Waits until a packet is there, the waker was used, a signal came, or `timeout` is over.
+    ///
+    /// # Errors
+    /// If the system cannot wait: a bug, or memory has run out.
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        sockets::wait(self.links.iter().map(|link| link.socket.as_ref()), &self.waker, Some(timeout))
+    }
+
+    /// Reads what has arrived on every link and hands each packet to `each`; never waits.
+    pub fn drain(&mut self, mut each: impl FnMut(Packet<'_>)) -> Drained {
+        let now = Instant::now();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // The kernel stamps with the wall clock; the limit makes a step of that clock harmless.
+        let age_max = now.duration_since(self.drained_at);
+        self.drained_at = now;
+        let mut drained = Drained::default();
+        for link in &mut self.links {
+            let Some(socket) = &link.socket else { continue };
+            for turn in 0.. {
+                if turn == DRAIN_MAX {
+                    drained.is_cut_short = true;
+                    break;
+                }
+                let Some(received) = receive(socket, &mut self.packet[..], &mut self.control) else { break };
+                if let Some(dropped) = received.dropped {
+                    drained.dropped += u64::from(dropped.wrapping_sub(link.dropped));
+                    link.dropped = dropped;
+                }
+                let Some(from) = received.from else { continue };
+                drained.packets += 1;
+                let age = received.stamp.map_or(Duration::ZERO, |stamp| wall.saturating_sub(stamp)).min(age_max);
+                each(Packet { link: link.id, from, age, bytes: &mut self.packet[..received.length] });
+            }
+        }
+        drained
+    }
+
+    /// Sends one packet from the link's own address; never waits. `false`, and counted, if it did not leave.
+    pub fn send(&mut self, link: LinkId, to: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(link) = self.links.iter_mut().find(|known| known.id == link) else { return false };
+        let has_left = link.socket.as_ref().is_some_and(|socket| socket.send_to(bytes, to).is_ok());
+        link.send_errors += u64::from(!has_left);
+        has_left
+    }
+
+    /// Tries again to bind links whose address was missing, at most once a second; the links that came up by it.
+    pub fn rebind(&mut self) -> impl Iterator<Item = LinkId> + '_ {
+        let now = Instant::now();
+        let is_due = now >= self.rebind_at;
+        if is_due {
+            self.rebind_at = now + REBIND_EVERY;
+        }
+        self.links.iter_mut().filter(move |link| is_due && link.socket.is_none()).filter_map(|link| {
+            // An address that now exists and is refused is no better than a missing one; it is tried again.
+            link.socket = bind(link.local).ok().flatten();
+            link.socket.is_some().then_some(link.id)
+        })
+    }
+
+    /// The links that have no socket yet.
+    pub fn missing(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.links.iter().filter(|link| link.socket.is_none()).map(|link| link.id)
+    }
+
+    /// Packets of a link that did not leave, since the start.
+    pub fn send_errors(&self, link: LinkId) -> u64 {
+        self.links.iter().find(|known| known.id == link).map_or(0, |link| link.send_errors)
+    }
+
+    /// The address that a link is bound to: with its real port, if the port was given as 0.
+    pub fn local_address(&self, link: LinkId) -> Option<SocketAddr> {
+        let link = self.links.iter().find(|known| known.id == link)?;
+        link.socket.as_ref()?.local_addr().ok()
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<Option<UdpSocket>, SocketError> {
+    let Some(socket) = sockets::bind(address)? else { return Ok(None) };
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
+        .and_then(|()| setsockopt(&socket, sockopt::RxqOvfl, &1))
+        .map_err(|errno| SocketError::Io { address, cause: errno.into() })?;
+    Ok(Some(socket))
+}
+
+struct Received {
+    length: usize,
+    from: Option<SocketAddr>,
+    stamp: Option<Duration>,
+    /// Packets that this socket lost since it exists; the kernel mentions it only when there are some.
+    dropped: Option<u32>,
+}
+
+/// Reads one packet; none if there is none, or the socket reports an error that a sender of garbage can cause.
+fn receive(socket: &UdpSocket, packet: &mut [u8], control: &mut [u8]) -> Option<Received> {
+    let mut parts = [IoSliceMut::new(packet)];
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::MSG_DONTWAIT).ok()?;
+    let mut received = Received { length: message.bytes, from: None, stamp: None, dropped: None };
+    let is_whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+    received.from = message.address.filter(|_| is_whole).and_then(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
+    });
+    for item in message.cmsgs().into_iter().flatten() {
+        match item {
+            ControlMessageOwned::ScmTimestampns(stamp) => {
+                let seconds = u64::try_from(stamp.tv_sec()).unwrap_or(0);
+                received.stamp = Some(Duration::new(seconds, u32::try_from(stamp.tv_nsec()).unwrap_or(0)));
+            }
+            ControlMessageOwned::RxqOvfl(dropped) => received.dropped = Some(dropped),
+            // The kernel adds nothing that was not asked for.
+            _ => {}
+        }
+    }
+    Some(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn local() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    fn pair() -> (BeatSockets, BeatSockets) {
+        let links = [(LinkId(0), local()), (LinkId(1), "127.0.0.2:0".parse().unwrap())];
+        (BeatSockets::bind(&links).unwrap(), BeatSockets::bind(&links).unwrap())
+    }
+
+    #[test]
+    fn a_packet_arrives_on_the_link_it_was_sent_to_and_from_the_link_it_left() {
+        let (mut a, mut b) = pair();
+        for link in [LinkId(0), LinkId(1)] {
+            assert!(a.send(link, b.local_address(link).unwrap(), &[link.0; 40]));
+            b.wait(LONG).unwrap();
+            let mut heard = Vec::new();
+            let drained = b.drain(|packet| {
+                assert!(packet.age < LONG);
+                heard.push((packet.link, packet.from, packet.bytes.to_vec()));
+            });
+            assert_eq!(heard, [(link, a.local_address(link).unwrap(), vec![link.0; 40])]);
+            assert_eq!(drained, Drained { packets: 1, dropped: 0, is_cut_short: false });
+        }
+        assert_eq!(b.drain(|_| panic!("nothing is left")), Drained::default());
+    }
+
+    #[test]
+    fn a_waker_ends_a_wait_once() {
+        let (a, _) = pair();
+        let waker = a.waker();
+        waker.wake();
+        waker.wake();
+        a.wait(LONG).unwrap();
+        let before = Instant::now();
+        a.wait(Duration::from_millis(3)).unwrap();
+        assert!(before.elapsed() >= Duration::from_millis(3));
+        std::thread::spawn(move || waker.wake());
+        a.wait(LONG).unwrap();
+    }
+
+    #[test]
+    fn a_flood_is_read_in_portions_and_what_was_lost_is_counted() {
+        let (mut a, mut b) = pair();
+        let to = b.local_address(LinkId(0)).unwrap();
+        // One drain of nothing more: the counter comes with the packets that are left in the socket.
+        let sent = (0..20_000).filter(|_| a.send(LinkId(0), to, &[7; 1200])).count() as u64;
+        let mut total = Drained::default();
+        while {
+            let drained = b.drain(|_| {});
+            total.packets += drained.packets;
+            total.dropped += drained.dropped;
+            drained.is_cut_short
+        } {}
+        assert!(a.send(LinkId(0), to, b"the counter as it is now"));
+        b.wait(LONG).unwrap();
+        let last = b.drain(|_| {});
+        assert_eq!(total.packets + total.dropped + last.dropped, sent);
+        assert!(total.dropped + last.dropped > 0);
+    }
+
+    #[test]
+    fn a_packet_longer_than_ours_is_no_packet() {
+        let (mut a, mut b) = pair();
+        let to = b.local_address(LinkId(0)).unwrap();
+        assert!(a.send(LinkId(0), to, &[7; PACKET_BYTES_MAX + 1]));
+        assert!(a.send(LinkId(0), to, b""));
+        b.wait(LONG).unwrap();
+        let mut lengths = Vec::new();
+        b.drain(|packet| lengths.push(packet.bytes.len()));
+        assert_eq!(lengths, [0]);
+    }
+
+    #[test]
+    fn a_link_whose_address_is_missing_stops_nobody() {
+        let links = [(LinkId(0), local()), (LinkId(1), "192.0.2.77:0".parse().unwrap())];
+        let mut sockets = BeatSockets::bind(&links).unwrap();
+        assert_eq!(sockets.missing().collect::<Vec<_>>(), [LinkId(1)]);
+        assert!(!sockets.send(LinkId(1), local(), b"x"));
+        assert_eq!(sockets.send_errors(LinkId(1)), 1);
+        sockets.rebind_at = Instant::now();
+        assert_eq!(sockets.rebind().count(), 0);
+        sockets.links[1].local = local();
+        assert_eq!(sockets.rebind().count(), 0, "once a second");
+        sockets.rebind_at = Instant::now();
+        assert_eq!(sockets.rebind().collect::<Vec<_>>(), [LinkId(1)]);
+        assert_eq!(sockets.missing().count(), 0);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let first = BeatSockets::bind(&[(LinkId(0), local())]).unwrap();
+        let taken = first.local_address(LinkId(0)).unwrap();
+        let error = BeatSockets::bind(&[(LinkId(0), taken)]).unwrap_err();
+        assert!(matches!(error, SocketError::Taken { address } if address == taken));
+    }
+}
