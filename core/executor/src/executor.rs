@@ -1,0 +1,895 @@
+//! May this operation run here, and what became of it?
+//!
+//! At most once: an operation is journaled as an intent before its agent is called, and its result before it is
+//! reported. So a repeated message finds the result, and a restarted process finds the intent and adopts what runs
+//! instead of running it again. An operation of an older leader, of another life of this node, or older than what was
+//! begun already is refused. A start needs the current grant in the locally applied state, and nothing at or below the
+//! tombstone that the last stop wrote before it ran; so a delayed start can never follow the stop.
+//!
+//! One operation per resource at a time, and one may wait; what runs is checked again and again, with at most one check
+//! outstanding. An operation does not wait for a check: the check is abandoned.
+//!
+//! In: operations, what became durable, answers of agents, exits of services. Out: writes, calls, reports.
+//! A report is repeated until the applied state shows it or the leader says that it has it.
+//!
+//! Not here: how an agent is run and how a stop ends what does not want to end (`io/agents`), what should run where
+//! (`core/scheduler`), who may hold a unit (`core/state`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{
+    AgentAction, AgentCall, AgentName, Bug, Bugs, CallKey, ClusterState, Epoch, HolderState, Incarnation, Instant,
+    NodeId, Op, OpId, OpResult, Outcome, ResourceName, ResourceState, Write,
+};
+
+use crate::conclusion::{Conclusion, conclude};
+use crate::journal::{self, Header, JournalError, Record};
+use crate::message::{Change, ExecutorMessage, InFlight, Inventory, InventoryItem};
+
+/// Operations that run at the same time on one node; recurring checks have as much again.
+const PARALLEL_MAX: usize = 8;
+
+/// A report is repeated after this long at first, then after twice as long each time…
+const REPEAT_FIRST: Duration = Duration::from_millis(100);
+
+/// … up to this.
+const REPEAT_MAX: Duration = Duration::from_secs(1);
+
+/// The agent's name in the stop of a resource that is in the configuration no more: the journal knows the real one.
+pub(crate) const UNKNOWN_AGENT: &str = "unknown";
+
+/// Runs operations on this node.
+pub struct Executor {
+    own: NodeId,
+    incarnation: Incarnation,
+    bugs: Bugs,
+    /// The newest epoch heard of; older ones are not obeyed.
+    max_epoch: Epoch,
+    /// The newest epoch in a write that was asked for.
+    written_epoch: Epoch,
+    /// The newest epoch that is known to be durable.
+    durable_epoch: Epoch,
+    /// The journal is that of an earlier life of this node.
+    is_foreign: bool,
+    slots: BTreeMap<ResourceName, Slot>,
+    persists: BTreeMap<u64, Persist>,
+    next_token: u64,
+    /// Counts operations in the order of their arrival.
+    arrivals: u64,
+    /// The epoch of a question for the inventory that has no answer yet.
+    asked: Option<Epoch>,
+    deadline: Option<Instant>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum ExecutorInput {
+    /// The leader orders an operation.
+    Op(Op),
+    /// A new leader asks what is known; answered by `ExecutorAction::Inventory` as soon as no older one is obeyed.
+    AskInventory {
+        /// The leader's epoch.
+        epoch: Epoch,
+    },
+    /// The leader needs no repetition of this report.
+    Ack {
+        /// The resource.
+        resource: ResourceName,
+        /// The operation of the report.
+        op: OpId,
+        /// Was it a `Changed`?
+        is_change: bool,
+    },
+    /// The applied state changed.
+    Applied,
+    /// The writes of this token are durable.
+    Persisted {
+        /// The token of `ExecutorAction::Persist`.
+        token: u64,
+    },
+    /// An agent answered.
+    CallDone {
+        /// Which call.
+        key: CallKey,
+        /// Its answer.
+        outcome: Outcome,
+    },
+    /// What a start left running is gone.
+    Exited {
+        /// The call that started it.
+        key: CallKey,
+        /// How it ended, in words for an operator.
+        how: String,
+    },
+    /// This process did not run for this long, beyond what it had planned to sleep.
+    StallSeen(Duration),
+    /// `deadline` has passed.
+    Tick,
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecutorAction {
+    /// Make these writes durable together and in the order of tokens, then say `Persisted`.
+    Persist {
+        /// Which.
+        token: u64,
+        /// What.
+        writes: Vec<Write>,
+    },
+    /// Run an agent, then say `CallDone`.
+    Call(AgentCall),
+    /// The answer of this call is no longer waited for; end it.
+    Abandon(CallKey),
+    /// Tell the leader what became of an operation; may be lost, is repeated.
+    Report(OpResult),
+    /// Tell the leader that a resource changed by itself; may be lost, is repeated.
+    Changed(Change),
+    /// Tell the leader of this epoch what is known; may be lost, is asked for again.
+    Inventory {
+        /// The epoch of the question.
+        epoch: Epoch,
+        /// The answer.
+        inventory: Inventory,
+    },
+}
+
+impl TryFrom<ExecutorMessage> for ExecutorInput {
+    /// A message that is for the leader's dispatcher.
+    type Error = ExecutorMessage;
+
+    fn try_from(message: ExecutorMessage) -> Result<Self, ExecutorMessage> {
+        match message {
+            ExecutorMessage::Op(op) => Ok(ExecutorInput::Op(op)),
+            ExecutorMessage::Ack { resource, op, is_change } => Ok(ExecutorInput::Ack { resource, op, is_change }),
+            ExecutorMessage::AskInventory { epoch } => Ok(ExecutorInput::AskInventory { epoch }),
+            ExecutorMessage::Result(_) | ExecutorMessage::Changed(_) | ExecutorMessage::Inventory { .. } => {
+                Err(message)
+            }
+        }
+    }
+}
+
+/// One resource on this node.
+struct Slot {
+    /// Key of its record in the journal.
+    key: u64,
+    record: Record,
+    phase: Phase,
+    waiting: Option<Waiting>,
+    check: Check,
+    /// Checks and repeated calls so far, for their keys.
+    attempts: u64,
+    /// The last check timed out while this process was stalled; that is forgiven once.
+    is_forgiven: bool,
+    /// A service ended while an operation was in flight.
+    exited: Option<(CallKey, String)>,
+    report: Option<Report>,
+}
+
+/// How far the operation in `record.intent` is.
+enum Phase {
+    /// There is none.
+    Idle,
+    /// The intent is being written.
+    Journaling,
+    /// The agent runs.
+    Calling { key: CallKey, is_adoption: bool },
+    /// The agent has answered; the result is being written.
+    Recording { op: InFlight },
+}
+
+/// An operation that has not begun.
+struct Waiting {
+    op: Op,
+    arrival: u64,
+    /// A start whose grant is not applied here by then is refused.
+    hold_until: Instant,
+}
+
+/// The recurring check of what runs.
+enum Check {
+    /// It does not run, or failed and waits for an operation.
+    Off,
+    /// The next check follows the end of the last one.
+    Due { ended: Instant, is_at_once: bool },
+    /// A check is outstanding.
+    Running { key: CallKey, timeout: Duration, stalled: Duration },
+}
+
+/// What the leader must hear.
+struct Report {
+    content: Content,
+    again_at: Instant,
+    pause: Duration,
+}
+
+enum Content {
+    Result,
+    Change(Change),
+}
+
+/// What a write holds.
+struct Persist {
+    /// The epoch in its header, if it has one.
+    epoch: Option<Epoch>,
+    /// Whose operation waits for it.
+    waits: Option<(ResourceName, OpId)>,
+}
+
+/// May a start begin?
+enum Gate {
+    Open,
+    /// The entry that grants it is not applied here.
+    NotYet,
+    Shut(String),
+}
+
+impl Executor {
+    /// Begins with what is stored; `begin` must follow. `journal` is all of `Table::Journal`.
+    ///
+    /// Fails if a record is damaged or of a newer version.
+    pub fn new(
+        _now: Instant,
+        own: NodeId,
+        incarnation: Incarnation,
+        journal: Vec<(u64, Vec<u8>)>,
+        bugs: Bugs,
+    ) -> Result<Self, JournalError> {
+        let stored = journal::decode(journal)?;
+        let is_foreign = stored.header.incarnation != incarnation;
+        let slots = if is_foreign {
+            BTreeMap::new()
+        } else {
+            stored.records.into_iter().map(|(key, r)| (r.resource.clone(), Slot::new(key, r))).collect()
+        };
+        let epoch = stored.header.max_epoch;
+        Ok(Executor {
+            own,
+            incarnation,
+            bugs,
+            max_epoch: epoch,
+            written_epoch: epoch,
+            durable_epoch: epoch,
+            is_foreign,
+            slots,
+            persists: BTreeMap::new(),
+            next_token: 1,
+            arrivals: 0,
+            asked: None,
+            deadline: None,
+        })
+    }
+
+    /// Recovers after a restart: adopts what an earlier process began, watches what runs, repeats what may be unheard.
+    ///
+    /// In a new incarnation nothing of the old one runs, and no operation of it is obeyed: only the epoch stays.
+    pub fn begin(&mut self, now: Instant, state: &ClusterState) -> Vec<ExecutorAction> {
+        let mut actions = Vec::new();
+        if std::mem::take(&mut self.is_foreign) {
+            let header = Header { incarnation: self.incarnation, max_epoch: self.max_epoch };
+            let clear = Write::DeleteFrom { table: model::Table::Journal, from: 0 };
+            let writes = vec![clear, journal::put_header(header)];
+            self.persist(Persist { epoch: Some(self.max_epoch), waits: None }, writes, &mut actions);
+        }
+        for slot in self.slots.values_mut() {
+            if let Some(intent) = slot.record.intent.clone() {
+                let is_adoption = intent.action != AgentAction::Monitor;
+                actions.push(slot.call(&intent, is_adoption));
+                continue;
+            }
+            if slot.record.state == ResourceState::Running {
+                slot.check = Check::Due { ended: now, is_at_once: true };
+            }
+            if let Some(result) = &slot.record.result {
+                let has_worked = result.outcome == Ok(Outcome::Success);
+                let content = if slot.record.state == ResourceState::Failed && has_worked {
+                    Content::Change(slot.change(self.incarnation))
+                } else {
+                    Content::Result
+                };
+                slot.report = Some(Report { content, again_at: now, pause: REPEAT_FIRST });
+            }
+        }
+        self.go_on(now, state, &mut actions);
+        actions
+    }
+
+    /// Feeds one input that happened at `now`; `state` is what is applied on this node.
+    pub fn step(&mut self, now: Instant, state: &ClusterState, input: ExecutorInput) -> Vec<ExecutorAction> {
+        let mut actions = Vec::new();
+        self.max_epoch = self.max_epoch.max(state.epoch);
+        match input {
+            ExecutorInput::Op(op) => self.on_op(now, op, &mut actions),
+            ExecutorInput::AskInventory { epoch } => {
+                if epoch >= self.max_epoch {
+                    self.max_epoch = epoch;
+                    self.asked = Some(epoch);
+                }
+            }
+            ExecutorInput::Ack { resource, op, is_change } => self.on_ack(&resource, op, is_change),
+            ExecutorInput::Persisted { token } => self.on_persisted(now, state, token, &mut actions),
+            ExecutorInput::CallDone { key, outcome } => self.on_call_done(now, key, outcome, &mut actions),
+            ExecutorInput::Exited { key, how } => self.on_exited(now, key, how, &mut actions),
+            ExecutorInput::StallSeen(stall) => self.on_stall(stall),
+            ExecutorInput::Applied | ExecutorInput::Tick => {}
+        }
+        self.go_on(now, state, &mut actions);
+        actions
+    }
+
+    /// When `Tick` next has work to do; extra ticks are harmless.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What is known of this node's resources, beside `state` as it is applied here.
+    pub fn inventory(&self, state: &ClusterState) -> Inventory {
+        let resources = self
+            .slots
+            .values()
+            .map(|slot| InventoryItem {
+                resource: slot.record.resource.clone(),
+                state: slot.record.state,
+                grant: slot.record.told.as_ref().and_then(|op| op.grant),
+                op: slot.in_flight(),
+                last: slot.record.result.as_ref().map_or(OpId::default(), |result| result.id),
+                reason: slot.record.reason.clone(),
+                digest: slot.record.digest,
+            })
+            .collect();
+        Inventory { incarnation: self.incarnation, max_epoch: self.max_epoch, applied: state.applied, resources }
+    }
+
+    fn on_op(&mut self, now: Instant, op: Op, actions: &mut Vec<ExecutorAction>) {
+        if op.incarnation != self.incarnation {
+            return self.refuse(&op, "it was meant for another life of this node", actions);
+        }
+        let obeys_all = self.bugs.has(Bug::EpochIgnored);
+        if op.id.epoch < self.max_epoch && !obeys_all {
+            return self.refuse(&op, "a newer leader has been heard of", actions);
+        }
+        self.max_epoch = self.max_epoch.max(op.id.epoch);
+
+        if let Some(slot) = self.slots.get(&op.resource) {
+            if slot.in_flight().is_some_and(|running| running.id == op.id)
+                || slot.waiting.as_ref().is_some_and(|waiting| waiting.op.id == op.id)
+            {
+                return;
+            }
+            if let Some(result) = slot.record.result.as_ref().filter(|result| result.id == op.id) {
+                actions.push(ExecutorAction::Report(result.clone()));
+                return;
+            }
+            let newest = slot.waiting.as_ref().map_or(slot.record.newest, |waiting| waiting.op.id);
+            if op.id <= newest && !obeys_all {
+                return self.refuse(&op, "a later operation of this resource came first", actions);
+            }
+            let is_buried = op.grant.is_some_and(|grant| (grant, op.id) <= slot.record.tombstone);
+            if op.action == AgentAction::Start && is_buried {
+                return self.refuse(&op, "the resource was stopped after this start was ordered", actions);
+            }
+            let stop_waits = slot.waiting.as_ref().is_some_and(|waiting| waiting.op.action == AgentAction::Stop);
+            if stop_waits && op.action != AgentAction::Stop {
+                return self.refuse(&op, "a stop waits before it", actions);
+            }
+        }
+        if op.action == AgentAction::Start && op.grant.is_none() {
+            return self.refuse(&op, "a start needs a grant", actions);
+        }
+        let told = self.slots.get(&op.resource).is_some_and(|slot| slot.record.told.is_some() || slot.is_busy());
+        if op.agent == AgentName::Native(UNKNOWN_AGENT.to_owned()) && !told {
+            return self.refuse(&op, "this node never ran it and does not know how to", actions);
+        }
+
+        self.arrivals += 1;
+        let waiting = Waiting { arrival: self.arrivals, hold_until: now + op.timeout, op };
+        let next_key = self.slots.values().map(|slot| slot.key).max().unwrap_or(0) + 1;
+        let resource = waiting.op.resource.clone();
+        let slot = self
+            .slots
+            .entry(resource.clone())
+            .or_insert_with(|| Slot::new(next_key, Record { resource, ..Record::default() }));
+        if let Some(replaced) = slot.waiting.replace(waiting) {
+            self.refuse(&replaced.op, "a later operation took its place", actions);
+        }
+    }
+
+    fn on_ack(&mut self, resource: &ResourceName, op: OpId, is_change: bool) {
+        let Some(slot) = self.slots.get_mut(resource) else { return };
+        let is_meant = match &slot.report {
+            Some(Report { content: Content::Result, .. }) => {
+                !is_change && slot.record.result.as_ref().is_some_and(|result| result.id == op)
+            }
+            Some(Report { content: Content::Change(change), .. }) => is_change && change.op == op,
+            None => false,
+        };
+        if is_meant {
+            slot.report = None;
+        }
+    }
+
+    fn on_persisted(&mut self, now: Instant, state: &ClusterState, token: u64, actions: &mut Vec<ExecutorAction>) {
+        let Some(persist) = self.persists.remove(&token) else { return };
+        if let Some(epoch) = persist.epoch {
+            self.durable_epoch = self.durable_epoch.max(epoch);
+        }
+        let Some((resource, id)) = persist.waits else { return };
+        let Some(slot) = self.slots.get_mut(&resource) else { return };
+        match &slot.phase {
+            Phase::Journaling => {
+                let op = slot.record.intent.clone().expect("an operation that is journaled is the intent");
+                assert!(op.id == id, "operation {id:?} of {resource} is durable while {:?} is journaled", op.id);
+                if op.action == AgentAction::Start
+                    && let Gate::Shut(reason) = gate(self.own, self.incarnation, state, &op)
+                {
+                    return self.finish(now, &resource, &op, Err(reason), actions);
+                }
+                actions.push(slot.call(&op, false));
+                if op.action == AgentAction::Stop && self.bugs.has(Bug::StopAssumed) {
+                    self.finish(now, &resource, &op, Ok(Outcome::Success), actions);
+                }
+            }
+            Phase::Recording { op } => {
+                assert!(op.id == id, "result of {id:?} of {resource} is durable while {:?} is recorded", op.id);
+                slot.phase = Phase::Idle;
+                let result = slot.record.result.clone().expect("a recorded operation has a result");
+                slot.report =
+                    Some(Report { content: Content::Result, again_at: now + REPEAT_FIRST, pause: REPEAT_FIRST * 2 });
+                actions.push(ExecutorAction::Report(result));
+                if let Some((key, how)) = slot.exited.take() {
+                    self.on_exited(now, key, how, actions);
+                }
+            }
+            Phase::Idle | Phase::Calling { .. } => {}
+        }
+    }
+
+    fn on_call_done(&mut self, now: Instant, key: CallKey, outcome: Outcome, actions: &mut Vec<ExecutorAction>) {
+        let found = self.slots.iter_mut().find(|(_, slot)| {
+            let serves_op = matches!(slot.phase, Phase::Calling { key: running, .. } if running == key);
+            serves_op || matches!(slot.check, Check::Running { key: running, .. } if running == key)
+        });
+        let Some((resource, slot)) = found else { return };
+        let resource = resource.clone();
+        match slot.phase {
+            Phase::Calling { key: running, is_adoption } if running == key => {
+                let op = slot.record.intent.clone().expect("an operation that runs is the intent");
+                // Whatever an adopted stop has reached, it is the agents' contract that it may be asked for again;
+                // what is gone is reported as stopped, and what could not be ended is not tried twice.
+                let is_open = match (op.action, &outcome) {
+                    (AgentAction::Stop, Outcome::NotRunning | Outcome::Stuck { .. }) => false,
+                    (AgentAction::Stop, Outcome::Success | Outcome::Failed { .. } | Outcome::TimedOut) => is_adoption,
+                    (AgentAction::Start | AgentAction::Monitor, _) => false,
+                };
+                if is_open {
+                    slot.attempts += 1;
+                    let call = slot.call_again(&op);
+                    actions.push(call);
+                } else {
+                    self.finish(now, &resource, &op, Ok(outcome), actions);
+                }
+            }
+            Phase::Idle | Phase::Journaling | Phase::Calling { .. } | Phase::Recording { .. } => {
+                self.on_check_done(now, &resource, outcome, actions);
+            }
+        }
+    }
+
+    fn on_check_done(
+        &mut self,
+        now: Instant,
+        resource: &ResourceName,
+        outcome: Outcome,
+        actions: &mut Vec<ExecutorAction>,
+    ) {
+        let slot = self.slots.get_mut(resource).expect("the caller found it");
+        let Check::Running { timeout, stalled, .. } = slot.check else { return };
+        let reason = match outcome {
+            Outcome::Success => {
+                slot.is_forgiven = false;
+                slot.check = Check::Due { ended: now, is_at_once: false };
+                return;
+            }
+            Outcome::TimedOut if stalled * 5 > timeout && !slot.is_forgiven => {
+                slot.is_forgiven = true;
+                slot.check = Check::Due { ended: now, is_at_once: true };
+                return;
+            }
+            Outcome::NotRunning => "it does not run any more".to_owned(),
+            Outcome::TimedOut => format!("its check gave no answer within {timeout:?}"),
+            Outcome::Failed { reason, .. } => format!("its check failed: {reason}"),
+            Outcome::Stuck { reason } => format!("its check hangs: {reason}"),
+        };
+        slot.check = Check::Off;
+        self.fail(now, resource, reason, actions);
+    }
+
+    fn on_exited(&mut self, now: Instant, key: CallKey, how: String, actions: &mut Vec<ExecutorAction>) {
+        let found = self
+            .slots
+            .iter_mut()
+            .find(|(_, slot)| slot.started_by() == Some(key) || slot.in_flight().is_some_and(|op| op.id == key.op));
+        let Some((resource, slot)) = found else { return };
+        let resource = resource.clone();
+        if slot.is_busy() {
+            slot.exited = Some((key, how));
+        } else if slot.started_by() == Some(key) && slot.record.state == ResourceState::Running {
+            self.fail(now, &resource, how, actions);
+        }
+    }
+
+    fn on_stall(&mut self, stall: Duration) {
+        for slot in self.slots.values_mut() {
+            if let Check::Running { stalled, .. } = &mut slot.check {
+                *stalled += stall;
+            }
+        }
+    }
+
+    /// What runs here failed by itself: the leader hears it at once, and the journal keeps it.
+    fn fail(&mut self, now: Instant, resource: &ResourceName, reason: String, actions: &mut Vec<ExecutorAction>) {
+        let slot = self.slots.get_mut(resource).expect("the caller found it");
+        if let Check::Running { key, .. } = slot.check {
+            actions.push(ExecutorAction::Abandon(key));
+        }
+        slot.check = Check::Off;
+        slot.record.state = ResourceState::Failed;
+        slot.record.reason = reason;
+        let change = slot.change(self.incarnation);
+        actions.push(ExecutorAction::Changed(change.clone()));
+        slot.report =
+            Some(Report { content: Content::Change(change), again_at: now + REPEAT_FIRST, pause: REPEAT_FIRST * 2 });
+        let writes = vec![journal::put_record(slot.key, &slot.record)];
+        self.persist(Persist { epoch: None, waits: None }, writes, actions);
+    }
+
+    /// Does everything that can be done now, whatever the input was.
+    fn go_on(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
+        self.repeat_reports(now, state, actions);
+        self.begin_waiting(now, state, actions);
+        self.begin_checks(now, state, actions);
+        if self.max_epoch > self.written_epoch {
+            let write = self.header_write();
+            self.persist(Persist { epoch: Some(self.max_epoch), waits: None }, vec![write], actions);
+        }
+        if let Some(epoch) = self.asked.filter(|epoch| *epoch <= self.durable_epoch) {
+            self.asked = None;
+            actions.push(ExecutorAction::Inventory { epoch, inventory: self.inventory(state) });
+        }
+        self.deadline = self.next_deadline(state);
+    }
+
+    fn repeat_reports(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
+        for slot in self.slots.values_mut() {
+            let Some(report) = &mut slot.report else { continue };
+            let known = state
+                .known
+                .get(&slot.record.resource)
+                .and_then(|nodes| nodes.get(&self.own))
+                .filter(|known| known.incarnation == self.incarnation);
+            let is_seen = known.is_some_and(|known| match &report.content {
+                Content::Result => slot.record.result.as_ref().is_none_or(|result| known.op >= result.id),
+                Content::Change(change) => {
+                    known.op > change.op || (known.op == change.op && known.state == change.state)
+                }
+            });
+            if is_seen {
+                slot.report = None;
+            } else if now >= report.again_at {
+                report.again_at = now + report.pause;
+                report.pause = (report.pause * 2).min(REPEAT_MAX);
+                match &report.content {
+                    Content::Result => actions.extend(slot.record.result.clone().map(ExecutorAction::Report)),
+                    Content::Change(change) => actions.push(ExecutorAction::Changed(change.clone())),
+                }
+            }
+        }
+    }
+
+    /// Begins what waits and may run: stops first, then in the order of arrival.
+    fn begin_waiting(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
+        let obeys_all = self.bugs.has(Bug::EpochIgnored);
+        let mut ready: Vec<(bool, u64, ResourceName)> = Vec::new();
+        let mut refused: Vec<(ResourceName, String)> = Vec::new();
+        for (resource, slot) in self.slots.iter().filter(|(_, slot)| !slot.is_busy()) {
+            let Some(Waiting { op, arrival, hold_until }) = &slot.waiting else { continue };
+            if op.id.epoch < self.max_epoch && !obeys_all {
+                refused.push((resource.clone(), "a newer leader has been heard of".to_owned()));
+                continue;
+            }
+            let gate = match op.action {
+                AgentAction::Start => gate(self.own, self.incarnation, state, op),
+                AgentAction::Stop | AgentAction::Monitor => Gate::Open,
+            };
+            match gate {
+                Gate::Open => ready.push((op.action != AgentAction::Stop, *arrival, resource.clone())),
+                Gate::NotYet if now < *hold_until => {}
+                Gate::NotYet => refused.push((resource.clone(), "its grant did not arrive here in time".to_owned())),
+                Gate::Shut(reason) => refused.push((resource.clone(), reason)),
+            }
+        }
+        for (resource, reason) in refused {
+            let waiting = self.slots.get_mut(&resource).and_then(|slot| slot.waiting.take());
+            if let Some(waiting) = waiting {
+                self.refuse(&waiting.op, &reason, actions);
+            }
+        }
+        ready.sort();
+        let running = self.slots.values().filter(|slot| slot.is_busy()).count();
+        for (_, _, resource) in ready.into_iter().take(PARALLEL_MAX.saturating_sub(running)) {
+            self.begin_op(&resource, actions);
+        }
+    }
+
+    /// Journals the intent of the waiting operation; its agent is called when that is durable.
+    fn begin_op(&mut self, resource: &ResourceName, actions: &mut Vec<ExecutorAction>) {
+        let slot = self.slots.get_mut(resource).expect("the caller found it");
+        let mut op = slot.waiting.take().expect("the caller saw it wait").op;
+        if let (AgentAction::Stop | AgentAction::Monitor, Some(told)) = (op.action, &slot.record.told) {
+            op.agent = told.agent.clone();
+            op.parameters = told.parameters.clone();
+        }
+        if let Check::Running { key, .. } = slot.check {
+            actions.push(ExecutorAction::Abandon(key));
+        }
+        slot.check = Check::Off;
+        slot.report = None;
+        slot.exited = None;
+        slot.record.newest = slot.record.newest.max(op.id);
+        if let (AgentAction::Stop, Some(grant)) = (op.action, op.grant) {
+            slot.record.tombstone = slot.record.tombstone.max((grant, op.id));
+        }
+        slot.record.intent = Some(op.clone());
+        slot.phase = Phase::Journaling;
+        let spawns_first = self.bugs.has(Bug::JournalAfterSpawn);
+        if spawns_first {
+            actions.push(slot.call(&op, false));
+        }
+        let mut writes = vec![journal::put_record(slot.key, &slot.record)];
+        let epoch = (self.max_epoch > self.written_epoch).then_some(self.max_epoch);
+        if epoch.is_some() {
+            writes.insert(0, self.header_write());
+        }
+        let waits = (!spawns_first).then(|| (resource.clone(), op.id));
+        self.persist(Persist { epoch, waits }, writes, actions);
+    }
+
+    /// Journals what became of an operation; it is reported when that is durable.
+    fn finish(
+        &mut self,
+        now: Instant,
+        resource: &ResourceName,
+        op: &Op,
+        outcome: Result<Outcome, String>,
+        actions: &mut Vec<ExecutorAction>,
+    ) {
+        let slot = self.slots.get_mut(resource).expect("the caller found it");
+        let outcome = match (op.action, outcome) {
+            (AgentAction::Stop, Ok(Outcome::NotRunning)) => Ok(Outcome::Success),
+            (_, outcome) => outcome,
+        };
+        slot.conclude(op, &outcome);
+        if slot.record.state == ResourceState::Running {
+            slot.check = Check::Due { ended: now, is_at_once: false };
+            slot.is_forgiven = false;
+        }
+        slot.record.result = Some(OpResult {
+            id: op.id,
+            incarnation: self.incarnation,
+            resource: resource.clone(),
+            action: op.action,
+            grant: op.grant,
+            outcome,
+            digest: slot.record.digest,
+        });
+        slot.record.intent = None;
+        slot.phase = Phase::Recording { op: InFlight { id: op.id, action: op.action, timeout: op.timeout } };
+        let writes = vec![journal::put_record(slot.key, &slot.record)];
+        self.persist(Persist { epoch: None, waits: Some((resource.clone(), op.id)) }, writes, actions);
+    }
+
+    fn begin_checks(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
+        let mut outstanding = self.slots.values().filter(|slot| matches!(slot.check, Check::Running { .. })).count();
+        for slot in self.slots.values_mut() {
+            if outstanding == PARALLEL_MAX {
+                break;
+            }
+            if slot.is_busy() || slot.check_at(state).is_none_or(|at| now < at) {
+                continue;
+            }
+            let Some(told) = slot.record.told.clone() else { continue };
+            slot.attempts += 1;
+            let (_, timeout) = slot.check_timing(state, &told);
+            let key = CallKey { op: told.id, attempt: slot.attempts };
+            slot.check = Check::Running { key, timeout, stalled: Duration::ZERO };
+            outstanding += 1;
+            actions.push(ExecutorAction::Call(AgentCall {
+                key,
+                resource: told.resource,
+                agent: told.agent,
+                action: AgentAction::Monitor,
+                parameters: told.parameters,
+                timeout,
+                is_proven_free: false,
+                is_adoption: false,
+                started_by: slot.started_by(),
+            }));
+        }
+    }
+
+    fn next_deadline(&self, state: &ClusterState) -> Option<Instant> {
+        let checks = self.slots.values().filter(|slot| matches!(slot.check, Check::Running { .. })).count();
+        self.slots
+            .values()
+            .flat_map(|slot| {
+                let report = slot.report.as_ref().map(|report| report.again_at);
+                let held = slot.waiting.as_ref().filter(|_| !slot.is_busy()).map(|waiting| waiting.hold_until);
+                let check = slot.check_at(state).filter(|_| !slot.is_busy() && checks < PARALLEL_MAX);
+                [report, held, check]
+            })
+            .flatten()
+            .min()
+    }
+
+    fn refuse(&self, op: &Op, reason: &str, actions: &mut Vec<ExecutorAction>) {
+        actions.push(ExecutorAction::Report(OpResult {
+            id: op.id,
+            incarnation: self.incarnation,
+            resource: op.resource.clone(),
+            action: op.action,
+            grant: op.grant,
+            outcome: Err(reason.to_owned()),
+            digest: 0,
+        }));
+    }
+
+    fn header_write(&self) -> Write {
+        journal::put_header(Header { incarnation: self.incarnation, max_epoch: self.max_epoch })
+    }
+
+    fn persist(&mut self, persist: Persist, writes: Vec<Write>, actions: &mut Vec<ExecutorAction>) {
+        if let Some(epoch) = persist.epoch {
+            self.written_epoch = self.written_epoch.max(epoch);
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        self.persists.insert(token, persist);
+        actions.push(ExecutorAction::Persist { token, writes });
+    }
+}
+
+impl Slot {
+    fn new(key: u64, record: Record) -> Self {
+        Slot {
+            key,
+            record,
+            phase: Phase::Idle,
+            waiting: None,
+            check: Check::Off,
+            attempts: 0,
+            is_forgiven: false,
+            exited: None,
+            report: None,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        match self.phase {
+            Phase::Idle => false,
+            Phase::Journaling | Phase::Calling { .. } | Phase::Recording { .. } => true,
+        }
+    }
+
+    fn in_flight(&self) -> Option<InFlight> {
+        match &self.phase {
+            Phase::Idle => None,
+            Phase::Recording { op } => Some(op.clone()),
+            Phase::Journaling | Phase::Calling { .. } => {
+                self.record.intent.as_ref().map(|op| InFlight { id: op.id, action: op.action, timeout: op.timeout })
+            }
+        }
+    }
+
+    /// The call whose processes are the service, if an operation started it.
+    fn started_by(&self) -> Option<CallKey> {
+        self.record
+            .told
+            .as_ref()
+            .filter(|told| told.action == AgentAction::Start)
+            .map(|told| CallKey { op: told.id, attempt: 0 })
+    }
+
+    /// Calls the agent of an operation for the first time in this process.
+    fn call(&mut self, op: &Op, is_adoption: bool) -> ExecutorAction {
+        self.call_as(op, CallKey { op: op.id, attempt: 0 }, is_adoption)
+    }
+
+    fn call_again(&mut self, op: &Op) -> ExecutorAction {
+        self.call_as(op, CallKey { op: op.id, attempt: self.attempts }, false)
+    }
+
+    fn call_as(&mut self, op: &Op, key: CallKey, is_adoption: bool) -> ExecutorAction {
+        self.phase = Phase::Calling { key, is_adoption };
+        ExecutorAction::Call(AgentCall {
+            key,
+            resource: op.resource.clone(),
+            agent: op.agent.clone(),
+            action: op.action,
+            parameters: op.parameters.clone(),
+            timeout: op.timeout,
+            is_proven_free: op.is_proven_free,
+            is_adoption,
+            started_by: self.started_by(),
+        })
+    }
+
+    /// What the outcome of an operation says about the resource.
+    fn conclude(&mut self, op: &Op, outcome: &Result<Outcome, String>) {
+        let Ok(outcome) = outcome else { return };
+        let Some(Conclusion { state, reason, .. }) = conclude(op.action, outcome) else { return };
+        let record = &mut self.record;
+        record.state = state;
+        record.reason = reason;
+        match (op.action, state) {
+            (_, ResourceState::Stopped) => {
+                record.told = None;
+                record.digest = 0;
+            }
+            (AgentAction::Start, _) => {
+                record.told = Some(op.clone());
+                record.digest = op.digest;
+            }
+            (AgentAction::Monitor, ResourceState::Running | ResourceState::Failed) if record.told.is_none() => {
+                record.told = Some(op.clone());
+                record.digest = 0;
+            }
+            (AgentAction::Stop | AgentAction::Monitor, _) => {}
+        }
+    }
+
+    fn change(&self, incarnation: Incarnation) -> Change {
+        Change {
+            resource: self.record.resource.clone(),
+            incarnation,
+            op: self.record.result.as_ref().map_or(self.record.newest, |result| result.id),
+            state: self.record.state,
+            reason: self.record.reason.clone(),
+            digest: self.record.digest,
+            grant: self.record.told.as_ref().and_then(|told| told.grant),
+        }
+    }
+
+    /// How often and how long to check: as configured now, else as the start said.
+    fn check_timing(&self, state: &ClusterState, told: &Op) -> (Duration, Duration) {
+        state
+            .config
+            .resources
+            .get(&told.resource)
+            .filter(|resource| resource.agent == told.agent)
+            .map_or((told.monitor_every, told.monitor_timeout), |r| (r.monitor.every, r.monitor.timeout))
+    }
+
+    fn check_at(&self, state: &ClusterState) -> Option<Instant> {
+        let Check::Due { ended, is_at_once } = self.check else { return None };
+        let (every, _) = self.check_timing(state, self.record.told.as_ref()?);
+        if is_at_once { Some(ended) } else { (!every.is_zero()).then(|| ended + every) }
+    }
+}
+
+/// May this start begin, as far as the locally applied state says?
+fn gate(own: NodeId, incarnation: Incarnation, state: &ClusterState, op: &Op) -> Gate {
+    let Some(grant) = op.grant else { return Gate::Shut("a start needs a grant".to_owned()) };
+    match state.holders.get(&op.unit) {
+        Some(holder) if holder.node == own && holder.incarnation == incarnation && holder.grant == grant => {
+            match &holder.state {
+                HolderState::Held => Gate::Open,
+                HolderState::Releasing => Gate::Shut(format!("{} is leaving this node", op.unit)),
+                HolderState::Blocked { why } => Gate::Shut(format!("{} is blocked: {why}", op.unit)),
+            }
+        }
+        _ if state.applied.0 < grant.0 => Gate::NotYet,
+        _ => Gate::Shut(format!("{} is not granted to this node under grant {grant}", op.unit)),
+    }
+}
