@@ -15,8 +15,8 @@ mod status;
 pub use event::{Event, EventKind};
 pub use request::{FenceTestResult, Refused, RefusedCode, Reply, Request};
 pub use status::{
-    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus, Status,
-    StepStatus, VersionItem,
+    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
+    Status, StepStatus, VersionItem,
 };
 
 /// Version of the JSON that this crate describes; in every answer as `version`.

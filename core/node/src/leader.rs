@@ -25,14 +25,14 @@ impl Node {
     pub(crate) fn begin_reign(&mut self, now: Moment, term: Term, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let name = self.state.name_of(self.identity.own);
         out.push(event("leader", &name, format!("{name} leads in term {term}")));
-        let command =
-            Command::Coordinator { node: self.identity.own, incarnation: self.identity.incarnation, term };
+        let command = Command::Coordinator { node: self.identity.own, incarnation: self.identity.incarnation, term };
         let epoch = Epoch(self.consensus.last_index().0 + 1);
         self.reign = Some(Reign { epoch, is_settled: false });
         self.propose_own(now, command, todo, out);
         assert!(self.consensus.last_index().0 >= epoch.0, "a leader's first proposal was refused");
-        todo.push(Todo::Judge(JudgeInput::Lead));
-        todo.push(Todo::Judge(JudgeInput::Members(self.judged_members())));
+        self.condemnable.clear();
+        todo.push(Todo::Judge(JudgeInput::Lead { own: self.identity.own }));
+        todo.push(Todo::Judge(self.judged_members()));
         todo.extend(self.peers.values().map(|peer| Todo::Judge(JudgeInput::Peer(peer.report.clone()))));
         self.is_stale = true;
     }
@@ -44,12 +44,15 @@ impl Node {
         let actions = self.dispatcher.step(now.at, &self.state, DispatcherInput::Follow);
         self.on_dispatcher(now, actions, todo, out);
         self.plan = Default::default();
+        self.condemnable.clear();
+        self.forget_own_proposals();
     }
 
     /// Looks at everything that a leader decides and begins what can begin.
     pub(crate) fn lead(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let Some(reign) = self.reign else { return };
         self.tend_voters(todo);
+        self.condemn_down(now, reign.epoch, todo, out);
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
         }
@@ -162,9 +165,8 @@ impl Node {
                     })
                     && self.state.action(&ActionKind::NodeMaintenance(holder.node)).is_none()
                     && self.state.action(&ActionKind::ClusterMaintenance).is_none()
-                    && !self.is_proposed(
-                        |command| matches!(command, Command::Condemn { node, .. } if *node == holder.node),
-                    )
+                    && !self
+                        .is_proposed(|command| matches!(command, Command::Condemn { node, .. } if *node == holder.node))
             })
             .map(|(unit, holder)| {
                 let why = match &holder.state {
@@ -226,11 +228,14 @@ impl Node {
         out: &mut Vec<Action>,
     ) {
         let is_wanted = self.reign.is_some()
-            && self.state.members.get(&from).is_some_and(|member| {
-                member.incarnation == incarnation && member.state == MemberState::Online
-            })
+            && self
+                .state
+                .members
+                .get(&from)
+                .is_some_and(|member| member.incarnation == incarnation && member.state == MemberState::Online)
             && self.state.action(&ActionKind::Leave(from)).is_none()
-            && !self.is_proposed(|c| matches!(c, Command::Act { action: ActionKind::Leave(node), .. } if *node == from));
+            && !self
+                .is_proposed(|c| matches!(c, Command::Act { action: ActionKind::Leave(node), .. } if *node == from));
         if is_wanted {
             let reason = format!("the daemon on {} was told to end", self.state.name_of(from));
             self.propose_own(now, Command::Act { action: ActionKind::Leave(from), reason }, todo, out);
@@ -245,26 +250,55 @@ impl Node {
             .filter(|id| **id != self.identity.own)
             .filter_map(|id| self.peers.get(id))
             .filter(|peer| peer.report.verdict == Verdict::Reachable && peer.report.is_two_way)
-            .max_by_key(|peer| (peer.report.facts.priority, peer.report.facts.last_index, std::cmp::Reverse(peer.report.id)))
+            .max_by_key(|peer| {
+                (peer.report.facts.priority, peer.report.facts.last_index, std::cmp::Reverse(peer.report.id))
+            })
             .map(|peer| peer.report.id)
     }
 
-    /// The members that the judge should have an eye on: whoever holds something or may be given something.
-    pub(crate) fn judged_members(&self) -> Vec<JudgeMember> {
+    /// The members as the judge wants them.
+    pub(crate) fn judged_members(&self) -> JudgeInput {
         let own_name = self.state.members.get(&self.identity.own).map(|own| &own.name);
-        self.state
+        let units = self.state.config.units();
+        let members = self
+            .state
             .members
             .iter()
-            .filter(|(id, member)| **id != self.identity.own && member.incarnation.0 != 0)
             .map(|(id, member)| JudgeMember {
                 id: *id,
                 incarnation: member.incarnation,
+                state: member.state,
                 link_domains: own_name.map_or(0, |own| self.state.config.link_domains(own, &member.name)),
-                is_condemned: member.state == MemberState::Condemned,
-                // Only what holds something is worth a fence; the state knows for sure who does.
-                needs_fence: member.state == MemberState::Online && holds_anything(&self.state, *id),
+                held_priority: self
+                    .state
+                    .holders
+                    .iter()
+                    .filter(|(_, holder)| holder.node == *id)
+                    .map(|(unit, _)| units.get(unit).map_or(0, |unit| i64::from(unit.placement.priority)))
+                    .sum(),
             })
-            .collect()
+            .collect();
+        JudgeInput::Members { timing: self.timing, members }
+    }
+
+    /// Condemns what is down, if it holds anything: the agreed table of holders says for certain who does.
+    fn condemn_down(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let due: Vec<(NodeId, Incarnation, String)> = self
+            .condemnable
+            .iter()
+            .filter(|(id, (incarnation, _))| {
+                self.state
+                    .members
+                    .get(id)
+                    .is_some_and(|member| member.incarnation == *incarnation && member.state == MemberState::Online)
+                    && holds_anything(&self.state, **id)
+                    && !self.is_proposed(|command| matches!(command, Command::Condemn { node, .. } if node == *id))
+            })
+            .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))
+            .collect();
+        for (node, incarnation, reason) in due {
+            self.propose_own(now, Command::Condemn { node, incarnation, epoch, reason }, todo, out);
+        }
     }
 
     fn is_proposed(&self, matches: impl Fn(&Command) -> bool) -> bool {

@@ -1,7 +1,7 @@
 //! Which members may be given something now? The detector's view, as the scheduler needs it.
 
 use model::{Instant, MemberState, NodeId};
-use scheduler::{Live, LiveNode};
+use scheduler::{Eligibility, Live};
 
 use crate::input::Moment;
 use crate::node::Node;
@@ -10,39 +10,28 @@ impl Node {
     /// What the leader sees of each member now.
     pub(crate) fn live(&self, now: Moment) -> Live {
         let reachable = self.reachable_members();
-        let nodes = self
+        let eligible = self
             .state
             .members
-            .keys()
-            .map(|id| {
-                let node = if !reachable.contains(id) {
-                    LiveNode { is_reachable: false, wait: Some(self.absence(*id)) }
+            .iter()
+            .map(|(id, member)| {
+                let eligibility = if reachable.contains(id) {
+                    self.proving(*id, now.at).map_or(Eligibility::Ready, |why| Eligibility::NotYet { why })
                 } else {
-                    LiveNode { is_reachable: true, wait: self.proving(*id, now.at) }
+                    Eligibility::Lost { why: absence(member.state).to_owned() }
                 };
-                (*id, node)
+                (*id, eligibility)
             })
             .collect();
-        Live { nodes, wall: now.wall }
-    }
-
-    fn absence(&self, id: NodeId) -> String {
-        let name = self.state.name_of(id);
-        match self.state.members.get(&id).map(|member| member.state) {
-            Some(MemberState::Absent) | None => format!("{name} has not joined yet"),
-            Some(MemberState::Left) => format!("{name} has left"),
-            Some(MemberState::Condemned) => format!("{name} is lost and not proven off"),
-            Some(MemberState::Fenced) => format!("{name} is fenced and has not joined again"),
-            Some(MemberState::Online) => format!("{name} is not heard"),
-        }
+        Live { eligible, now: now.wall, bugs: self.settings.bugs }
     }
 
     /// Why a reachable member gets nothing yet: it came back a moment ago.
     fn proving(&self, id: NodeId, now: Instant) -> Option<String> {
         let until = self.proven_at(id)?;
         (until > now).then(|| {
-            let seconds = until.since(now).as_millis().div_ceil(100) as f64 / 10.0;
-            format!("{} came back and has to be heard for {seconds} s more", self.state.name_of(id))
+            let tenths = until.since(now).as_millis().div_ceil(100);
+            format!("came back and has to be heard for {}.{} s more", tenths / 10, tenths % 10)
         })
     }
 
@@ -66,5 +55,15 @@ impl Node {
                 peer.has_returned = false;
             }
         }
+    }
+}
+
+fn absence(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Absent => "has not joined yet",
+        MemberState::Left => "has left",
+        MemberState::Condemned => "is lost and not proven off",
+        MemberState::Fenced => "is fenced and has not joined again",
+        MemberState::Online => "is not heard",
     }
 }

@@ -5,10 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::{Consensus, Role};
-use executor::{Dispatcher, DispatcherAction, DispatcherInput, Executor, ExecutorAction, ExecutorInput, ExecutorMessage};
+use executor::{
+    Dispatcher, DispatcherAction, DispatcherInput, Executor, ExecutorAction, ExecutorInput, ExecutorMessage,
+};
 use fencing::{Fencing, FencingAction, FencingInput};
-use liveness::{Facts, Judge, JudgeAction, JudgeInput, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict};
-use model::{ClusterState, Epoch, HistoryEntry, Instant, LogIndex, MemberState, NodeId, NodeRole, Plan, Term};
+use liveness::{
+    Facts, Judge, JudgeAction, JudgeInput, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict,
+};
+use model::{
+    ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LogIndex, MemberState, NodeId, NodeRole, Plan, Term,
+};
 use state::{Command, Entry};
 use wire::{Announce, Message};
 
@@ -33,6 +39,8 @@ pub struct Node {
     pub(crate) judge: Judge,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) reign: Option<Reign>,
+    /// Members that the judge would condemn, with the sentence why; done as soon as they hold something.
+    pub(crate) condemnable: BTreeMap<NodeId, (Incarnation, String)>,
     pub(crate) plan: Plan,
     /// Something changed that the leader's decisions rest on.
     pub(crate) is_stale: bool,
@@ -91,7 +99,9 @@ enum Proposal {
 enum Leave {
     No,
     /// Asked for; said to the leader every now and then.
-    Asked { again_at: Instant },
+    Asked {
+        again_at: Instant,
+    },
 }
 
 /// What is still to be routed in this step.
@@ -112,11 +122,16 @@ impl Node {
             Some(bytes) => state::decode_snapshot(bytes).map_err(|cause| StartError::Snapshot(cause.to_string()))?,
             None => ClusterState::default(),
         };
-        let timing = Timing::of(if state.members.is_empty() { settings.profile } else { state.config.profile });
         let is_witness =
             state.members.get(&identity.own).map_or(settings.is_witness, |own| own.role == NodeRole::Witness);
-        let consensus =
-            Consensus::new(now.at, leader_settings(&identity, &settings, is_witness, timing.profile), stored)?;
+        let profile = if state.members.is_empty() { settings.profile } else { state.config.profile };
+        let timing = Timing::of(profile);
+        let config = consensus::Config {
+            priority: if is_witness { -1 } else { 0 },
+            bugs: settings.bugs,
+            ..consensus::Config::of(identity.own, settings.seed, profile)
+        };
+        let consensus = Consensus::new(now.at, config, stored)?;
         let executor = Executor::new(now.at, identity.own, identity.incarnation, journal, settings.bugs)?;
         let compacted = state.applied;
         let mut node = Node {
@@ -131,6 +146,7 @@ impl Node {
             executor,
             peers: BTreeMap::new(),
             reign: None,
+            condemnable: BTreeMap::new(),
             plan: Plan::default(),
             is_stale: true,
             first_peers,
@@ -200,7 +216,10 @@ impl Node {
         } else {
             None
         };
-        [self.consensus.deadline(), self.executor.deadline(), self.announce_at, leave, reign].into_iter().flatten().min()
+        [self.consensus.deadline(), self.executor.deadline(), self.announce_at, leave, reign]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn run(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
@@ -248,13 +267,13 @@ impl Node {
                 }
                 Todo::Judge(input) => {
                     let actions = self.judge.step(now.at, input);
-                    self.on_judge(now, actions, &mut more, out);
+                    self.on_judge(actions);
                 }
                 Todo::Applied => {
                     more.push(Todo::Executor(ExecutorInput::Applied));
                     if self.reign.is_some() {
                         more.push(Todo::Fencing(FencingInput::Applied));
-                        more.push(Todo::Judge(JudgeInput::Members(self.judged_members())));
+                        more.push(Todo::Judge(self.judged_members()));
                     }
                 }
             }
@@ -306,7 +325,7 @@ impl Node {
             PulseReport::Peer(report) => self.on_peer(now, report, todo, out),
             PulseReport::OwnStall { stall } => {
                 todo.push(Todo::Executor(ExecutorInput::StallSeen(stall)));
-                todo.push(Todo::Judge(JudgeInput::OwnStall { stall }));
+                todo.push(Todo::Judge(JudgeInput::OwnStall));
             }
             PulseReport::Isolated(is_isolated) => {
                 self.is_isolated = is_isolated;
@@ -341,8 +360,7 @@ impl Node {
             }
         }
         let has_returned = before.is_some_and(|peer| peer.has_returned) || is_lost_now || is_new_life;
-        let incarnation_since =
-            before.filter(|_| !is_new_life).map_or(now.at, |peer| peer.incarnation_since);
+        let incarnation_since = before.filter(|_| !is_new_life).map_or(now.at, |peer| peer.incarnation_since);
         let changed = before.is_none_or(|peer| {
             peer.report.verdict != report.verdict
                 || peer.report.incarnation != report.incarnation
@@ -365,7 +383,10 @@ impl Node {
             return;
         }
         let facts = &report.facts;
-        if facts.is_known && facts.digest_index == self.digest.0 && facts.digest_index.0 > 0 && facts.digest != self.digest.1
+        if facts.is_known
+            && facts.digest_index == self.digest.0
+            && facts.digest_index.0 > 0
+            && facts.digest != self.digest.1
         {
             let name = self.state.name_of(report.id);
             let reason = format!(
@@ -378,14 +399,7 @@ impl Node {
         }
     }
 
-    fn on_message(
-        &mut self,
-        now: Moment,
-        from: NodeId,
-        message: Message,
-        todo: &mut Vec<Todo>,
-        out: &mut Vec<Action>,
-    ) {
+    fn on_message(&mut self, now: Moment, from: NodeId, message: Message, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         match message {
             Message::Consensus(message) => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
             Message::Executor(message) => self.on_executor_message(now, from, message, todo, out),
@@ -403,14 +417,14 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
-        if message.is_for_dispatcher() {
-            if self.reign.is_some() {
-                todo.push(Todo::Dispatcher(message, from));
+        match ExecutorInput::try_from(message) {
+            Ok(input) => {
+                let actions = self.executor.step(now.at, &self.state, input);
+                self.on_executor(actions, todo, out);
             }
-            return;
+            Err(answer) if self.reign.is_some() => todo.push(Todo::Dispatcher(answer, from)),
+            Err(_) => {}
         }
-        let actions = self.executor.step(now.at, &self.state, ExecutorInput::Message { from, message });
-        self.on_executor(actions, todo, out);
     }
 
     fn on_request(
@@ -496,7 +510,7 @@ impl Node {
                 }
                 consensus::Action::Committed(entries) => {
                     for entry in entries {
-                        self.apply(now, entry, out);
+                        self.apply(now, entry, todo, out);
                     }
                     self.compact(todo);
                     self.is_stale |= self.reign.is_some();
@@ -544,7 +558,7 @@ impl Node {
         out.push(Action::Persist { token: own, writes });
     }
 
-    fn apply(&mut self, now: Moment, entry: consensus::Committed, out: &mut Vec<Action>) {
+    fn apply(&mut self, now: Moment, entry: consensus::Committed, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let state = Arc::make_mut(&mut self.state);
         let mut answer = Answer::Done { index: entry.index.0 };
         if entry.data.is_empty() {
@@ -575,11 +589,10 @@ impl Node {
             Some(Proposal::Request(id)) => out.push(Action::Answer { id, answer }),
             Some(Proposal::Own(command)) => {
                 if let Answer::Refused(why) = &answer {
-                    out.push(event("note", "kernel", format!("refused {}: {why}", command.name())));
-                    let actions =
-                        self.dispatcher.step(now.at, &self.state, DispatcherInput::ProposalRefused { command });
-                    // What it wants after a refusal it wants again with the next plan, which follows at once.
-                    drop(actions);
+                    out.push(event("note", "kernel", format!("a proposal was refused: {why}")));
+                    let input = DispatcherInput::ProposalRefused { command };
+                    let actions = self.dispatcher.step(now.at, &self.state, input);
+                    self.on_dispatcher(now, actions, todo, out);
                 }
             }
             None => {}
@@ -666,7 +679,11 @@ impl Node {
                     out.push(Action::Call(call));
                 }
                 ExecutorAction::Abandon(key) => out.push(Action::Abandon(key)),
-                ExecutorAction::Send { message } => self.to_leader(message, todo, out),
+                ExecutorAction::Report(result) => self.to_leader(ExecutorMessage::Result(result), todo, out),
+                ExecutorAction::Changed(change) => self.to_leader(ExecutorMessage::Changed(change), todo, out),
+                ExecutorAction::Inventory { epoch, inventory } => {
+                    self.to_leader(ExecutorMessage::Inventory { epoch, inventory }, todo, out);
+                }
             }
         }
     }
@@ -684,7 +701,7 @@ impl Node {
         }
     }
 
-    fn on_dispatcher(
+    pub(crate) fn on_dispatcher(
         &mut self,
         now: Moment,
         actions: Vec<DispatcherAction>,
@@ -694,7 +711,7 @@ impl Node {
         for action in actions {
             match action {
                 DispatcherAction::Send { to, message } if to == self.identity.own => {
-                    todo.push(Todo::Executor(ExecutorInput::Message { from: to, message }));
+                    self.on_executor_message(now, to, message, todo, out);
                 }
                 DispatcherAction::Send { to, message } => {
                     out.push(Action::Send { to, message: Message::Executor(message) });
@@ -728,15 +745,16 @@ impl Node {
         }
     }
 
-    fn on_judge(&mut self, now: Moment, actions: Vec<JudgeAction>, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+    fn on_judge(&mut self, actions: Vec<JudgeAction>) {
         for action in actions {
+            self.is_stale = true;
             match action {
-                JudgeAction::Down { .. } | JudgeAction::Withdrawn { .. } => self.is_stale = true,
+                JudgeAction::Down { .. } => {}
+                JudgeAction::Withdrawn { node } => {
+                    self.condemnable.remove(&node);
+                }
                 JudgeAction::Condemn { node, incarnation, reason } => {
-                    if let Some(reign) = self.reign {
-                        let command = Command::Condemn { node, incarnation, epoch: reign.epoch, reason };
-                        self.propose_own(now, command, todo, out);
-                    }
+                    self.condemnable.insert(node, (incarnation, reason));
                 }
             }
         }
@@ -786,6 +804,19 @@ impl Node {
         }
     }
 
+    /// What a leader proposed and did not see applied is its successor's business.
+    pub(crate) fn forget_own_proposals(&mut self) {
+        self.proposals.retain(|_, proposal| matches!(proposal, Proposal::Request(_)));
+    }
+
+    /// Commands that this node proposed as the leader and that are not applied yet.
+    pub(crate) fn own_proposals(&self) -> impl Iterator<Item = &Command> {
+        self.proposals.values().filter_map(|proposal| match proposal {
+            Proposal::Own(command) => Some(command),
+            Proposal::Request(_) => None,
+        })
+    }
+
     /// What the detector sees, as elections need it.
     fn peer_facts(&self) -> Vec<consensus::PeerFacts> {
         self.peers
@@ -828,7 +859,7 @@ impl Node {
         let order = PulseOrder {
             members: self.pulse_members(),
             voters: self.consensus.voters().to_vec(),
-            timing: self.timing.clone(),
+            timing: self.timing,
             facts,
             is_leaving,
         };
@@ -857,10 +888,7 @@ impl Node {
     }
 
     pub(crate) fn is_witness(&self) -> bool {
-        self.state
-            .members
-            .get(&self.identity.own)
-            .map_or(self.settings.is_witness, |own| own.role == NodeRole::Witness)
+        self.state.members.get(&self.identity.own).map_or(self.settings.is_witness, |own| own.role == NodeRole::Witness)
     }
 
     /// The agreed state as this node has applied it.
@@ -896,8 +924,23 @@ pub(crate) fn event(event: &'static str, subject: &str, reason: String) -> Actio
 /// The history's words are those of the events; one that is none of them is a note.
 fn history_event(entry: &HistoryEntry) -> Action {
     const KINDS: [&str; 17] = [
-        "condemned", "fenced", "granted", "releasing", "released", "blocked", "running", "stopped", "failed", "admitted",
-        "joined", "left", "removed", "config", "action", "action-done", "cleared",
+        "condemned",
+        "fenced",
+        "granted",
+        "releasing",
+        "released",
+        "blocked",
+        "running",
+        "stopped",
+        "failed",
+        "admitted",
+        "joined",
+        "left",
+        "removed",
+        "config",
+        "action",
+        "action-done",
+        "cleared",
     ];
     let kind = KINDS.iter().find(|kind| **kind == entry.event).copied();
     match kind {
