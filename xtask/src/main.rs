@@ -1,1 +1,46 @@
-fn main(){}
+//! The chores of the repository: `cargo xtask ci`, `cargo xtask layers`.
+
+mod ci;
+mod layers;
+mod packages;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of the repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that must hold before a change is kept, in order; stops at the first failure.
+    Ci {
+        /// A skipped test counts as a failed one.
+        #[arg(long)]
+        no_skips: bool,
+        /// Only this stage; may be given more than once.
+        #[arg(long, value_name = "STAGE")]
+        only: Vec<ci::Stage>,
+    },
+    /// Do dependencies go downhill, and is the product free of planted bugs?
+    Layers,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Ci { no_skips, only } => ci::run(no_skips, &only),
+        Chore::Layers => layers::check(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

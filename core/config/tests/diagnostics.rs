@@ -1,6 +1,7 @@
 //! What an operator is told about a faulty file: every `diagnostics/CASE.toml` beside its `CASE.txt`.
 //!
 //! `UPDATE_GOLDENS=1 cargo test -p config` writes the texts anew; read their diff like code.
+#![allow(clippy::disallowed_methods)] // goldens are files
 
 use std::fmt::Write as _;
 use std::fs;
