@@ -116,7 +116,8 @@ fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failur
     failures.is_permanent |= failure.is_permanent;
 }
 
-/// A move is over once the whole unit runs where it was sent.
+/// A move is over once the whole unit runs where it was sent. Where the configuration would send it straight back
+/// (`failback`, no stickiness), the wish stays until an operator takes it back.
 fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
     let done: Vec<(String, UnitName, NodeId)> = state
         .actions
@@ -129,12 +130,16 @@ fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
             | ActionKind::Stop(_)
             | ActionKind::Leave(_) => None,
         })
-        .filter(|(_, unit, node)| runs_on(state, unit, *node))
+        .filter(|(_, unit, node)| runs_on(state, unit, *node) && !returns_by_itself(state, unit))
         .collect();
     for (key, unit, node) in done {
         state.actions.remove(&key);
         context.note("moved", unit.as_str(), format!("to {}, as asked", state.name_of(node)));
     }
+}
+
+fn returns_by_itself(state: &ClusterState, unit: &UnitName) -> bool {
+    state.config.units().get(unit).is_some_and(|unit| unit.placement.failback || unit.placement.stickiness == 0)
 }
 
 /// Does the node hold the unit, and does everything of it run there?

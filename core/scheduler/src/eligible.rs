@@ -1,0 +1,191 @@
+//! Who may run what at all?
+//!
+//! Reasons continue a sentence that begins with the node's name: "a" + "is in standby".
+//!
+//! In: the agreed state, what the leader sees. Out: each node's standing, and whether it can run a given unit.
+//! Not here: which of the nodes that can is best (`place.rs`).
+
+use std::collections::BTreeMap;
+
+use model::{
+    ActionKind, ClusterState, Member, MemberState, NodeId, NodeRole, OperatorAction, ResourceName, ResourceState, Unit,
+    UnitName,
+};
+
+use crate::{Eligibility, Live};
+
+/// One member, as the plan sees it.
+pub(crate) struct Node<'a> {
+    pub(crate) id: NodeId,
+    pub(crate) member: &'a Member,
+    /// Can operations be run there?
+    pub(crate) reach: Result<(), String>,
+    /// Nothing but probes may be done there.
+    pub(crate) is_in_maintenance: bool,
+    /// Everything must leave it, for this reason.
+    pub(crate) must_empty: Option<String>,
+    /// May it get another unit, whichever that is?
+    pub(crate) may_get: Result<(), String>,
+}
+
+impl Node<'_> {
+    pub(crate) fn name(&self) -> &str {
+        self.member.name.as_str()
+    }
+
+    /// May something be started or stopped there?
+    pub(crate) fn is_workable(&self) -> bool {
+        self.reach.is_ok() && !self.is_in_maintenance
+    }
+
+    /// Could one of the cluster's resources be found running there?
+    pub(crate) fn could_run(&self) -> bool {
+        match (self.member.role, self.member.state) {
+            (NodeRole::Witness, _) | (_, MemberState::Absent | MemberState::Left | MemberState::Fenced) => false,
+            (NodeRole::Member, MemberState::Online | MemberState::Condemned) => true,
+        }
+    }
+}
+
+/// Every member's standing.
+pub(crate) fn nodes<'a>(state: &'a ClusterState, live: &Live) -> BTreeMap<NodeId, Node<'a>> {
+    state.members.iter().map(|(id, member)| (*id, node(state, live, *id, member))).collect()
+}
+
+fn node<'a>(state: &'a ClusterState, live: &Live, id: NodeId, member: &'a Member) -> Node<'a> {
+    let asked = |kind: ActionKind| state.action(&kind);
+    let maintenance = asked(ActionKind::ClusterMaintenance).or_else(|| asked(ActionKind::NodeMaintenance(id)));
+    let seen = live.eligible.get(&id);
+    let reach = match member.state {
+        MemberState::Absent => Err("has not joined yet".to_owned()),
+        MemberState::Left => Err("has left".to_owned()),
+        MemberState::Condemned => Err("is condemned and not yet proven off".to_owned()),
+        MemberState::Fenced => Err("is fenced".to_owned()),
+        MemberState::Online => match seen {
+            Some(Eligibility::Ready | Eligibility::NotYet { .. }) => Ok(()),
+            Some(Eligibility::Lost { why }) => Err(why.clone()),
+            None => Err("is not heard".to_owned()),
+        },
+    };
+    let must_empty = if let Some(action) = asked(ActionKind::Standby(id)) {
+        Some(format!("is in standby{}", by(action)))
+    } else {
+        asked(ActionKind::Leave(id)).map(|action| format!("is leaving{}", by(action)))
+    };
+    let may_get = match member.role {
+        NodeRole::Witness => Err("is a witness and runs nothing".to_owned()),
+        NodeRole::Member => reach
+            .clone()
+            .and_then(|()| match maintenance {
+                Some(action) => Err(format!("is in maintenance{}", by(action))),
+                None => Ok(()),
+            })
+            .and_then(|()| must_empty.clone().map_or(Ok(()), Err))
+            .and_then(|()| {
+                if member.is_suppressed(live.now) {
+                    Err(format!(
+                        "was lost and came back too often, and gets nothing for a while \
+                         (`cardea clear {}` ends this)",
+                        member.name
+                    ))
+                } else {
+                    Ok(())
+                }
+            })
+            .and_then(|()| match seen {
+                Some(Eligibility::NotYet { why }) => Err(why.clone()),
+                Some(Eligibility::Ready | Eligibility::Lost { .. }) | None => Ok(()),
+            }),
+    };
+    Node { id, member, reach, is_in_maintenance: maintenance.is_some(), must_empty, may_get }
+}
+
+/// Who asked for an action, and why, in brackets.
+pub(crate) fn by(action: &OperatorAction) -> String {
+    match (action.actor.as_str(), action.reason.as_str()) {
+        ("", "") => String::new(),
+        (actor, "") => format!(" ({actor})"),
+        ("", reason) => format!(" ({reason})"),
+        (actor, reason) => format!(" ({actor}: {reason})"),
+    }
+}
+
+/// Can the node be given this unit now? `holder` is where it is held at the moment: what runs there under the grant
+/// does not count against it.
+pub(crate) fn can_get(
+    state: &ClusterState,
+    node: &Node<'_>,
+    name: &UnitName,
+    unit: &Unit<'_>,
+    holder: Option<NodeId>,
+) -> Result<(), String> {
+    node.may_get.clone()?;
+    if !state.config.domains(name).is_subset(&state.config.fence_cover(&node.member.name)) {
+        return Err("has no fence device that covers what it could damage".to_owned());
+    }
+    if let Some((_, why)) = exhausted(state, node.id, unit) {
+        return Err(why);
+    }
+    if holder == Some(node.id) {
+        return Ok(());
+    }
+    for resource in &unit.members {
+        match state.known_state(resource, node.id) {
+            ResourceState::Stopped => {}
+            ResourceState::Unknown => return Err(format!("has not been asked yet whether {resource} runs there")),
+            ResourceState::Running => return Err(format!("runs {resource} without a grant")),
+            ResourceState::Failed => return Err(format!("has a failed {resource} that is not stopped yet")),
+            ResourceState::Blocked => return Err(format!("could not stop {resource}")),
+        }
+    }
+    Ok(())
+}
+
+/// The first resource of the unit that may not be tried there again, and why.
+pub(crate) fn exhausted<'u>(state: &ClusterState, node: NodeId, unit: &Unit<'u>) -> Option<(&'u ResourceName, String)> {
+    unit.members.iter().find_map(|resource| {
+        let failures = state.failures.get(*resource)?.get(&node)?;
+        let limit = state.config.resources.get(*resource)?.failures_max.max(1);
+        let reason = &failures.last_reason;
+        if failures.is_permanent {
+            Some((*resource, format!("cannot run {resource} ({reason}; `cardea clear {resource}` tries again)")))
+        } else if failures.count >= limit {
+            let times = if failures.count == 1 { "once".to_owned() } else { format!("{} times", failures.count) };
+            Some((
+                *resource,
+                format!("has failed {resource} {times} ({reason}; `cardea clear {resource}` tries again)"),
+            ))
+        } else {
+            None
+        }
+    })
+}
+
+/// Is it certain that no other node than `holder` runs anything of an exclusive unit? A best-effort unit needs no
+/// certainty.
+pub(crate) fn is_free_elsewhere(
+    state: &ClusterState,
+    nodes: &BTreeMap<NodeId, Node<'_>>,
+    name: &UnitName,
+    unit: &Unit<'_>,
+    holder: Option<NodeId>,
+) -> Result<(), String> {
+    if !state.config.is_exclusive(name) {
+        return Ok(());
+    }
+    for node in nodes.values().filter(|node| node.could_run() && Some(node.id) != holder) {
+        for resource in &unit.members {
+            let what = match state.known_state(resource, node.id) {
+                ResourceState::Stopped => continue,
+                ResourceState::Unknown => format!("it is known whether {resource} runs on {}", node.name()),
+                ResourceState::Running | ResourceState::Failed => format!("{resource} has stopped on {}", node.name()),
+                ResourceState::Blocked => format!("{resource}, which could not be stopped, is off on {}", node.name()),
+            };
+            return Err(match &node.reach {
+                Ok(()) => format!("waits until {what}"),
+                Err(why) => format!("waits until {what}: {} {why}", node.name()),
+            });
+        }
+    }
+    Ok(())
+}
