@@ -72,13 +72,9 @@ pub(crate) fn run(no_skips: bool, only: &[Stage]) -> Result<()> {
     for stage in Stage::value_variants().iter().filter(|stage| only.is_empty() || only.contains(stage)) {
         println!("\n== {}", stage.word());
         let began = Instant::now();
-        let count = stage.run(&bench).with_context(|| {
-            format!(
-                "\n== {} FAILED after {:.1} s; alone: {}",
-                stage.word(),
-                began.elapsed().as_secs_f64(),
-                stage.alone()
-            )
+        let count = stage.run(&bench).map_err(|error| {
+            let (word, seconds, alone) = (stage.word(), began.elapsed().as_secs_f64(), stage.alone());
+            anyhow::anyhow!("\n== {word} FAILED after {seconds:.1} s: {error:#}\n   alone: {alone}")
         })?;
         total.passed += count.passed;
         total.skipped += count.skipped;
@@ -306,7 +302,8 @@ fn cargo(words: &[&str], skip_log: &Path) -> Command {
 
 /// Runs a command, shows what it prints, and counts the tests that its runner reports.
 fn counting(command: &mut Command) -> Result<Count> {
-    let shown = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
