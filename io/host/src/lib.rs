@@ -1,1 +1,19 @@
-//! Placeholder.
+//! What does this machine offer? Processes, clocks, scheduling, addresses, namespaces: the kernel's interfaces, made safe.
+//!
+//! ```text
+//!   identity, scheduling ─► the daemon's start      supervise ─► the worker's life
+//!   process, cgroup      ─► agents, services        address, arp ─► floating addresses
+//!   namespace, network   ─► the lab
+//! ```
+//!
+//! The only crate with `unsafe` code: each block says why it is sound. Nothing here decides anything about the cluster.
+
+pub mod namespace;
+pub mod network;
+pub mod address;
+pub mod arp;
+pub mod cgroup;
+pub mod identity;
+pub mod process;
+pub mod scheduling;
+pub mod supervise;
