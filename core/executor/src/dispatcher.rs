@@ -14,6 +14,7 @@
 //! Not here: what should change and why (`core/scheduler`), whether a command is lawful (`core/state`), who is
 //! condemned (`core/node`).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -211,6 +212,7 @@ impl Dispatcher {
         let mut actions = Vec::new();
         match input {
             DispatcherInput::Lead { epoch, members } => {
+                assert!(self.epoch != Some(epoch), "epoch {epoch} begins twice: its operations would not be unique");
                 *self = Dispatcher::new(self.own, Bugs::NONE);
                 self.epoch = Some(epoch);
                 self.reachable = members.into_iter().chain([self.own]).collect();
@@ -403,8 +405,8 @@ impl Dispatcher {
 
     fn propose(&mut self, now: Instant, command: Command, actions: &mut Vec<DispatcherAction>) {
         let key = key_of(&command).expect("only commands with a key are proposed here");
-        if !self.proposals.contains_key(&key) {
-            self.proposals.insert(key, now + PROPOSAL_LOST_AFTER);
+        if let Entry::Vacant(free) = self.proposals.entry(key) {
+            free.insert(now + PROPOSAL_LOST_AFTER);
             actions.push(DispatcherAction::Propose(command));
         }
     }

@@ -153,8 +153,14 @@ enum Phase {
 struct Test {
     began_at: Instant,
     ends_at: Instant,
-    /// Call to device, in the order of the levels; with the answer where there is one.
-    calls: Vec<(u64, FenceName, Option<(FenceOutcome, Instant)>)>,
+    /// In the order of the levels.
+    calls: Vec<TestCall>,
+}
+
+struct TestCall {
+    key: u64,
+    device: FenceName,
+    answer: Option<(FenceOutcome, Instant)>,
 }
 
 impl Fencing {
@@ -279,12 +285,12 @@ impl Fencing {
             }
             Phase::Pause { again_at: due } | Phase::Proposed { lost_at: due, .. } if now >= *due => {
                 target.restart(now);
-                self.begin_level(now, state, epoch, node, actions);
+                self.begin_level(now, state, node, actions);
             }
             // The configuration may have got a device since.
             Phase::Ready | Phase::Helpless => {
                 target.began_at = now;
-                self.begin_level(now, state, epoch, node, actions);
+                self.begin_level(now, state, node, actions);
             }
             Phase::Wait { ordered_at, read_at } if now >= *read_at => {
                 let ordered_at = *ordered_at;
@@ -305,17 +311,10 @@ impl Fencing {
     }
 
     /// Calls `off` on the device of the current level; after the last one the round has ended.
-    fn begin_level(
-        &mut self,
-        now: Instant,
-        state: &ClusterState,
-        epoch: Epoch,
-        node: NodeId,
-        actions: &mut Vec<FencingAction>,
-    ) {
+    fn begin_level(&mut self, now: Instant, state: &ClusterState, node: NodeId, actions: &mut Vec<FencingAction>) {
         let level = self.targets[&node].level;
         let Some((name, device)) = device_at(state, node, level) else {
-            return self.end_round(now, state, epoch, node, actions);
+            return self.end_round(now, state, node, actions);
         };
         let call = self.call(state, node, &name, &device, FenceAction::Off);
         let target = self.targets.get_mut(&node).expect("the caller found it");
@@ -332,8 +331,8 @@ impl Fencing {
         actions: &mut Vec<FencingAction>,
     ) {
         for call in self.tests.values_mut().flat_map(|test| &mut test.calls) {
-            if call.0 == key {
-                call.2 = Some((outcome, now));
+            if call.key == key {
+                call.answer = Some((outcome, now));
                 return;
             }
         }
@@ -432,7 +431,7 @@ impl Fencing {
         let target = self.targets.get_mut(&node).expect("the caller found it");
         if target.covered.is_empty() || !needed(state, node).is_subset(&target.covered) {
             target.level += 1;
-            return self.begin_level(now, state, epoch, node, actions);
+            return self.begin_level(now, state, node, actions);
         }
         let names: Vec<&str> = target.proven.iter().map(FenceName::as_str).collect();
         let evidence = FenceEvidence {
@@ -447,14 +446,7 @@ impl Fencing {
     }
 
     /// No level is left, and the node is not proven off.
-    fn end_round(
-        &mut self,
-        now: Instant,
-        state: &ClusterState,
-        _epoch: Epoch,
-        node: NodeId,
-        actions: &mut Vec<FencingAction>,
-    ) {
+    fn end_round(&mut self, now: Instant, state: &ClusterState, node: NodeId, actions: &mut Vec<FencingAction>) {
         let needed = needed(state, node);
         let target = self.targets.get_mut(&node).expect("the caller found it");
         if device_at(state, node, 0).is_none() {
@@ -488,14 +480,14 @@ impl Fencing {
         for (name, device) in devices(state, node) {
             let call = self.call(state, node, &name, &device, FenceAction::Status);
             ends_at = ends_at.max(now + call.timeout + CALL_GRACE);
-            calls.push((call.key, name, None));
+            calls.push(TestCall { key: call.key, device: name, answer: None });
             actions.push(FencingAction::Call(call));
         }
         self.tests.insert(request, Test { began_at: now, ends_at, calls });
     }
 
     fn end_tests(&mut self, now: Instant, actions: &mut Vec<FencingAction>) {
-        let is_over = |test: &Test| now >= test.ends_at || test.calls.iter().all(|(_, _, answer)| answer.is_some());
+        let is_over = |test: &Test| now >= test.ends_at || test.calls.iter().all(|call| call.answer.is_some());
         let over: Vec<u64> = self.tests.iter().filter(|(_, test)| is_over(test)).map(|(id, _)| *id).collect();
         for request in over {
             let Some(test) = self.tests.remove(&request) else { continue };
@@ -503,7 +495,7 @@ impl Fencing {
             let results = test
                 .calls
                 .into_iter()
-                .map(|(_, device, answer)| {
+                .map(|TestCall { device, answer, .. }| {
                     let (outcome, at) = answer.unwrap_or_else(|| (silence.clone(), now));
                     FenceTest { device, outcome, took_ms: millis(at.since(test.began_at)) }
                 })

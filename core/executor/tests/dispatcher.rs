@@ -1,0 +1,542 @@
+//! Stories of a leader's dispatcher: nodes a (the leader), b and c; one unit, web.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use executor::{
+    Change, Dispatcher, DispatcherAction, DispatcherInput, ExecutorMessage, InFlight, Inventory, InventoryItem,
+};
+use model::{
+    AgentAction, AgentName, Bugs, Class, ClusterConfig, ClusterState, Domain, Epoch, GrantId, Holder, HolderState,
+    Incarnation, Instant, Known, LogIndex, Member, MemberState, MonitorConfig, NodeId, NodeRole, Op, OpId, OpResult,
+    Outcome, Placement, Plan, ResourceConfig, ResourceState, Step, StepKind, Timeouts, WallTime,
+};
+use state::{Command, Observation};
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+const EPOCH: Epoch = Epoch(20);
+
+struct World {
+    now: Instant,
+    state: ClusterState,
+    dispatcher: Dispatcher,
+    proposed: Vec<Command>,
+    sent: Vec<(NodeId, ExecutorMessage)>,
+    replans: u32,
+}
+
+fn life(node: NodeId) -> Incarnation {
+    Incarnation(100 + node.0)
+}
+
+impl World {
+    /// A new leader that has asked and heard nothing.
+    fn new() -> World {
+        let mut state = ClusterState { applied: LogIndex(40), epoch: EPOCH, coordinator: A, ..ClusterState::default() };
+        for (id, name) in [(A, "a"), (B, "b"), (C, "c")] {
+            let member = Member {
+                name: name.into(),
+                role: NodeRole::Member,
+                incarnation: life(id),
+                state: MemberState::Online,
+                boot_id: String::new(),
+                machine_id: String::new(),
+                storage_uuid: String::new(),
+                since: WallTime(0),
+                flap_penalty: 0,
+                flap_at: WallTime(0),
+                dead: VecDeque::new(),
+            };
+            state.members.insert(id, member);
+        }
+        let web = ResourceConfig {
+            agent: AgentName::Native("process".into()),
+            class: Class::Exclusive,
+            domains: BTreeSet::from([Domain::Network]),
+            parameters: BTreeMap::new(),
+            monitor: MonitorConfig { every: Duration::from_secs(10), timeout: Duration::from_secs(5) },
+            timeouts: Timeouts { start: Duration::from_secs(20), stop: Duration::from_secs(30) },
+            failures_max: 3,
+            placement: Placement::default(),
+        };
+        state.config = ClusterConfig { resources: BTreeMap::from([("web".into(), web)]), ..ClusterConfig::default() };
+        let mut world = World {
+            now: Instant::from_nanos(1_000_000_000),
+            state,
+            dispatcher: Dispatcher::new(A, Bugs::NONE),
+            proposed: Vec::new(),
+            sent: Vec::new(),
+            replans: 0,
+        };
+        for node in [A, B, C] {
+            world.know(node, ResourceState::Stopped, OpId { epoch: Epoch(10), index: node.0 });
+        }
+        world.step(DispatcherInput::Lead { epoch: EPOCH, members: vec![A, B, C] });
+        world
+    }
+
+    /// A leader that has heard all.
+    fn settled() -> World {
+        let mut world = World::new();
+        for node in [A, B, C] {
+            world.say_inventory(node, Vec::new());
+        }
+        world.sent.clear();
+        world
+    }
+
+    fn step(&mut self, input: DispatcherInput<'_>) {
+        for action in self.dispatcher.step(self.now, &self.state, input) {
+            match action {
+                DispatcherAction::Send { to, message } => self.sent.push((to, message)),
+                DispatcherAction::Propose(command) => self.proposed.push(command),
+                DispatcherAction::Replan => self.replans += 1,
+            }
+        }
+    }
+
+    fn plan(&mut self, steps: &[(StepKind, NodeId)]) {
+        let steps = steps
+            .iter()
+            .map(|(kind, node)| Step {
+                kind: kind.clone(),
+                unit: "web".into(),
+                node: *node,
+                reason: "because".into(),
+                after: Vec::new(),
+            })
+            .collect();
+        let plan = Plan { steps, ..Plan::default() };
+        let replans = self.replans;
+        self.step(DispatcherInput::Plan(&plan));
+        assert_eq!(self.replans, replans, "a plan is never answered by a wish for a plan");
+    }
+
+    fn hear(&mut self, from: NodeId, message: ExecutorMessage) {
+        self.step(DispatcherInput::Message { from, message });
+    }
+
+    fn say_inventory(&mut self, node: NodeId, resources: Vec<InventoryItem>) {
+        let inventory = Inventory { incarnation: life(node), max_epoch: EPOCH, applied: LogIndex(40), resources };
+        self.hear(node, ExecutorMessage::Inventory { epoch: EPOCH, inventory });
+    }
+
+    fn say_result(&mut self, node: NodeId, op: &Op, outcome: Result<Outcome, String>) {
+        let result = OpResult {
+            id: op.id,
+            incarnation: op.incarnation,
+            resource: op.resource.clone(),
+            action: op.action,
+            grant: op.grant,
+            outcome,
+            digest: op.digest,
+        };
+        self.hear(node, ExecutorMessage::Result(result));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.dispatcher.deadline().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.step(DispatcherInput::Tick);
+            assert!(self.dispatcher.deadline().is_none_or(|next| next > self.now), "a tick leaves nothing due");
+        }
+        self.now = end;
+        self.step(DispatcherInput::Tick);
+    }
+
+    fn know(&mut self, node: NodeId, state: ResourceState, op: OpId) {
+        let known =
+            Known { state, incarnation: life(node), op, since: WallTime(0), reason: "as reported".into(), digest: 0 };
+        self.state.known.entry("web".into()).or_default().insert(node, known);
+    }
+
+    fn hold(&mut self, node: NodeId) {
+        let holder = Holder {
+            node,
+            incarnation: life(node),
+            grant: GrantId(30),
+            state: HolderState::Held,
+            since: WallTime(0),
+            reason: String::new(),
+        };
+        self.state.holders.insert("web".into(), holder);
+    }
+
+    fn ops(&self) -> Vec<&Op> {
+        let sent = self.sent.iter();
+        sent.filter_map(|(_, message)| if let ExecutorMessage::Op(op) = message { Some(op) } else { None }).collect()
+    }
+
+    fn acks(&self) -> usize {
+        self.sent.iter().filter(|(_, message)| matches!(message, ExecutorMessage::Ack { .. })).count()
+    }
+
+    fn observed(&self) -> Vec<&Observation> {
+        let observations = self.proposed.iter().filter_map(|command| match command {
+            Command::Observed { observations, .. } => Some(observations),
+            _ => None,
+        });
+        observations.flatten().collect()
+    }
+}
+
+fn start() -> StepKind {
+    StepKind::Start("web".into())
+}
+
+fn stop() -> StepKind {
+    StepKind::Stop("web".into())
+}
+
+fn item(state: ResourceState, last: OpId, op: Option<InFlight>) -> InventoryItem {
+    InventoryItem { resource: "web".into(), state, grant: None, op, last, reason: "died".into(), digest: 0 }
+}
+
+#[test]
+fn a_new_leader_asks_everybody_until_they_answer() {
+    let mut world = World::new();
+    assert_eq!(world.sent.len(), 3);
+    world.say_inventory(B, Vec::new());
+    world.pass(Duration::from_millis(50));
+    let asked: Vec<NodeId> = world.sent[3..].iter().map(|(to, _)| *to).collect();
+    assert_eq!(asked, [A, C]);
+    assert!(!world.dispatcher.is_settled());
+    world.say_inventory(A, Vec::new());
+    world.say_inventory(C, Vec::new());
+    assert!(world.dispatcher.is_settled());
+    assert_eq!(world.replans, 3);
+}
+
+#[test]
+fn a_grant_waits_for_the_inventories_of_those_who_can_answer() {
+    let mut world = World::new();
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(world.proposed.is_empty());
+    assert_eq!(world.dispatcher.problems(), ["web waits for b until a, b, c has said what runs there"]);
+    for node in [A, B, C] {
+        world.say_inventory(node, Vec::new());
+    }
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(matches!(&world.proposed[..], [Command::Grant { node: B, epoch: EPOCH, .. }]));
+    assert!(world.dispatcher.problems().is_empty());
+}
+
+#[test]
+fn a_grant_waits_for_the_proof_that_a_silent_node_is_off_unless_it_is_known_to_run_nothing() {
+    let mut world = World::new();
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.say_inventory(A, Vec::new());
+    world.say_inventory(B, Vec::new());
+    world.know(C, ResourceState::Running, OpId { epoch: Epoch(10), index: 9 });
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Condemned;
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(world.proposed.is_empty());
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Fenced;
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1);
+
+    let mut world = World::new();
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.say_inventory(A, Vec::new());
+    world.say_inventory(B, Vec::new());
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1, "c is known to run nothing of it");
+}
+
+#[test]
+fn a_best_effort_unit_does_not_wait_for_a_silent_node() {
+    let mut world = World::new();
+    world.state.config.resources.get_mut(&"web".into()).unwrap().class = Class::BestEffort;
+    world.know(C, ResourceState::Running, OpId { epoch: Epoch(10), index: 9 });
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.say_inventory(A, Vec::new());
+    world.say_inventory(B, Vec::new());
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1);
+}
+
+#[test]
+fn what_is_proposed_is_not_proposed_again_until_it_is_lost() {
+    let mut world = World::settled();
+    world.plan(&[(StepKind::Grant, B)]);
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1);
+    let replans = world.replans;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.replans, replans + 1);
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 2);
+}
+
+#[test]
+fn what_is_refused_is_tried_again_after_a_while() {
+    let mut world = World::settled();
+    world.plan(&[(StepKind::Grant, B)]);
+    let command = world.proposed[0].clone();
+    world.step(DispatcherInput::ProposalRefused { command });
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1);
+    world.pass(Duration::from_millis(100));
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 2);
+}
+
+#[test]
+fn a_step_that_others_precede_does_not_begin() {
+    let mut world = World::settled();
+    world.hold(B);
+    let step = |kind, after| Step { kind, unit: "web".into(), node: B, reason: String::new(), after };
+    let plan = Plan { steps: vec![step(stop(), vec![]), step(start(), vec![0])], ..Plan::default() };
+    world.step(DispatcherInput::Plan(&plan));
+    assert_eq!(world.ops().len(), 1);
+    assert_eq!(world.ops()[0].action, AgentAction::Stop);
+}
+
+#[test]
+fn an_operation_is_ordered_once_and_repeated_until_its_result() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    world.plan(&[(start(), B)]);
+    assert_eq!(world.ops().len(), 1);
+    let op = world.ops()[0].clone();
+    assert_eq!((op.id, op.grant, op.incarnation), (OpId { epoch: EPOCH, index: 1 }, Some(GrantId(30)), life(B)));
+    assert_eq!(op.digest, state::parameters_digest(&world.state.config.resources[&"web".into()]));
+    world.pass(Duration::from_millis(700));
+    assert_eq!(world.ops().len(), 3);
+    assert!(world.ops().iter().all(|again| **again == op));
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!(world.observed()[0].state, ResourceState::Running);
+    world.plan(&[(start(), B)]);
+    world.pass(Duration::from_millis(900));
+    assert_eq!(world.ops().len(), 3, "the state will show it");
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!((world.observed().len(), world.acks()), (1, 0));
+    world.know(B, ResourceState::Running, op.id);
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!((world.observed().len(), world.acks()), (1, 1));
+}
+
+#[test]
+fn an_operation_waits_for_the_inventory_of_its_node_and_for_its_return() {
+    let mut world = World::new();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    assert!(world.ops().is_empty());
+    world.say_inventory(B, Vec::new());
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, C])));
+    world.plan(&[(start(), B)]);
+    assert!(world.ops().is_empty());
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B, C])));
+    world.plan(&[(start(), B)]);
+    assert_eq!(world.ops().len(), 1);
+}
+
+#[test]
+fn a_start_needs_the_grant_and_a_proof_that_it_is_free_goes_with_it() {
+    let mut world = World::settled();
+    world.plan(&[(start(), B)]);
+    assert!(world.ops().is_empty());
+    world.hold(B);
+    world.state.proven_free.insert("web".into(), GrantId(25));
+    world.plan(&[(start(), B)]);
+    assert!(world.ops()[0].is_proven_free);
+}
+
+#[test]
+fn an_operation_of_the_former_leader_is_adopted() {
+    let mut world = World::new();
+    world.hold(B);
+    let id = OpId { epoch: Epoch(10), index: 7 };
+    let op = InFlight { id, action: AgentAction::Start, timeout: Duration::from_secs(20) };
+    world.say_inventory(B, vec![item(ResourceState::Stopped, OpId::default(), Some(op))]);
+    world.plan(&[(start(), B)]);
+    world.pass(Duration::from_secs(10));
+    world.plan(&[(start(), B)]);
+    assert!(world.ops().is_empty(), "no second start");
+    let result = OpResult {
+        id,
+        incarnation: life(B),
+        resource: "web".into(),
+        action: AgentAction::Start,
+        grant: Some(GrantId(30)),
+        outcome: Ok(Outcome::Success),
+        digest: 5,
+    };
+    world.hear(B, ExecutorMessage::Result(result));
+    assert_eq!((world.observed()[0].op, world.observed()[0].state), (id, ResourceState::Running));
+}
+
+#[test]
+fn an_adopted_operation_that_never_ends_is_given_up_at_its_limit() {
+    let mut world = World::new();
+    world.hold(B);
+    let id = OpId { epoch: Epoch(10), index: 7 };
+    let op = InFlight { id, action: AgentAction::Start, timeout: Duration::from_secs(20) };
+    world.say_inventory(B, vec![item(ResourceState::Stopped, OpId::default(), Some(op))]);
+    let replans = world.replans;
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.replans, replans + 1);
+    world.plan(&[(start(), B)]);
+    assert_eq!(world.ops().len(), 1);
+}
+
+#[test]
+fn what_an_inventory_knows_better_is_proposed() {
+    let mut world = World::new();
+    let newer = OpId { epoch: Epoch(10), index: 7 };
+    world.say_inventory(B, vec![item(ResourceState::Failed, newer, None)]);
+    let observed = world.observed();
+    assert_eq!((observed[0].state, observed[0].op), (ResourceState::Failed, newer));
+    assert_eq!(observed[0].failure.as_ref().unwrap().reason, "died");
+    world.say_inventory(C, vec![item(ResourceState::Running, OpId { epoch: Epoch(9), index: 1 }, None)]);
+    assert_eq!(world.observed().len(), 1, "older than what is known");
+}
+
+#[test]
+fn a_refused_operation_is_planned_anew() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    let op = world.ops()[0].clone();
+    let replans = world.replans;
+    world.say_result(B, &op, Err("its grant did not arrive here in time".into()));
+    assert_eq!((world.replans, world.acks()), (replans + 1, 1));
+    assert!(world.proposed.is_empty());
+    world.plan(&[(start(), B)]);
+    assert_eq!(world.ops().len(), 1, "not at once");
+    world.pass(Duration::from_millis(100));
+    world.plan(&[(start(), B)]);
+    assert_eq!(world.ops().len(), 2);
+    assert!(world.ops()[1].id > op.id);
+}
+
+#[test]
+fn a_probe_without_an_answer_says_nothing_and_is_tried_again_later() {
+    let mut world = World::settled();
+    let probe = StepKind::Probe("web".into());
+    world.plan(&[(probe.clone(), B)]);
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::TimedOut));
+    assert!(world.proposed.is_empty());
+    world.pass(Duration::from_secs(4));
+    world.plan(&[(probe.clone(), B)]);
+    assert_eq!(world.ops().len(), 1);
+    world.pass(Duration::from_secs(1));
+    world.plan(&[(probe, B)]);
+    assert_eq!(world.ops().len(), 2);
+}
+
+#[test]
+fn what_is_not_installed_does_not_run_and_may_not_be_tried() {
+    let mut world = World::settled();
+    world.plan(&[(StepKind::Probe("web".into()), B)]);
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::Failed { reason: "not installed".into(), is_permanent: true }));
+    let observed = world.observed();
+    assert_eq!(observed[0].state, ResourceState::Stopped);
+    assert!(observed[0].failure.as_ref().unwrap().is_permanent);
+}
+
+#[test]
+fn a_failed_stop_blocks_the_holder() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(stop(), B)]);
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::Stuck { reason: "process 12".into() }));
+    assert_eq!(world.observed()[0].state, ResourceState::Blocked);
+    world.know(B, ResourceState::Blocked, op.id);
+    world.plan(&[]);
+    world.plan(&[]);
+    let blocks = world.proposed.iter().filter(|command| matches!(command, Command::Block { .. })).count();
+    assert_eq!(blocks, 1);
+    world.state.holders.get_mut(&"web".into()).unwrap().state = HolderState::Blocked { why: "stuck".into() };
+    world.pass(Duration::from_secs(2));
+    world.plan(&[]);
+    let blocks = world.proposed.iter().filter(|command| matches!(command, Command::Block { .. })).count();
+    assert_eq!(blocks, 1);
+}
+
+#[test]
+fn a_late_result_does_not_undo_the_death_that_followed_it() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    let op = world.ops()[0].clone();
+    let change = Change {
+        resource: "web".into(),
+        incarnation: life(B),
+        op: op.id,
+        state: ResourceState::Failed,
+        reason: "killed".into(),
+        digest: 0,
+        grant: op.grant,
+    };
+    world.hear(B, ExecutorMessage::Changed(change.clone()));
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!(world.observed().len(), 1);
+    world.know(B, ResourceState::Failed, op.id);
+    world.say_result(B, &op, Ok(Outcome::Success));
+    world.hear(B, ExecutorMessage::Changed(change));
+    assert_eq!(world.observed().len(), 1);
+    assert_eq!(world.acks(), 2);
+}
+
+#[test]
+fn nothing_of_another_life_or_epoch_is_believed() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    let op = world.ops()[0].clone();
+    world.state.members.get_mut(&B).unwrap().incarnation = Incarnation(999);
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert!(world.proposed.is_empty());
+    let inventory = Inventory { incarnation: Incarnation(999), ..Inventory::default() };
+    world.hear(B, ExecutorMessage::Inventory { epoch: Epoch(19), inventory });
+    assert!(!world.dispatcher.is_settled(), "a node that came back is asked again");
+}
+
+#[test]
+fn an_orphan_that_left_the_configuration_is_stopped_and_forgotten() {
+    let mut world = World::settled();
+    let last = OpId { epoch: Epoch(10), index: 9 };
+    world.know(B, ResourceState::Running, last);
+    world.state.config.resources.clear();
+    world.plan(&[(stop(), B)]);
+    let op = world.ops()[0].clone();
+    assert_eq!((op.agent.clone(), op.grant), (AgentName::Native("unknown".into()), None));
+    world.state.known.clear();
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!((world.acks(), world.proposed.len()), (1, 0));
+}
+
+#[test]
+fn a_release_waits_for_what_is_in_flight() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(stop(), B), (StepKind::Release, B)]);
+    assert!(world.proposed.is_empty());
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::Success));
+    world.know(B, ResourceState::Stopped, op.id);
+    world.plan(&[(StepKind::Release, B)]);
+    assert!(matches!(world.proposed.last(), Some(Command::Release { grant: GrantId(30), .. })));
+}
+
+#[test]
+fn who_does_not_lead_does_nothing() {
+    let mut world = World::settled();
+    world.plan(&[(StepKind::Grant, B)]);
+    world.step(DispatcherInput::Follow);
+    world.sent.clear();
+    world.proposed.clear();
+    world.plan(&[(StepKind::Grant, B)]);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.dispatcher.deadline(), None);
+    assert_eq!(world.dispatcher.epoch(), None);
+    assert!(world.sent.is_empty() && world.proposed.is_empty());
+}

@@ -1,0 +1,346 @@
+//! Stories of fencing: node a leads, node b is condemned and holds a unit that could damage storage and network.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use fencing::{FenceTest, Fencing, FencingAction, FencingInput};
+use model::{
+    AgentName, Bugs, Class, ClusterConfig, ClusterState, Domain, Epoch, FenceAction, FenceCall, FenceConfig,
+    FenceMethod, FenceOutcome, FenceStatus, GrantId, Holder, HolderState, Incarnation, Instant, Member, MemberState,
+    MonitorConfig, NodeConfig, NodeId, NodeRole, Placement, ResourceConfig, Timeouts, WallTime,
+};
+use state::Command;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const LIFE: Incarnation = Incarnation(102);
+const ON: FenceOutcome = FenceOutcome::Status(FenceStatus::On);
+const OFF: FenceOutcome = FenceOutcome::Status(FenceStatus::Off);
+
+struct World {
+    now: Instant,
+    state: ClusterState,
+    fencing: Fencing,
+    calls: VecDeque<FenceCall>,
+    proposed: Vec<Command>,
+    tests: Vec<(u64, Vec<FenceTest>)>,
+    failed: Vec<String>,
+}
+
+impl World {
+    /// A cluster with these devices for b and what each covers.
+    fn new(devices: &[(&str, &[Domain])]) -> World {
+        World::with(devices, Bugs::NONE)
+    }
+
+    fn with(devices: &[(&str, &[Domain])], bugs: Bugs) -> World {
+        let mut state = ClusterState { epoch: Epoch(20), coordinator: A, ..ClusterState::default() };
+        for (id, name) in [(A, "a"), (B, "b")] {
+            let member = Member {
+                name: name.into(),
+                role: NodeRole::Member,
+                incarnation: Incarnation(100 + id.0),
+                state: MemberState::Online,
+                boot_id: String::new(),
+                machine_id: String::new(),
+                storage_uuid: String::new(),
+                since: WallTime(0),
+                flap_penalty: 0,
+                flap_at: WallTime(0),
+                dead: VecDeque::new(),
+            };
+            state.members.insert(id, member);
+        }
+        let resource = ResourceConfig {
+            agent: AgentName::Native("process".into()),
+            class: Class::Exclusive,
+            domains: BTreeSet::from([Domain::Storage, Domain::Network]),
+            parameters: BTreeMap::new(),
+            monitor: MonitorConfig { every: Duration::ZERO, timeout: Duration::ZERO },
+            timeouts: Timeouts { start: Duration::ZERO, stop: Duration::ZERO },
+            failures_max: 3,
+            placement: Placement::default(),
+        };
+        let device = |covers: &[Domain]| FenceConfig {
+            agent: "fence_lab".into(),
+            parameters: BTreeMap::new(),
+            covers: covers.iter().copied().collect(),
+            timeout: Duration::from_secs(5),
+            plugs: BTreeMap::from([("b".into(), "outlet-7".to_owned())]),
+        };
+        let node =
+            NodeConfig { fence: devices.iter().map(|(name, _)| (*name).into()).collect(), ..NodeConfig::default() };
+        state.config = ClusterConfig {
+            nodes: BTreeMap::from([("a".into(), node.clone()), ("b".into(), node)]),
+            fence_devices: devices.iter().map(|(name, covers)| ((*name).into(), device(covers))).collect(),
+            resources: BTreeMap::from([("db".into(), resource)]),
+            ..ClusterConfig::default()
+        };
+        let holder = Holder {
+            node: B,
+            incarnation: LIFE,
+            grant: GrantId(9),
+            state: HolderState::Held,
+            since: WallTime(0),
+            reason: String::new(),
+        };
+        state.holders.insert("db".into(), holder);
+        let mut world = World {
+            now: Instant::from_nanos(1_000_000_000),
+            state,
+            fencing: Fencing::new(A, bugs),
+            calls: VecDeque::new(),
+            proposed: Vec::new(),
+            tests: Vec::new(),
+            failed: Vec::new(),
+        };
+        world.step(FencingInput::Lead { epoch: Epoch(20) });
+        world
+    }
+
+    fn condemn(mut self) -> World {
+        self.set(MemberState::Condemned);
+        self
+    }
+
+    fn set(&mut self, state: MemberState) {
+        self.state.members.get_mut(&B).unwrap().state = state;
+        self.step(FencingInput::Applied);
+    }
+
+    fn step(&mut self, input: FencingInput) {
+        for action in self.fencing.step(self.now, &self.state, input) {
+            match action {
+                FencingAction::Call(call) => self.calls.push_back(call),
+                FencingAction::Propose(command) => self.proposed.push(command),
+                FencingAction::TestDone { request, results } => self.tests.push((request, results)),
+                FencingAction::Failed { reason, .. } => self.failed.push(reason),
+            }
+        }
+    }
+
+    /// The oldest outstanding call is this one, and is answered so.
+    fn answer(&mut self, device: &str, action: FenceAction, outcome: FenceOutcome) -> FenceCall {
+        let call = self.calls.pop_front().expect("an outstanding call");
+        assert_eq!((call.device.as_str(), call.action), (device, action));
+        self.step(FencingInput::CallDone { key: call.key, outcome });
+        call
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.fencing.deadline().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.step(FencingInput::Tick);
+            assert!(self.fencing.deadline().is_none_or(|next| next > self.now), "a tick leaves nothing due");
+        }
+        self.now = end;
+        self.step(FencingInput::Tick);
+    }
+}
+
+const ALL: &[Domain] = &[Domain::Storage, Domain::Network];
+
+fn failed(reason: &str) -> FenceOutcome {
+    FenceOutcome::Failed { reason: reason.into() }
+}
+
+#[test]
+fn a_condemned_node_is_off_when_the_status_reads_off() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    let call = world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    assert_eq!((call.plug.as_str(), call.target.as_str()), ("outlet-7", "b"));
+    world.now += Duration::from_millis(3);
+    world.answer("pdu", FenceAction::Status, OFF);
+    let [Command::FenceDone { node: B, incarnation: LIFE, epoch: Epoch(20), evidence, covers }] = &world.proposed[..]
+    else {
+        panic!("one FenceDone: {:?}", world.proposed)
+    };
+    assert_eq!(evidence.method, FenceMethod::Device(vec!["pdu".into()]));
+    assert_eq!(evidence.took_ms, 3);
+    assert_eq!(covers.len(), 2);
+    world.set(MemberState::Fenced);
+    assert_eq!(world.fencing.deadline(), None);
+}
+
+#[test]
+fn an_agent_that_lies_is_not_believed() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    for _ in 0..25 {
+        world.answer("pdu", FenceAction::Status, ON);
+        assert!(world.calls.is_empty());
+        world.pass(Duration::from_millis(20));
+    }
+    world.answer("pdu", FenceAction::Status, ON);
+    world.pass(Duration::from_millis(199));
+    assert!(world.calls.is_empty(), "it is asked less often after a while");
+    world.pass(Duration::from_secs(5));
+    world.answer("pdu", FenceAction::Status, ON);
+    assert!(world.proposed.is_empty());
+    assert!(world.failed[0].contains("still reads on"));
+}
+
+#[test]
+fn a_status_that_cannot_be_read_once_is_read_again() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    world.answer("pdu", FenceAction::Status, failed("busy"));
+    world.pass(Duration::from_millis(20));
+    world.answer("pdu", FenceAction::Status, OFF);
+    assert_eq!(world.proposed.len(), 1);
+}
+
+#[test]
+fn the_next_level_is_tried_when_one_fails() {
+    let mut world = World::new(&[("bmc", ALL), ("pdu", ALL)]).condemn();
+    world.answer("bmc", FenceAction::Off, failed("no route to host"));
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    world.answer("pdu", FenceAction::Status, OFF);
+    assert_eq!(world.proposed.len(), 1);
+    assert_eq!(world.failed, ["bmc failed: no route to host"]);
+}
+
+#[test]
+fn devices_that_cover_a_part_each_are_used_together() {
+    let mut world = World::new(&[("san", &[Domain::Storage]), ("switch", &[Domain::Network])]).condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.answer("san", FenceAction::Status, OFF);
+    assert!(world.proposed.is_empty());
+    world.answer("switch", FenceAction::Off, FenceOutcome::Done);
+    world.answer("switch", FenceAction::Status, OFF);
+    let Command::FenceDone { evidence, covers, .. } = &world.proposed[0] else { panic!("a FenceDone") };
+    assert_eq!(evidence.method, FenceMethod::Device(vec!["san".into(), "switch".into()]));
+    assert_eq!(covers.len(), 2);
+}
+
+#[test]
+fn a_node_that_holds_nothing_exclusive_needs_one_device() {
+    let mut world = World::new(&[("san", &[Domain::Storage]), ("switch", &[Domain::Network])]);
+    world.state.holders.clear();
+    world = world.condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.answer("san", FenceAction::Status, OFF);
+    assert_eq!(world.proposed.len(), 1);
+}
+
+#[test]
+fn what_works_but_covers_too_little_frees_nothing() {
+    let mut world = World::new(&[("san", &[Domain::Storage])]).condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.answer("san", FenceAction::Status, OFF);
+    assert!(world.proposed.is_empty());
+    assert!(world.fencing.problems()[0].contains("no device that works covers network"));
+}
+
+#[test]
+fn a_late_answer_is_no_answer() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    let late = world.calls.pop_front().unwrap();
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.failed, ["pdu gave no answer in time"]);
+    world.step(FencingInput::CallDone { key: late.key, outcome: FenceOutcome::Done });
+    assert!(world.calls.is_empty() && world.proposed.is_empty());
+}
+
+#[test]
+fn a_dead_device_is_tried_again_more_and_more_slowly_and_says_what_to_do() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    assert!(world.fencing.problems().is_empty());
+    for pause in [1, 2, 4, 8, 16, 30, 30] {
+        world.answer("pdu", FenceAction::Off, failed("no route to host"));
+        world.pass(Duration::from_secs(pause) - Duration::from_millis(1));
+        assert!(world.calls.is_empty());
+        world.pass(Duration::from_millis(1));
+        let problems = world.fencing.problems();
+        assert!(problems[0].contains("no route to host"), "{problems:?}");
+        assert!(problems[0].contains("cardea fence b --confirm-off --reason"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_node_without_a_device_waits_for_a_person() {
+    let mut world = World::new(&[]).condemn();
+    world.pass(Duration::from_secs(100));
+    assert!(world.calls.is_empty() && world.proposed.is_empty());
+    assert!(world.fencing.problems()[0].contains("no fence device"));
+}
+
+#[test]
+fn a_new_leader_fences_again_what_is_not_proven() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.step(FencingInput::Follow);
+    assert_eq!(world.fencing.deadline(), None);
+    let old = world.calls.pop_front().unwrap();
+    world.step(FencingInput::Lead { epoch: Epoch(30) });
+    world.step(FencingInput::CallDone { key: old.key, outcome: FenceOutcome::Done });
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    world.answer("pdu", FenceAction::Status, OFF);
+    assert!(matches!(&world.proposed[..], [Command::FenceDone { epoch: Epoch(30), .. }]));
+}
+
+#[test]
+fn a_node_that_came_back_is_left_alone() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    let member = world.state.members.get_mut(&B).unwrap();
+    (member.state, member.incarnation) = (MemberState::Online, Incarnation(999));
+    let status = world.calls.pop_front().unwrap();
+    world.step(FencingInput::CallDone { key: status.key, outcome: OFF });
+    world.pass(Duration::from_secs(60));
+    assert!(world.calls.is_empty() && world.proposed.is_empty());
+}
+
+#[test]
+fn a_lost_proposal_is_repeated_without_another_call() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    world.answer("pdu", FenceAction::Status, OFF);
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.proposed.len(), 5);
+    assert!(world.calls.is_empty());
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.calls[0].action, FenceAction::Off, "something changed since");
+}
+
+#[test]
+fn nobody_cuts_itself_off() {
+    let mut world = World::new(&[("pdu", ALL)]);
+    world.state.members.get_mut(&A).unwrap().state = MemberState::Condemned;
+    world.step(FencingInput::Applied);
+    world.pass(Duration::from_secs(10));
+    assert!(world.calls.is_empty());
+}
+
+#[test]
+fn a_test_asks_every_device_and_switches_nothing() {
+    let mut world = World::new(&[("bmc", ALL), ("pdu", ALL)]);
+    world.step(FencingInput::Test { request: 5, node: B });
+    let bmc = world.calls.pop_front().unwrap();
+    world.now += Duration::from_millis(7);
+    world.answer("pdu", FenceAction::Status, ON);
+    assert_eq!(bmc.action, FenceAction::Status);
+    assert!(world.tests.is_empty());
+    world.pass(Duration::from_secs(6));
+    let (request, results) = &world.tests[0];
+    assert_eq!(*request, 5);
+    assert_eq!((results[0].device.as_str(), results[0].outcome.clone()), ("bmc", failed("no answer in time")));
+    assert_eq!((results[1].outcome.clone(), results[1].took_ms), (ON, 7));
+    world.step(FencingInput::CallDone { key: bmc.key, outcome: ON });
+    assert_eq!(world.tests.len(), 1);
+}
+
+#[test]
+fn a_test_of_a_node_without_devices_ends_at_once() {
+    let mut world = World::new(&[]);
+    world.step(FencingInput::Test { request: 6, node: B });
+    assert_eq!(world.tests, [(6, Vec::new())]);
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn without_the_read_back_a_lie_is_believed() {
+    let mut world = World::with(&[("pdu", ALL)], Bugs::NONE.with(model::Bug::ReadBackSkipped)).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    assert_eq!(world.proposed.len(), 1);
+}
