@@ -1,0 +1,123 @@
+//! What do the pulse and the rest of the node tell each other?
+//!
+//! The pulse runs on a thread of its own. It is given orders (who the members are, what to say about the log)
+//! and gives reports (whom it hears, and how well). Both are plain values; the newest replaces the earlier.
+//!
+//! Not here: what follows from a report (`judge.rs`, `core/consensus`).
+
+use std::time::Duration;
+
+use model::{Incarnation, Instant, LinkId, NodeId};
+
+use crate::{BeatFlags, Facts, Timing};
+
+/// Who the pulse speaks for. Fixed for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnIdentity {
+    /// The cluster.
+    pub cluster: u64,
+    /// The node.
+    pub id: NodeId,
+    /// The life of its kernel.
+    pub incarnation: Incarnation,
+    /// Random, drawn by the driver at every start of the process; never used twice.
+    pub salt: u128,
+    /// The cluster key that seals what is sent.
+    pub key_epoch: u32,
+}
+
+/// What the pulse should do, whole; replaces the order before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PulseOrder {
+    /// The members; the node itself may be among them and is skipped. At most 128.
+    pub members: Vec<PeerOrder>,
+    /// The voters, with the node itself if it is one.
+    pub voters: Vec<NodeId>,
+    /// The timers.
+    pub timing: Timing,
+    /// What to say about the own log.
+    pub facts: Facts,
+    /// Is the node stopping in order?
+    pub is_leaving: bool,
+}
+
+/// A member to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerOrder {
+    /// The member.
+    pub id: NodeId,
+    /// How many links lead to it: the links 0..`links`.
+    pub links: u8,
+    /// Its agreed current incarnation, if it has one.
+    pub incarnation: Option<Incarnation>,
+}
+
+/// What the pulse has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every report is about a peer")]
+pub enum PulseReport {
+    /// Something about a member changed.
+    Peer(PeerReport),
+    /// The pulse itself did not run for this long, beyond what it slept on purpose.
+    OwnStall {
+        /// At least the heartbeat interval.
+        stall: Duration,
+    },
+    /// The node seems (`true`) or no longer seems to be the one that is cut off.
+    Isolated(bool),
+}
+
+/// How a member looks from here; the newest report replaces the earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerReport {
+    /// The member.
+    pub id: NodeId,
+    /// The incarnation that is, or was last, heard; the agreed one before anything was heard.
+    pub incarnation: Incarnation,
+    /// Is it heard?
+    pub verdict: Verdict,
+    /// Does some link carry beats both ways, lately?
+    pub is_two_way: bool,
+    /// Since when it has been heard without a suspicion in between; none while it is suspect or unknown.
+    pub reachable_since: Option<Instant>,
+    /// For how long it may be silent before it is suspect, after what was measured on its links.
+    pub limit: Duration,
+    /// What it says about its log.
+    pub facts: Facts,
+    /// Members that it has not heard for the profile's limit or longer, ascending. Says nothing while
+    /// `flags` has [`BeatFlags::NO_ACCUSE`].
+    pub suspects: Vec<NodeId>,
+    /// Members that it has heard within the profile's limit, ascending.
+    pub hears: Vec<NodeId>,
+    /// Its notes.
+    pub flags: BeatFlags,
+    /// Its links, ascending.
+    pub links: Vec<LinkReport>,
+}
+
+/// How one link to a member looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkReport {
+    /// The link.
+    pub link: LinkId,
+    /// Do beats flow both ways, steadily?
+    pub is_up: bool,
+    /// The smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// Lost of the last 256 beats towards here; 0..=1000.
+    pub loss_permille: u16,
+}
+
+/// Is a member heard? One node's word; the cluster's is the judge's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Never heard, and not yet due.
+    #[default]
+    Unknown,
+    /// Heard lately.
+    Reachable,
+    /// Silent for longer than usual; is pinged.
+    Late,
+    /// Silent for too long.
+    Suspect,
+}

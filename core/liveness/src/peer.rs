@@ -1,0 +1,457 @@
+//! Is one peer heard, in which life, and what does it say?
+//!
+//! A peer is reachable while beats of its current session come in over any link; it is late after a short silence
+//! and then pinged, suspect after the limit of freshness. A session is one life of the peer's pulse, named by a
+//! salt. It counts only once a beat under it has echoed a beat of ours: so records of an earlier life prove nothing.
+//!
+//! In: beats whose seal was intact, ticks in detector time. Out: verdict, measured limit, what the peer says.
+//! Not here: what to send and when (`pulse.rs`), one path (`link.rs`).
+
+use std::time::Duration;
+
+use model::{Incarnation, Instant, LinkId, NodeId};
+
+use crate::link::{Jitter, Link};
+use crate::timebase::{FdTime, TimeBase};
+use crate::window::Arrival;
+use crate::{Age, Beat, BeatFlags, BeatKind, Facts, LinkReport, PeerOrder, PeerReport, Received, Timing, Verdict};
+
+/// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
+const RETIRED: usize = 4;
+
+/// A peer announces pauses of at most this length.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Two stalls of a peer within this time stretch its limit.
+const STALL_MEMORY: Duration = Duration::from_secs(30);
+
+/// A member as seen from here.
+pub(crate) struct Peer {
+    id: NodeId,
+    agreed: Option<Incarnation>,
+    usable: usize,
+    links: Vec<Link>,
+    session: Option<Session>,
+    retired: [u128; RETIRED],
+    named_at: FdTime,
+    heard_at: Option<FdTime>,
+    pause: Duration,
+    verdict: Verdict,
+    reachable_since: Option<Instant>,
+    limit: Duration,
+    jitter: Jitter,
+    stalls: Stalls,
+    ping_round: u32,
+    pinged_at: Option<Instant>,
+    pong_due: Option<u32>,
+    view: View,
+    reported: Option<Signature>,
+    reported_at: Instant,
+    is_heard_since_report: bool,
+}
+
+/// One life of the peer's pulse.
+#[derive(Clone, Copy)]
+struct Session {
+    salt: u128,
+    incarnation: Incarnation,
+    sent_at_us: u64,
+    pong_round: u32,
+}
+
+/// What the peer said last.
+#[derive(Default)]
+struct View {
+    facts: Facts,
+    flags: BeatFlags,
+    ages: Vec<Age>,
+    suspects: u128,
+    hears: u128,
+}
+
+/// When the peer said that it had stood still.
+#[derive(Clone, Copy, Default)]
+struct Stalls {
+    latest: Option<FdTime>,
+    is_repeated: bool,
+    worst: Duration,
+}
+
+/// Everything whose change is reported at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Signature {
+    incarnation: Incarnation,
+    verdict: Verdict,
+    is_two_way: bool,
+    reachable_since: Option<Instant>,
+    limit: Duration,
+    flags: BeatFlags,
+    suspects: u128,
+    hears: u128,
+    links_up: u128,
+    facts: Facts,
+}
+
+/// What a beat was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// Its salt has not proven to be of this life.
+    Unproven,
+    /// Its salt was replaced by a newer one.
+    Retired,
+    /// It had been seen before.
+    Replayed,
+    /// It was overtaken by a newer one.
+    Overtaken,
+    /// The peer lives. `is_new_life`: this beat proved its salt.
+    Evidence { is_new_life: bool },
+}
+
+impl Peer {
+    /// A member that was never heard. `sent`: for each link, the number of the next beat, where some were sent.
+    pub fn new(order: &PeerOrder, time: &TimeBase, timing: &Timing, sent: &[u64]) -> Self {
+        let links = sent.iter().map(|&next_seq| Link::new(next_seq)).collect();
+        let mut peer = Peer {
+            id: order.id,
+            agreed: None,
+            usable: 0,
+            links,
+            session: None,
+            retired: [0; RETIRED],
+            named_at: time.fd(),
+            heard_at: None,
+            pause: Duration::ZERO,
+            verdict: Verdict::Unknown,
+            reachable_since: None,
+            limit: timing.t_to,
+            jitter: Jitter::new(),
+            stalls: Stalls::default(),
+            ping_round: 0,
+            pinged_at: None,
+            pong_due: None,
+            view: View::default(),
+            reported: None,
+            reported_at: time.now(),
+            is_heard_since_report: false,
+        };
+        peer.on_order(order);
+        peer
+    }
+
+    /// Takes what is agreed about it; returns whether it has more links than before.
+    pub fn on_order(&mut self, order: &PeerOrder) -> bool {
+        let before = self.usable;
+        self.agreed = order.incarnation;
+        self.usable = usize::from(order.links);
+        while self.links.len() < self.usable {
+            self.links.push(Link::new(1));
+        }
+        self.usable > before
+    }
+
+    /// Takes other timers; what was measured before is measured again.
+    pub fn on_timing(&mut self, timing: &Timing) {
+        self.limit = timing.t_to;
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// The links that lead to it.
+    pub fn links(&self) -> impl ExactSizeIterator<Item = LinkId> + use<> {
+        (0..self.usable).map(|n| LinkId(n as u8))
+    }
+
+    /// A link that leads to it.
+    pub fn link(&mut self, link: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(usize::from(link.0)).filter(|_| usize::from(link.0) < self.usable)
+    }
+
+    /// For every link, the number of the next beat.
+    pub fn sent(&self) -> Vec<u64> {
+        self.links.iter().map(Link::next_seq).collect()
+    }
+
+    /// The salt of its current session.
+    pub fn salt(&self) -> Option<u128> {
+        self.session.map(|session| session.salt)
+    }
+
+    /// The longest smoothed round trip of its links.
+    pub fn rtt_max(&self) -> Duration {
+        self.links.iter().filter_map(Link::rtt).max().unwrap_or(Duration::ZERO)
+    }
+
+    /// Detector time since it was last heard, beyond the pause that it announced; none if never.
+    pub fn age(&self, now: FdTime) -> Option<Duration> {
+        self.heard_at.map(|at| now.since(at).saturating_sub(self.pause))
+    }
+
+    /// Takes a beat that came over a link that leads to it. During `grace` its lateness may be our own.
+    pub fn on_beat(
+        &mut self,
+        time: &TimeBase,
+        timing: &Timing,
+        own_salt: u128,
+        grace: FdTime,
+        received: Received,
+    ) -> Worth {
+        let Received { arrival, header, beat } = received;
+        let silence_max = self.limit / 2;
+        let at = time.of_arrival(arrival);
+        let Some(link) = self.links.get_mut(usize::from(header.link.0)) else { return Worth::Unproven };
+        let proof = link.proof(beat.echo, own_salt, at);
+        let is_new_life = self.session.is_none_or(|session| session.salt != header.salt);
+        if is_new_life {
+            if self.retired.contains(&header.salt) {
+                return Worth::Retired;
+            }
+            if proof.is_none() {
+                return Worth::Unproven;
+            }
+            self.begin_session(&header.salt, &beat);
+        }
+        let link = &mut self.links[usize::from(header.link.0)];
+        match link.take(header.seq, at, silence_max) {
+            Arrival::Newest => {}
+            Arrival::Overtaken => return Worth::Overtaken,
+            Arrival::Seen => return Worth::Replayed,
+        }
+        link.on_beat(at, proof, timing.delta * 2 + timing.jitter, silence_max);
+        if time.fd() >= grace {
+            self.jitter.on_beat(arrival, &beat);
+        }
+        self.on_evidence(time, timing, at, beat);
+        Worth::Evidence { is_new_life }
+    }
+
+    fn begin_session(&mut self, salt: &u128, beat: &Beat) {
+        if let Some(ended) = self.session {
+            self.retired.rotate_right(1);
+            self.retired[0] = ended.salt;
+            if ended.incarnation != beat.incarnation {
+                self.reachable_since = None;
+            }
+        }
+        self.session = Some(Session { salt: *salt, incarnation: beat.incarnation, sent_at_us: 0, pong_round: 0 });
+        self.jitter = Jitter::new();
+        self.pong_due = None;
+        for link in &mut self.links {
+            link.begin_session();
+        }
+    }
+
+    fn on_evidence(&mut self, time: &TimeBase, timing: &Timing, at: FdTime, beat: Beat) {
+        self.heard_at = self.heard_at.max(Some(at));
+        self.pause = Duration::from_millis(u64::from(beat.next_by_ms)).saturating_sub(timing.delta).min(PAUSE_MAX);
+        self.is_heard_since_report = true;
+        self.pinged_at = None;
+        match self.verdict {
+            Verdict::Unknown | Verdict::Suspect => self.reachable_since = Some(time.now()),
+            Verdict::Reachable | Verdict::Late => {}
+        }
+        self.verdict = Verdict::Reachable;
+        self.reachable_since = self.reachable_since.or(Some(time.now()));
+        let Some(session) = &mut self.session else { return };
+        match beat.kind {
+            BeatKind::Ping { round } if round > session.pong_round => {
+                session.pong_round = round;
+                self.pong_due = Some(round);
+            }
+            BeatKind::Beat | BeatKind::Ping { .. } | BeatKind::Pong { .. } => {}
+        }
+        session.incarnation = beat.incarnation;
+        if beat.sent_at_us < session.sent_at_us {
+            return;
+        }
+        session.sent_at_us = beat.sent_at_us;
+        let has_stalled = BeatFlags::JUST_STALLED;
+        if beat.flags.has(has_stalled) && !self.view.flags.has(has_stalled) {
+            self.stalls.on_stall(at, Duration::from_millis(u64::from(beat.own_stall_ms)));
+        }
+        self.view.facts = beat.facts;
+        self.view.flags = beat.flags;
+        self.view.ages = beat.ages;
+    }
+
+    /// Sets, from the ages it reports, whom it hears: bit n is the n-th of `ids`.
+    pub fn on_ages(&mut self, ids: impl Fn(NodeId) -> Option<usize>, t_to: Duration) {
+        (self.view.suspects, self.view.hears) = (0, 0);
+        for age in &self.view.ages {
+            let Some(bit) = ids(age.node).and_then(|n| 1u128.checked_shl(n as u32)) else { continue };
+            if Duration::from_millis(10) * u32::from(age.units) >= t_to {
+                self.view.suspects |= bit;
+            } else {
+                self.view.hears |= bit;
+            }
+        }
+    }
+
+    /// Looks at the clock. A verdict against the peer waits for the end of `grace`, after an own stall.
+    pub fn on_tick(&mut self, now: FdTime, timing: &Timing, grace: FdTime) {
+        self.verdict = match (self.verdict, self.heard_at) {
+            (Verdict::Unknown, _) if now >= self.unknown_until(timing, grace) => Verdict::Suspect,
+            (Verdict::Reachable | Verdict::Late, Some(at)) if now >= self.suspect_at(at, grace) => Verdict::Suspect,
+            (Verdict::Reachable, Some(at)) if now >= self.late_at(at, timing) => Verdict::Late,
+            (verdict, _) => verdict,
+        };
+        match self.verdict {
+            Verdict::Suspect => (self.reachable_since, self.pinged_at) = (None, None),
+            Verdict::Unknown | Verdict::Reachable | Verdict::Late => {}
+        }
+    }
+
+    /// When the clock next changes the verdict.
+    pub fn verdict_due(&self, timing: &Timing, grace: FdTime) -> Option<FdTime> {
+        match (self.verdict, self.heard_at) {
+            (Verdict::Unknown, _) => Some(self.unknown_until(timing, grace)),
+            (Verdict::Reachable, Some(at)) => Some(self.late_at(at, timing)),
+            (Verdict::Late, Some(at)) => Some(self.suspect_at(at, grace)),
+            (Verdict::Reachable | Verdict::Late, None) | (Verdict::Suspect, _) => None,
+        }
+    }
+
+    fn unknown_until(&self, timing: &Timing, grace: FdTime) -> FdTime {
+        self.named_at.plus(timing.t_to * 4).max(grace)
+    }
+
+    fn late_at(&self, heard_at: FdTime, timing: &Timing) -> FdTime {
+        heard_at.plus(self.pause + timing.t_late)
+    }
+
+    fn suspect_at(&self, heard_at: FdTime, grace: FdTime) -> FdTime {
+        heard_at.plus(self.pause + self.limit).max(grace)
+    }
+
+    /// Takes links down that are silent.
+    pub fn check_links(&mut self, now: FdTime) {
+        for link in &mut self.links {
+            link.on_tick(now, self.limit / 2, self.limit);
+        }
+    }
+
+    /// Measures anew for how long it may be silent. `is_observer_slow`: this node stands still too often itself.
+    pub fn review(&mut self, now: FdTime, timing: &Timing, is_observer_slow: bool) {
+        let up = || self.links[..self.usable].iter().filter(|link| link.is_up());
+        if up().next().is_none() {
+            return;
+        }
+        let loss = up().map(|link| link.received().loss_upper_bound()).product();
+        let limit = timing.freshness(loss, self.jitter.measured().max(timing.jitter)) + self.stalls.allowance(now);
+        let limit = if is_observer_slow { limit.max(timing.t_to * 2) } else { limit };
+        self.limit = limit.min(timing.t_to_max());
+    }
+
+    /// Begins a round of pings if one is due; returns its number.
+    pub fn ping(&mut self, now: Instant, spacing: Duration) -> Option<u32> {
+        let is_due = self.verdict == Verdict::Late && self.pinged_at.is_none_or(|at| now >= at + spacing);
+        is_due.then(|| {
+            self.pinged_at = Some(now);
+            self.ping_round = self.ping_round.wrapping_add(1).max(1);
+            self.ping_round
+        })
+    }
+
+    /// When the next round of pings is due.
+    pub fn ping_due(&self, now: Instant, spacing: Duration) -> Option<Instant> {
+        (self.verdict == Verdict::Late).then(|| self.pinged_at.map_or(now, |at| at + spacing))
+    }
+
+    /// The round of pings to answer.
+    pub fn take_pong(&mut self) -> Option<u32> {
+        self.pong_due.take()
+    }
+
+    /// Is there a round of pings to answer?
+    pub fn owes_pong(&self) -> bool {
+        self.pong_due.is_some()
+    }
+
+    /// Does some link carry beats both ways?
+    pub fn is_two_way(&self, now: FdTime) -> bool {
+        self.verdict != Verdict::Suspect && self.links.iter().any(|link| link.is_two_way(now, self.limit))
+    }
+
+    /// Makes the next question for a report answer with one: the meaning of `suspects` and `hears` has changed.
+    pub fn forget_report(&mut self) {
+        self.reported = None;
+    }
+
+    /// What to tell about it, if something changed; slow changes once a second. `ids` names the bits of `on_ages`.
+    pub fn report(&mut self, time: &TimeBase, ids: impl Fn(usize) -> Option<NodeId>) -> Option<PeerReport> {
+        let signature = self.signature(time.fd());
+        let is_new = self.reported.is_none_or(|reported| reported.differs(&signature));
+        let is_slow = self.is_heard_since_report && time.now().since(self.reported_at) >= Duration::from_secs(1);
+        if !is_new && !is_slow {
+            return None;
+        }
+        self.reported = Some(signature);
+        self.reported_at = time.now();
+        self.is_heard_since_report = false;
+        let nodes = |bits: u128| (0..128).filter(|n| bits >> n & 1 == 1).filter_map(&ids).collect();
+        let links = self.links[..self.usable].iter().enumerate();
+        Some(PeerReport {
+            id: self.id,
+            incarnation: signature.incarnation,
+            verdict: signature.verdict,
+            is_two_way: signature.is_two_way,
+            reachable_since: signature.reachable_since,
+            limit: signature.limit,
+            facts: signature.facts,
+            suspects: nodes(signature.suspects),
+            hears: nodes(signature.hears),
+            flags: self.view.flags,
+            links: links
+                .map(|(n, link)| LinkReport {
+                    link: LinkId(n as u8),
+                    is_up: link.is_up(),
+                    rtt: link.rtt(),
+                    loss_permille: link.received().loss_permille(),
+                })
+                .collect(),
+        })
+    }
+
+    fn signature(&self, now: FdTime) -> Signature {
+        let up = self.links[..self.usable].iter().enumerate().filter(|(_, link)| link.is_up());
+        Signature {
+            incarnation: self.session.map(|s| s.incarnation).or(self.agreed).unwrap_or_default(),
+            verdict: self.verdict,
+            is_two_way: self.is_two_way(now),
+            reachable_since: self.reachable_since,
+            limit: self.limit,
+            flags: self.view.flags.without(BeatFlags::JUST_STALLED),
+            suspects: self.view.suspects,
+            hears: self.view.hears,
+            links_up: up.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0)),
+            facts: self.view.facts,
+        }
+    }
+}
+
+impl Signature {
+    /// Does `other` differ in more than what is applied?
+    fn differs(&self, other: &Signature) -> bool {
+        let applied = self.facts.applied;
+        Signature { facts: Facts { applied, ..other.facts }, ..*other } != *self
+    }
+}
+
+impl Stalls {
+    fn on_stall(&mut self, at: FdTime, length: Duration) {
+        self.is_repeated = self.latest.is_some_and(|latest| at.since(latest) < STALL_MEMORY);
+        self.worst = if self.is_repeated { self.worst.max(length) } else { length };
+        self.latest = Some(at);
+    }
+
+    /// What a peer that stands still again and again is given beyond the limit.
+    fn allowance(&self, now: FdTime) -> Duration {
+        let is_recent = self.latest.is_some_and(|latest| now.since(latest) < STALL_MEMORY);
+        if self.is_repeated && is_recent { self.worst } else { Duration::ZERO }
+    }
+}
