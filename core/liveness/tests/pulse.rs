@@ -661,8 +661,11 @@ fn no_beat_makes_the_pulse_stumble() {
             8 => beat.ages.push(liveness::Age { node: NodeId(extreme), units: extreme as u8 }),
             _ => beat.incarnation = Incarnation(extreme),
         }
-        header.seq =
-            if world.random() % 2 == 0 { header.seq } else { header.seq.saturating_add(world.random() % 5000) };
+        header.seq = if world.random().is_multiple_of(2) {
+            header.seq
+        } else {
+            header.seq.saturating_add(world.random() % 5000)
+        };
         let received = Received { arrival: world.now, header, beat };
         world.step(A, PulseInput::Received(received));
         world.run_for(ms(1));
