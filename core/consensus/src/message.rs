@@ -313,9 +313,7 @@ impl LogEntry {
     }
 
     pub(crate) fn into_raft(self) -> eraftpb::Entry {
-        let mut entry = eraftpb::Entry::default();
-        entry.term = self.term.0;
-        entry.index = self.index.0;
+        let mut entry = eraftpb::Entry { term: self.term.0, index: self.index.0, ..Default::default() };
         match self.change {
             None => entry.data = self.data.into(),
             Some(change) => {
@@ -349,8 +347,7 @@ pub(crate) fn change_of(entry: &eraftpb::Entry) -> Option<MembershipChange> {
 
 impl MembershipChange {
     pub(crate) fn into_raft(self) -> eraftpb::ConfChangeV2 {
-        let mut single = eraftpb::ConfChangeSingle::default();
-        single.node_id = self.node().0;
+        let mut single = eraftpb::ConfChangeSingle { node_id: self.node().0, ..Default::default() };
         single.set_change_type(match self {
             MembershipChange::AddLearner(_) => eraftpb::ConfChangeType::AddLearnerNode,
             MembershipChange::Promote(_) => eraftpb::ConfChangeType::AddNode,
