@@ -379,7 +379,7 @@ impl Executor {
             return self.refuse(&op, "a start needs a grant", actions);
         }
         let told = self.slots.get(&op.resource).is_some_and(|slot| slot.record.told.is_some() || slot.is_busy());
-        if op.agent == AgentName::Native(UNKNOWN_AGENT.to_owned()) && !told {
+        if has_no_agent(&op) && !told {
             return self.refuse(&op, "this node never ran it and does not know how to", actions);
         }
 
@@ -627,7 +627,7 @@ impl Executor {
     fn begin_op(&mut self, resource: &ResourceName, actions: &mut Vec<ExecutorAction>) {
         let slot = self.slots.get_mut(resource).expect("the caller found it");
         let mut op = slot.waiting.take().expect("the caller saw it wait").op;
-        if let (AgentAction::Stop | AgentAction::Monitor, Some(told)) = (op.action, &slot.record.told) {
+        if let Some(told) = slot.record.told.as_ref().filter(|_| slot.is_told_better(&op)) {
             op.agent = told.agent.clone();
             op.parameters = told.parameters.clone();
         }
@@ -797,7 +797,7 @@ impl Slot {
         self.record
             .told
             .as_ref()
-            .filter(|told| told.action == AgentAction::Start)
+            .filter(|told| told.action == AgentAction::Start && self.record.state != ResourceState::Stopped)
             .map(|told| CallKey { op: told.id, attempt: 0 })
     }
 
@@ -825,28 +825,46 @@ impl Slot {
         })
     }
 
+    /// Does the journal know better than this operation which agent and parameters are meant?
+    fn is_told_better(&self, op: &Op) -> bool {
+        has_no_agent(op)
+            || match op.action {
+                AgentAction::Start => false,
+                AgentAction::Stop | AgentAction::Monitor => self.may_run(),
+            }
+    }
+
+    /// Is there something that was started, or found, and has not stopped since?
+    fn may_run(&self) -> bool {
+        match self.record.state {
+            ResourceState::Unknown | ResourceState::Stopped => false,
+            ResourceState::Running | ResourceState::Failed | ResourceState::Blocked => true,
+        }
+    }
+
     /// What the outcome of an operation says about the resource.
     fn conclude(&mut self, op: &Op, outcome: &Result<Outcome, String>) {
-        let Ok(outcome) = outcome else { return };
-        let Some(Conclusion { state, reason, .. }) = conclude(op.action, outcome) else { return };
-        let record = &mut self.record;
-        record.state = state;
-        record.reason = reason;
-        match (op.action, state) {
-            (_, ResourceState::Stopped) => {
-                record.told = None;
-                record.digest = 0;
+        let is_known_since = self.may_run();
+        let told = self.record.told.get_or_insert_with(|| op.clone());
+        let Some(Conclusion { state, reason, .. }) = outcome.as_ref().ok().and_then(|o| conclude(op.action, o)) else {
+            return;
+        };
+        match op.action {
+            AgentAction::Start => {
+                *told = op.clone();
+                self.record.digest = op.digest;
             }
-            (AgentAction::Start, _) => {
-                record.told = Some(op.clone());
-                record.digest = op.digest;
+            AgentAction::Monitor if !is_known_since || state == ResourceState::Stopped => {
+                *told = op.clone();
+                self.record.digest = 0;
             }
-            (AgentAction::Monitor, ResourceState::Running | ResourceState::Failed) if record.told.is_none() => {
-                record.told = Some(op.clone());
-                record.digest = 0;
-            }
-            (AgentAction::Stop | AgentAction::Monitor, _) => {}
+            AgentAction::Stop | AgentAction::Monitor => {}
         }
+        if state == ResourceState::Stopped {
+            self.record.digest = 0;
+        }
+        self.record.state = state;
+        self.record.reason = reason;
     }
 
     fn change(&self, incarnation: Incarnation) -> Change {
@@ -876,6 +894,11 @@ impl Slot {
         let (every, _) = self.check_timing(state, self.record.told.as_ref()?);
         if is_at_once { Some(ended) } else { (!every.is_zero()).then(|| ended + every) }
     }
+}
+
+/// Is it the stop of what is in the configuration no more? Then the journal knows which agent is meant.
+fn has_no_agent(op: &Op) -> bool {
+    matches!(&op.agent, AgentName::Native(name) if name == UNKNOWN_AGENT)
 }
 
 /// May this start begin, as far as the locally applied state says?

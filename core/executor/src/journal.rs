@@ -71,7 +71,8 @@ pub(crate) struct Record {
     /// The result of the last operation that ended.
     #[n(4)]
     pub result: Option<OpResult>,
-    /// The operation whose agent and parameters a stop must use: the last start, or the probe that found it running.
+    /// The operation whose agent and parameters the next stop must use: the last start, or the probe that found it
+    /// running; after a stop, the last that said any.
     #[n(5)]
     pub told: Option<Op>,
     /// What it is in.

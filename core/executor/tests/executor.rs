@@ -431,6 +431,41 @@ fn a_stop_uses_what_the_start_was_told() {
 }
 
 #[test]
+fn what_left_the_configuration_can_be_stopped_once_more() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Success);
+    world.run(&stop(10, 2, 50), Outcome::Success);
+    world.order(&Op { agent: AgentName::Native("unknown".into()), ..stop(10, 3, 50) });
+    world.settle();
+    assert_eq!(world.calls[0].agent, AgentName::Native("process".into()));
+    assert_eq!(world.calls[0].started_by, None);
+}
+
+#[test]
+fn the_stop_of_what_runs_is_told_what_the_start_was_and_not_what_is_configured_since() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Success);
+    let changed = BTreeMap::from([("command".to_owned(), ParameterValue::Text("another".into()))]);
+    world.order(&Op { parameters: changed.clone(), ..stop(10, 2, 50) });
+    world.settle();
+    assert_eq!(world.calls[0].parameters, start(10, 1, 50).parameters);
+    world.answer(Outcome::Success);
+    world.settle();
+    world.order(&Op { parameters: changed.clone(), ..start(10, 3, 50) });
+    world.settle();
+    assert_eq!(world.calls[0].parameters, changed);
+}
+
+#[test]
+fn what_was_found_running_has_no_known_digest() {
+    let mut world = World::new();
+    assert_eq!(world.run(&probe(10, 1), Outcome::Success).digest, 0);
+    world.run(&stop(10, 2, 50), Outcome::Success);
+    world.run(&start(10, 3, 50), Outcome::Success);
+    assert_eq!(world.run(&probe(10, 4), Outcome::Success).digest, 4711);
+}
+
+#[test]
 fn the_stop_of_what_nobody_knows_is_refused() {
     let mut world = World::new();
     world.order(&Op { agent: AgentName::Native("unknown".into()), ..stop(10, 2, 50) });
