@@ -20,3 +20,4 @@ mod words;
 pub use diagnostic::{Diagnostic, Severity, line_column};
 pub use edit::{add_node, initial, remove_node};
 pub use file::{Parsed, parse};
+pub use words::nearest;

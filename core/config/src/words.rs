@@ -60,7 +60,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// The valid word that is meant by `word`, if one is near enough for its length.
-pub(crate) fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
     let edits_max = match word.chars().count() {
         0 | 1 => 0,
         2 | 3 => 1,

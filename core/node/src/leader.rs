@@ -32,8 +32,6 @@ impl Node {
         assert!(self.consensus.last_index().0 >= epoch.0, "a leader's first proposal was refused");
         self.condemnable.clear();
         todo.push(Todo::Judge(JudgeInput::Lead { own: self.identity.own }));
-        todo.push(Todo::Judge(self.judged_members()));
-        todo.extend(self.peers.values().map(|peer| Todo::Judge(JudgeInput::Peer(peer.report.clone()))));
         self.is_stale = true;
     }
 

@@ -209,7 +209,7 @@ impl Node {
             Leave::No => None,
         };
         let reign = if self.reign.is_some() {
-            [self.dispatcher.deadline(), self.fencing.deadline(), self.judge.deadline(), self.next_eligibility()]
+            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility()]
                 .into_iter()
                 .flatten()
                 .min()
@@ -271,9 +271,10 @@ impl Node {
                 }
                 Todo::Applied => {
                     more.push(Todo::Executor(ExecutorInput::Applied));
+                    // The judge watches on every node, so that a new leader does not begin to wait anew.
+                    more.push(Todo::Judge(self.judged_members()));
                     if self.reign.is_some() {
                         more.push(Todo::Fencing(FencingInput::Applied));
-                        more.push(Todo::Judge(self.judged_members()));
                     }
                 }
             }
@@ -291,12 +292,12 @@ impl Node {
         if is_due(self.executor.deadline()) {
             todo.push(Todo::Executor(ExecutorInput::Tick));
         }
+        if is_due(self.judge.deadline()) {
+            todo.push(Todo::Judge(JudgeInput::Tick));
+        }
         if self.reign.is_some() {
             if is_due(self.fencing.deadline()) {
                 todo.push(Todo::Fencing(FencingInput::Tick));
-            }
-            if is_due(self.judge.deadline()) {
-                todo.push(Todo::Judge(JudgeInput::Tick));
             }
             if is_due(self.dispatcher.deadline()) {
                 let actions = self.dispatcher.step(now.at, &self.state, DispatcherInput::Tick);
@@ -371,10 +372,8 @@ impl Node {
         self.compare_digest(&report, out);
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
-        if self.reign.is_some() {
-            todo.push(Todo::Judge(JudgeInput::Peer(report)));
-            self.is_stale |= changed;
-        }
+        todo.push(Todo::Judge(JudgeInput::Peer(report)));
+        self.is_stale |= changed && self.reign.is_some();
     }
 
     /// SAFETY §5: equal index, different digest means that one of the two applied something differently.
