@@ -1,0 +1,397 @@
+//! Is this node on? One machine of the lab: power, freeze, commands inside.
+//!
+//! Powered on, it is a process tree in namespaces of its own whose PID 1 is ours. Powered off, its ports are closed
+//! first, then PID 1 is killed and with it, by the kernel, everything else; it counts as off only when that is seen.
+//!
+//! In: orders of the hub. Out: processes. Not here: ports and bridges (`switches.rs`), what PID 1 does (`inside.rs`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use host::network::Netlink;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::inside::Inside;
+use super::layout::{NetworkLayout, NodeLayout};
+use super::processes::{self, PidNamespace};
+use super::switches::{Plug, Switches};
+
+/// Longest time in which a killed node must be gone, and a frozen one must stand still.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What all machines of a lab share.
+pub struct Site {
+    /// The lab's folder.
+    pub folder: PathBuf,
+    /// The networks.
+    pub networks: Vec<NetworkLayout>,
+    /// The bridges and ports.
+    pub switches: Mutex<Switches>,
+    /// The command line of the daemon after `--root DIR`, by default this binary's `daemon`.
+    pub daemon: Option<Vec<String>>,
+    /// Where the power switch listens.
+    pub power_switch: String,
+    /// Names of fence agents that this binary stands in for.
+    pub fence_agents: Vec<String>,
+    /// Files that every node has below /run/cardea-lab, by name.
+    pub files: BTreeMap<String, String>,
+}
+
+/// One machine.
+pub struct Machine {
+    /// What it is called and where it is reached.
+    pub layout: NodeLayout,
+    position: usize,
+    site: Arc<Site>,
+    machine_id: String,
+    power: Mutex<Power>,
+    // Beside the power, so that whoever looks does not wait while the machine is switched.
+    probe: Mutex<Option<Arc<Mutex<Probe>>>>,
+}
+
+enum Power {
+    Off,
+    On(On),
+}
+
+struct On {
+    child: Child,
+    orders: ChildStdin,
+    pidfd: Arc<OwnedFd>,
+    namespace: PidNamespace,
+    is_frozen: bool,
+    boot_id: String,
+}
+
+/// A window into the network namespace of a powered node: nothing enters it again and again.
+pub struct Probe {
+    netlink: Netlink,
+    tcp: File,
+}
+
+impl Probe {
+    fn open() -> io::Result<Probe> {
+        Ok(Probe { netlink: Netlink::open()?, tcp: File::open("/proc/thread-self/net/tcp")? })
+    }
+
+    /// Has the node this address?
+    pub fn has_address(&mut self, address: IpAddr) -> io::Result<bool> {
+        Ok(self.netlink.addresses()?.iter().any(|(_, found)| *found == address))
+    }
+
+    /// Does somebody listen there, on this port of this address or of all?
+    pub fn has_listener(&mut self, address: IpAddr, port: u16) -> io::Result<bool> {
+        use std::io::{Read as _, Seek as _};
+        let mut table = String::new();
+        self.tcp.rewind()?;
+        self.tcp.read_to_string(&mut table)?;
+        Ok(listens(&table, address, port))
+    }
+}
+
+/// Is there a listener in a table as /proc/net/tcp shows it?
+fn listens(table: &str, address: IpAddr, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let IpAddr::V4(address) = address else { return false };
+    let wanted = format!("{:08X}:{port:04X}", u32::from_ne_bytes(address.octets()));
+    let any = format!("00000000:{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, _remote, state) = (words.next(), words.next(), words.next());
+        state == Some(LISTEN) && local.is_some_and(|local| local == wanted || local == any)
+    })
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Machine {
+    /// A machine that is off.
+    pub fn new(site: Arc<Site>, position: usize, layout: NodeLayout) -> anyhow::Result<Machine> {
+        let machine_id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
+        let machine =
+            Machine { layout, position, site, machine_id, power: Mutex::new(Power::Off), probe: Mutex::new(None) };
+        let agents = machine.root().join("usr/sbin");
+        fs::create_dir_all(&agents)?;
+        fs::create_dir_all(machine.root().join("etc"))?;
+        fs::write(machine.root().join("etc/machine-id"), format!("{}\n", machine.machine_id))?;
+        for agent in &machine.site.fence_agents {
+            std::os::unix::fs::symlink(machine.site.folder.join("bin/cardea"), agents.join(agent))?;
+        }
+        Ok(machine)
+    }
+
+    /// Its disk.
+    pub fn root(&self) -> PathBuf {
+        self.site.folder.join("nodes").join(&self.layout.name)
+    }
+
+    /// The socket of its daemon.
+    pub fn api_socket(&self) -> PathBuf {
+        self.root().join("run/cardea/api.sock")
+    }
+
+    /// Its position in the layout.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Is it on? Waits while it is being switched.
+    pub fn is_on(&self) -> bool {
+        matches!(*locked(&self.power), Power::On(_))
+    }
+
+    /// Is it on and frozen?
+    pub fn is_frozen(&self) -> bool {
+        matches!(&*locked(&self.power), Power::On(on) if on.is_frozen)
+    }
+
+    /// Its boot id; none while it is off.
+    pub fn boot_id(&self) -> Option<String> {
+        match &*locked(&self.power) {
+            Power::Off => None,
+            Power::On(on) => Some(on.boot_id.clone()),
+        }
+    }
+
+    /// The window into its network; none while it is off.
+    pub fn probe(&self) -> Option<Arc<Mutex<Probe>>> {
+        locked(&self.probe).clone()
+    }
+
+    /// Switches it on, with a fresh boot id; one that is on stays as it is.
+    pub fn power_on(&self) -> anyhow::Result<()> {
+        let mut power = locked(&self.power);
+        if matches!(*power, Power::On(_)) {
+            return Ok(());
+        }
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
+        // What lives below /run on a real machine does not survive its power cut.
+        match fs::remove_dir_all(self.root().join("run")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let made = thread::scope(|scope| {
+            scope
+                .spawn(|| self.boot(&boot_id))
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("booting {} panicked", self.layout.name)))
+        });
+        match made {
+            Ok(on) => {
+                *power = Power::On(on);
+                Ok(())
+            }
+            Err(error) => {
+                let _ = locked(&self.site.switches).unplug(self.position);
+                Err(error.context(format!("could not switch on {}", self.layout.name)))
+            }
+        }
+    }
+
+    /// Makes the namespaces, cables and PID 1; on a thread of its own, which is in other namespaces ever after.
+    fn boot(&self, boot_id: &str) -> anyhow::Result<On> {
+        host::namespace::enter_new_node()?;
+        let network = host::namespace::own_network()?;
+        let mut netlink = Netlink::open()?;
+        {
+            let mut switches = locked(&self.site.switches);
+            for number in 0..self.layout.addresses.len() {
+                switches.plug(Plug { node: self.position, network: number }, network.as_fd())?;
+            }
+        }
+        let loopback = netlink.index_of("lo")?;
+        netlink.set_up(loopback, true)?;
+        for (number, address) in self.layout.addresses.iter().enumerate() {
+            let link = netlink.index_of(&format!("eth{number}"))?;
+            netlink.add_address(link, *address, self.site.networks[number].prefix)?;
+            netlink.set_up(link, true)?;
+        }
+        let inside = Inside {
+            name: self.layout.name.clone(),
+            root: self.root(),
+            boot_id: boot_id.to_owned(),
+            machine_id: self.machine_id.clone(),
+            daemon: self.site.daemon.clone().unwrap_or_else(|| {
+                ["/proc/self/exe", "--root", &self.root().to_string_lossy(), "daemon"].map(str::to_owned).to_vec()
+            }),
+            log: self.site.folder.join(format!("{}.log", self.layout.name)),
+            power_switch: self.site.power_switch.clone(),
+            files: self.site.files.clone(),
+        };
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("lab-node").arg(serde_json::to_string(&inside)?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).env("PATH", self.path_variable());
+        let mut child = command.spawn().context("could not start PID 1 of the node")?;
+        let orders = child.stdin.take().expect("stdin is a pipe");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let pid = Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let mut answer = String::new();
+        BufReader::new(stdout).read_line(&mut answer)?;
+        if answer.trim() != "ready" {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("{}", answer.trim().strip_prefix("error ").unwrap_or("PID 1 of the node ended at once"));
+        }
+        let namespace = processes::namespace_of(pid).context("PID 1 of the node has no PID namespace")?;
+        *locked(&self.probe) = Some(Arc::new(Mutex::new(Probe::open()?)));
+        Ok(On { child, orders, pidfd: Arc::new(pidfd), namespace, is_frozen: false, boot_id: boot_id.to_owned() })
+    }
+
+    fn path_variable(&self) -> String {
+        let own = self.site.folder.join("bin");
+        format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", own.display())
+    }
+
+    /// Starts its daemon, unless it runs.
+    pub fn start_daemon(&self) -> anyhow::Result<()> {
+        match &mut *locked(&self.power) {
+            Power::Off => bail!("{} is off: switch it on with `cardea lab start {0}`", self.layout.name),
+            Power::On(on) => Ok(on.orders.write_all(b"daemon\n")?),
+        }
+    }
+
+    /// Cuts its power: returns when no process of it is left and its cables are gone. One that is off stays so.
+    pub fn power_off(&self) -> anyhow::Result<()> {
+        let mut power = locked(&self.power);
+        let Power::On(on) = &mut *power else { return Ok(()) };
+        locked(&self.site.switches).disable(self.position)?;
+        match rustix::process::pidfd_send_signal(&on.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let deadline = Instant::now() + PATIENCE;
+        wait_readable(&on.pidfd, PATIENCE).with_context(|| format!("{} does not die", self.layout.name))?;
+        on.child.wait()?;
+        while !processes::members(on.namespace)?.is_empty() {
+            if Instant::now() > deadline {
+                bail!("{} still has processes", self.layout.name);
+            }
+            processes::signal(on.namespace, Signal::KILL)?;
+            thread::yield_now();
+        }
+        locked(&self.site.switches).unplug(self.position)?;
+        *locked(&self.probe) = None;
+        *power = Power::Off;
+        Ok(())
+    }
+
+    /// Stops every process of it, as a hanging hypervisor would; returns when none can run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        let mut power = locked(&self.power);
+        let Power::On(on) = &mut *power else { bail!("{} is off", self.layout.name) };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            processes::signal(on.namespace, Signal::STOP)?;
+            if processes::are_stopped(on.namespace)? {
+                on.is_frozen = true;
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not stand still", self.layout.name);
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Lets every process of it go on.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        let mut power = locked(&self.power);
+        let Power::On(on) = &mut *power else { bail!("{} is off", self.layout.name) };
+        processes::signal(on.namespace, Signal::CONT)?;
+        on.is_frozen = false;
+        Ok(())
+    }
+
+    /// Every process of it, as the hub numbers them; none while it is off.
+    pub fn processes(&self) -> io::Result<Vec<Pid>> {
+        match &*locked(&self.power) {
+            Power::Off => Ok(Vec::new()),
+            Power::On(on) => processes::members(on.namespace),
+        }
+    }
+
+    /// Starts a command inside, with these ends for its input and output. Its working directory is the node's disk.
+    pub fn spawn(&self, argv: &[String], stdin: Stdio, stdout: Stdio, stderr: Stdio) -> anyhow::Result<Child> {
+        let pidfd = match &*locked(&self.power) {
+            Power::Off => bail!("{} is off: switch it on with `cardea lab start {0}`", self.layout.name),
+            Power::On(on) => Arc::clone(&on.pidfd),
+        };
+        let Some((program, arguments)) = argv.split_first() else { bail!("there is no command to run") };
+        let (root, path) = (self.root(), self.path_variable());
+        thread::scope(|scope| {
+            let spawned = scope.spawn(|| -> anyhow::Result<Child> {
+                host::namespace::join_node(pidfd.as_fd())?;
+                let mut command = Command::new(find_program(program, &path));
+                command.args(arguments).stdin(stdin).stdout(stdout).stderr(stderr);
+                command.current_dir(&root).env("PATH", &path).env("CARDEA_ROOT", &root);
+                command.spawn().with_context(|| format!("could not run {program}"))
+            });
+            spawned.join().unwrap_or_else(|_| Err(anyhow!("running {program} panicked")))
+        })
+    }
+
+    /// Runs a command inside to its end; returns what it printed, or an error with what it said.
+    pub fn run(&self, argv: &[String]) -> anyhow::Result<String> {
+        let child = self.spawn(argv, Stdio::null(), Stdio::piped(), Stdio::piped())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`{}` on {} ended with {}: {}", argv.join(" "), self.layout.name, output.status, said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn find_program(program: &str, path: &str) -> PathBuf {
+    if program.contains('/') {
+        return program.into();
+    }
+    path.split(':').map(|folder| Path::new(folder).join(program)).find(|p| p.exists()).unwrap_or_else(|| program.into())
+}
+
+fn wait_readable(fd: &OwnedFd, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&left)) {
+            Ok(0) => bail!("no end within {limit:?}"),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 64014D0A:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1
+   1: 64014D0A:1F91 FE014D0A:8000 01 00000000:00000000 00:00000000 00000000     0        0 2 1
+   2: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1
+";
+
+    #[test]
+    fn only_a_listening_socket_counts() {
+        let address: IpAddr = "10.77.1.100".parse().expect("an address");
+        assert!(listens(TABLE, address, 8080));
+        assert!(!listens(TABLE, address, 8081), "a connection is no listener");
+        assert!(listens(TABLE, address, 22), "all addresses include this one");
+        assert!(!listens(TABLE, "10.77.1.1".parse().expect("an address"), 8080));
+    }
+}

@@ -1,0 +1,158 @@
+//! Which cable is plugged in where? The bridges of the lab and the port of every node.
+//!
+//! In: plug, cut, heal, carrier, unplug. Out: what the bridges do. Lives in the hub's network namespace.
+//! Not here: random loss (`loss.rs`), the node's end of the cable (`machine.rs`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use host::network::{LinkIndex, Netlink, PortState};
+
+use super::layout::NetworkLayout;
+
+/// The switches of a lab.
+pub struct Switches {
+    netlink: Netlink,
+    bridges: Vec<LinkIndex>,
+    ports: BTreeMap<Plug, Port>,
+}
+
+/// Where a cable belongs: node number and network number, both from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Plug {
+    /// Position of the node in the layout.
+    pub node: usize,
+    /// Position of the network in the layout.
+    pub network: usize,
+}
+
+/// One port and the cable in it.
+#[derive(Clone, Copy, Debug)]
+struct Port {
+    link: LinkIndex,
+    is_cut: bool,
+    has_carrier: bool,
+}
+
+/// How a port is, for the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortCondition {
+    /// No cable: the node is off.
+    Unplugged,
+    /// The port is disabled.
+    Cut,
+    /// The node sees no carrier.
+    NoCarrier,
+    /// Works.
+    Up,
+}
+
+impl PortCondition {
+    /// As a word for people and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PortCondition::Unplugged => "unplugged",
+            PortCondition::Cut => "cut",
+            PortCondition::NoCarrier => "no-carrier",
+            PortCondition::Up => "up",
+        }
+    }
+}
+
+impl Switches {
+    /// Makes a bridge per network in the namespace of the calling thread, each with the hub's address.
+    pub fn build(networks: &[NetworkLayout]) -> io::Result<Switches> {
+        let mut netlink = Netlink::open()?;
+        let loopback = netlink.index_of("lo")?;
+        netlink.set_up(loopback, true)?;
+        let mut bridges = Vec::new();
+        for (number, network) in (1..).zip(networks) {
+            let bridge = netlink.add_bridge(&bridge_name(number))?;
+            netlink.add_address(bridge, network.hub, network.prefix)?;
+            bridges.push(bridge);
+        }
+        Ok(Switches { netlink, bridges, ports: BTreeMap::new() })
+    }
+
+    /// Lays a cable from a free port to `ethN` in the network namespace `there`, and opens the port.
+    pub fn plug(&mut self, plug: Plug, there: BorrowedFd<'_>) -> io::Result<()> {
+        assert!(!self.ports.contains_key(&plug), "a port takes one cable");
+        let number = |position: usize| u8::try_from(position + 1).expect("a lab is small");
+        let address = [0x02, 0x77, 0, 0, number(plug.network), number(plug.node)];
+        let link = self.netlink.add_veth(&cable_name(plug), &format!("eth{}", plug.network), address, there)?;
+        self.netlink.set_master(link, self.bridges[plug.network])?;
+        self.netlink.set_up(link, true)?;
+        self.ports.insert(plug, Port { link, is_cut: false, has_carrier: true });
+        Ok(())
+    }
+
+    /// Closes the ports of a node at once; the cables stay.
+    pub fn disable(&mut self, node: usize) -> io::Result<()> {
+        for (plug, port) in &mut self.ports {
+            if plug.node == node {
+                self.netlink.set_port(port.link, PortState::Disabled)?;
+                port.is_cut = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pulls out the cables of a node and makes sure that they are gone.
+    pub fn unplug(&mut self, node: usize) -> io::Result<()> {
+        let plugs: Vec<Plug> = self.ports.keys().copied().filter(|plug| plug.node == node).collect();
+        for plug in &plugs {
+            if let Some(port) = self.ports.get(plug) {
+                self.netlink.delete(port.link)?;
+                self.ports.remove(plug);
+            }
+        }
+        let left = self.netlink.links()?;
+        match plugs.iter().find(|plug| left.iter().any(|link| link.name == cable_name(**plug))) {
+            Some(plug) => Err(io::Error::other(format!("the cable {} is still there", cable_name(*plug)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes or opens one port, without a word to the node: its carrier stays.
+    pub fn set_cut(&mut self, plug: Plug, cut: bool) -> io::Result<()> {
+        let Some(port) = self.ports.get_mut(&plug) else { return Ok(()) };
+        if cut || port.has_carrier {
+            let state = if cut { PortState::Disabled } else { PortState::Forwarding };
+            self.netlink.set_port(port.link, state)?;
+        }
+        port.is_cut = cut;
+        Ok(())
+    }
+
+    /// Takes the node's carrier away, or gives it back.
+    pub fn set_carrier(&mut self, plug: Plug, carrier: bool) -> io::Result<()> {
+        let Some(port) = self.ports.get_mut(&plug) else { return Ok(()) };
+        self.netlink.set_up(port.link, carrier)?;
+        port.has_carrier = carrier;
+        if carrier && port.is_cut {
+            self.netlink.set_port(port.link, PortState::Disabled)?;
+        }
+        Ok(())
+    }
+
+    /// How a port is.
+    pub fn condition(&self, plug: Plug) -> PortCondition {
+        match self.ports.get(&plug) {
+            None => PortCondition::Unplugged,
+            Some(port) if !port.has_carrier => PortCondition::NoCarrier,
+            Some(port) if port.is_cut => PortCondition::Cut,
+            Some(_) => PortCondition::Up,
+        }
+    }
+}
+
+/// Name of the bridge of a network; numbers count from 1.
+pub fn bridge_name(number: usize) -> String {
+    format!("net{number}")
+}
+
+/// Name of the switch's end of a cable: network and node by number, so that long node names fit.
+fn cable_name(plug: Plug) -> String {
+    format!("n{}p{}", plug.network + 1, plug.node + 1)
+}
