@@ -296,3 +296,118 @@ fn exchange(stream: &mut (impl Read + Write), request: &[u8]) -> io::Result<Zero
     stream.take(length as u64).read_to_end(&mut answer)?;
     if answer.len() == length { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use model::NodeId;
+
+    use super::*;
+    use crate::identity::tests::{CLUSTER, Secrets, secrets};
+    use crate::{Answer, Handler, Identity, Streams, StreamsConfig, StreamsHandle, issue, public_key_hash};
+
+    /// A member that admits whoever proves to know the secret of its one token, as node 7.
+    struct Door {
+        secrets: Secrets,
+        secret_hash: Vec<u8>,
+        seen: Mutex<mpsc::Sender<(Vec<u8>, [u8; 32])>>,
+    }
+
+    impl Handler for Door {
+        fn on_message(&self, _from: NodeId, _message: Vec<u8>) {}
+        fn on_request(&self, _from: NodeId, _request: Vec<u8>, _answer: Answer) {}
+        fn on_join(&self, bytes: Vec<u8>, exporter: [u8; 32], answer: Answer) {
+            let request = JoinRequest::parse(&bytes).unwrap();
+            if request.is_proven(&self.secret_hash, &exporter) {
+                let wanted = &request.certificate_request;
+                answer.send(issue(&self.secrets.authority, wanted, NodeId(7), CLUSTER).unwrap());
+            }
+            self.seen.lock().unwrap().send((bytes, exporter)).unwrap();
+        }
+    }
+
+    struct Fixture {
+        handle: StreamsHandle,
+        token: JoinToken,
+        seen: mpsc::Receiver<(Vec<u8>, [u8; 32])>,
+        cluster_key: crate::ClusterKey,
+    }
+
+    fn cluster() -> Fixture {
+        let secrets = secrets();
+        let token = JoinToken::generate(public_key_hash(secrets.authority.certificate()).unwrap());
+        let cluster_key = secrets.cluster_key.clone();
+        let (tell, seen) = mpsc::channel();
+        let config = StreamsConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], identity: secrets.identity(1) };
+        let door = Door { secrets, secret_hash: token.secret_hash(), seen: Mutex::new(tell) };
+        let handle = Streams::start(config, Arc::new(door)).unwrap();
+        Fixture { handle, token, seen, cluster_key }
+    }
+
+    #[test]
+    fn a_token_makes_a_machine_a_member() {
+        let cluster = cluster();
+        // Copied by hand, with a newline, and with a member that is down.
+        let token: JoinToken = format!(" {}\n", cluster.token).parse().unwrap();
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addresses = [dead, cluster.handle.listening()[0]];
+        let answer = join(&addresses, &token, b"I am d").unwrap();
+        let identity =
+            Identity::new(&answer.authority, &answer.bytes, &answer.key, cluster.cluster_key.clone()).unwrap();
+        assert_eq!((identity.node(), identity.cluster_id()), (NodeId(7), CLUSTER));
+        let (bytes, exporter) = cluster.seen.recv().unwrap();
+        let request = JoinRequest::parse(&bytes).unwrap();
+        assert_eq!((request.token, request.details.as_slice()), (token.id(), b"I am d".as_slice()));
+        assert!(request.is_proven(&token.secret_hash(), &exporter));
+        assert!(!request.is_proven(&token.secret_hash(), &[0; 32]), "relayed to another connection");
+        for place in 9..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            let proven = JoinRequest::parse(&changed).is_some_and(|r| r.is_proven(&token.secret_hash(), &exporter));
+            assert!(!proven, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_secret_gets_no_answer() {
+        let cluster = cluster();
+        let mut guessed = cluster.token.clone();
+        guessed.secret[0] ^= 1;
+        let outcome = join(&cluster.handle.listening(), &guessed, b"");
+        assert!(matches!(outcome, Err(JoinError::NoAnswer { .. })), "{outcome:?}");
+        assert!(join(&cluster.handle.listening(), &cluster.token, b"").is_ok());
+    }
+
+    #[test]
+    fn a_member_of_another_cluster_learns_nothing() {
+        let (ours, theirs) = (cluster(), cluster());
+        let outcome = join(&theirs.handle.listening(), &ours.token, b"my secrets");
+        assert!(matches!(outcome, Err(JoinError::WrongCluster { .. })), "{outcome:?}");
+        assert!(theirs.seen.try_recv().is_err());
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(matches!(join(&[nobody], &ours.token, b""), Err(JoinError::Unreachable { .. })));
+        assert!(matches!(join(&[], &ours.token, b""), Err(JoinError::Unreachable { .. })));
+        assert!(matches!(join(&[nobody], &ours.token, &[0; JOIN_BYTES_MAX]), Err(JoinError::TooLong)));
+    }
+
+    #[test]
+    fn a_token_survives_as_text_and_a_damaged_one_says_where() {
+        let token = JoinToken::generate([9; 32]);
+        let text = token.to_string();
+        assert_eq!(text.parse(), Ok(token.clone()));
+        assert!(!format!("{token:?}").contains(&text[17..49]), "the secret is not for logs");
+        assert_eq!("abc".parse::<JoinToken>(), Err(TokenError::Parts { parts: 1 }));
+        assert_eq!(text[..text.len() - 1].parse::<JoinToken>(), Err(TokenError::Part { part: "hash", digits: 64 }));
+        assert_eq!(text.replacen('.', "x.", 1).parse::<JoinToken>(), Err(TokenError::Part { part: "id", digits: 16 }));
+    }
+
+    #[test]
+    fn a_malformed_request_is_none() {
+        let request = JoinRequest::new(&JoinToken::generate([0; 32]), &[1; 32], vec![5; 40], vec![6; 9]);
+        let bytes = request.encode();
+        assert_eq!(JoinRequest::parse(&bytes), Some(request));
+        assert!((0..85).all(|length| JoinRequest::parse(&bytes[..length]).is_none()));
+        assert_eq!(JoinRequest::parse(&[0xff; 300]), None);
+    }
+}

@@ -142,3 +142,17 @@ pub(crate) fn wait<'a>(
         Err(errno) => Err(errno.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_a_waker_is_used_it_ends_one_wait() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.wake();
+        wait(std::iter::empty(), &waker, None).unwrap();
+        assert_eq!(rustix::io::read(&*waker.0, &mut [0; 8]), Err(Errno::AGAIN));
+    }
+}

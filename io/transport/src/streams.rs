@@ -52,6 +52,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// From a handshake until the first frame of a request or join has arrived.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a question tries to leave.
+const DIALS_MAX: u32 = 3;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A connection that held this long has proven that the next dial is worth no pause.
@@ -60,7 +62,8 @@ const HELD: Duration = Duration::from_secs(1);
 const UNACKNOWLEDGED_MS: u32 = 1000;
 const QUEUE_MESSAGES_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-const HANDSHAKES_AT_ONCE: usize = 64;
+/// For strangers and for peers each, so that strangers cannot take the peers' turn.
+const HANDSHAKES_AT_ONCE: usize = 32;
 const JOINS_AT_ONCE: usize = 8;
 const STRANGER_HANDSHAKES_PER_SECOND: u32 = 10;
 const PEER_HANDSHAKES_PER_SECOND: u32 = 500;
@@ -156,6 +159,12 @@ pub enum RequestError {
         /// The time that was given.
         timeout: Duration,
     },
+    /// The question never left.
+    #[error("a question of {bytes} bytes is longer than {REQUEST_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// These streams have ended.
     #[error("the streams of this node have ended")]
     Ended,
@@ -221,7 +230,8 @@ struct Shared {
     refused: Mutex<BTreeSet<NodeId>>,
     visitors: Mutex<Visitors>,
     listening: Mutex<Vec<SocketAddr>>,
-    handshakes: Semaphore,
+    peer_handshakes: Semaphore,
+    stranger_handshakes: Semaphore,
     joins: Semaphore,
 }
 
@@ -262,7 +272,8 @@ impl Streams {
             refused: Mutex::default(),
             visitors: Mutex::default(),
             listening: Mutex::default(),
-            handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
+            peer_handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
+            stranger_handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
             joins: Semaphore::new(JOINS_AT_ONCE),
         });
         for address in config.listen {
@@ -528,11 +539,21 @@ async fn pump(mut stream: client::TlsStream<TcpStream>, address: SocketAddr, out
 }
 
 async fn ask(shared: &Shared, node: NodeId, request: &[u8]) -> Result<Vec<u8>, RequestError> {
+    if request.len() > REQUEST_BYTES_MAX {
+        return Err(RequestError::TooLong { bytes: request.len() });
+    }
     let addresses = lock(&shared.peers).get(&node).map(|peer| peer.outbox.addresses());
     let addresses = addresses.ok_or(RequestError::Unknown { node })?;
-    let (mut stream, _) = dial(shared, node, &addresses, Kind::Request)
-        .await
-        .map_err(|cause| RequestError::Unreachable { node, cause })?;
+    let mut attempt = 1;
+    let (mut stream, _) = loop {
+        match dial(shared, node, &addresses, Kind::Request).await {
+            Ok(dialled) => break dialled,
+            // The question has not left, so asking again is safe: a lost packet must not fail it.
+            Err(_) if attempt < DIALS_MAX => attempt += 1,
+            Err(cause) => return Err(RequestError::Unreachable { node, cause }),
+        }
+        sleep(PAUSE_MIN).await;
+    };
     let exchange = async {
         write_frame(&mut stream, request).await?;
         stream.flush().await?;
@@ -605,7 +626,7 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
             Ok((socket, from)) => {
                 let is_peer = lock(&shared.peers).values().any(|peer| peer.outbox.has_address(from.ip()));
                 if lock(&shared.visitors).admit(Instant::now(), from.ip(), is_peer) {
-                    tokio::spawn(welcome(Arc::clone(&shared), socket));
+                    tokio::spawn(welcome(Arc::clone(&shared), socket, is_peer));
                 }
             }
             // No descriptors, or a connection that is gone already: neither ends the listening.
@@ -618,10 +639,11 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
 }
 
 /// One incoming connection, from handshake to end.
-async fn welcome(shared: Arc<Shared>, socket: TcpStream) {
+async fn welcome(shared: Arc<Shared>, socket: TcpStream, is_peer: bool) {
     let shaken = {
         // Too many at once: whoever means it dials again.
-        let Ok(_turn) = shared.handshakes.try_acquire() else { return };
+        let handshakes = if is_peer { &shared.peer_handshakes } else { &shared.stranger_handshakes };
+        let Ok(_turn) = handshakes.try_acquire() else { return };
         let acceptor = TlsAcceptor::from(Arc::clone(&lock(&shared.tls).server));
         let shake = async {
             prepare(&socket)?;
@@ -756,4 +778,320 @@ impl Visitors {
 /// What a panicked holder left behind is still whole: every change here is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::identity::tests::{CLUSTER, Secrets, secrets};
+    use crate::identity::{NodeKey, issue};
+
+    const LONG: Duration = Duration::from_secs(20);
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+
+    /// Hands on messages; answers questions by what they say.
+    struct Ear {
+        heard: mpsc::Sender<(NodeId, Vec<u8>)>,
+        kept: Mutex<Vec<Answer>>,
+    }
+
+    impl Handler for Ear {
+        fn on_message(&self, from: NodeId, message: Vec<u8>) {
+            let _ = self.heard.send((from, message));
+        }
+
+        fn on_request(&self, from: NodeId, request: Vec<u8>, answer: Answer) {
+            match request.as_slice() {
+                b"keep me waiting" => lock(&self.kept).push(answer),
+                b"no answer" => {}
+                _ => answer.send([from.to_string().as_bytes(), b" asked ", &request].concat()),
+            }
+        }
+
+        fn on_join(&self, request: Vec<u8>, _exporter: [u8; 32], answer: Answer) {
+            answer.send([b"heard ".as_slice(), &request].concat());
+        }
+    }
+
+    struct Node {
+        handle: StreamsHandle,
+        heard: mpsc::Receiver<(NodeId, Vec<u8>)>,
+    }
+
+    fn local() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    fn start_at(listen: Vec<SocketAddr>, identity: Identity) -> Node {
+        let (tell, heard) = mpsc::channel();
+        let handler = Arc::new(Ear { heard: tell, kept: Mutex::default() });
+        Node { handle: Streams::start(StreamsConfig { listen, identity }, handler).unwrap(), heard }
+    }
+
+    fn start(secrets: &Secrets, node: u64) -> Node {
+        start_at(vec![local()], secrets.identity(node))
+    }
+
+    impl Node {
+        fn knows(&self, node: NodeId, other: &Node) -> &Self {
+            self.handle.set_peers(BTreeMap::from([(node, other.handle.listening())]));
+            self
+        }
+
+        fn next(&self) -> (NodeId, Vec<u8>) {
+            self.heard.recv_timeout(LONG).unwrap()
+        }
+
+        /// Sends until it is heard: a message may get lost while a connection breaks.
+        fn reaches(&self, to: NodeId, other: &Node) {
+            while other.heard.try_recv().is_ok() {}
+            let until = Instant::now() + LONG;
+            while Instant::now() < until {
+                assert!(self.handle.send(to, b"are you there?".to_vec()));
+                if other.heard.recv_timeout(Duration::from_millis(20)).is_ok() {
+                    return;
+                }
+            }
+            panic!("nothing arrived");
+        }
+    }
+
+    #[test]
+    fn messages_arrive_in_order_with_the_name_of_their_sender() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        a.knows(B, &b);
+        b.knows(A, &a);
+        for number in 0..100_u8 {
+            assert!(a.handle.send(B, vec![number; 3000]));
+            assert!(b.handle.send(A, vec![number]));
+        }
+        for number in 0..100_u8 {
+            assert_eq!(b.next(), (A, vec![number; 3000]));
+            assert_eq!(a.next(), (B, vec![number]));
+        }
+        assert!(!a.handle.send(NodeId(9), Vec::new()), "not a peer");
+        assert!(!a.handle.send(A, Vec::new()), "itself");
+    }
+
+    #[test]
+    fn a_snapshot_fits_and_nothing_longer() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        a.knows(B, &b);
+        let snapshot: Vec<u8> = (0..STREAM_MESSAGE_BYTES_MAX).map(|place| (place % 251) as u8).collect();
+        assert!(a.handle.send(B, snapshot.clone()));
+        assert!(b.next() == (A, snapshot));
+        assert!(!a.handle.send(B, vec![0; STREAM_MESSAGE_BYTES_MAX + 1]));
+        a.reaches(B, &b);
+    }
+
+    #[test]
+    fn a_question_has_one_answer_or_says_why_not() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        a.knows(B, &b);
+        b.knows(A, &a);
+        let ask = |to, what: &[u8], limit| a.handle.request(to, what.to_vec(), limit).wait();
+        assert_eq!(ask(B, b"who leads?", LONG).unwrap(), b"1 asked who leads?");
+        let many: Vec<Reply> = (0..20).map(|_| a.handle.request(B, b"again".to_vec(), LONG)).collect();
+        assert!(many.into_iter().all(|reply| reply.wait().unwrap() == b"1 asked again"));
+        let long = vec![7; REQUEST_BYTES_MAX - 100];
+        assert_eq!(ask(B, &long, LONG).unwrap().len(), REQUEST_BYTES_MAX - 100 + 8);
+        assert!(matches!(ask(B, b"no answer", LONG), Err(RequestError::NoAnswer { node: B, .. })));
+        assert!(matches!(ask(B, &vec![7; REQUEST_BYTES_MAX + 1], LONG), Err(RequestError::TooLong { .. })));
+        let short = Duration::from_millis(50);
+        assert!(matches!(ask(B, b"keep me waiting", short), Err(RequestError::TimedOut { .. })));
+        assert!(matches!(ask(NodeId(9), b"", LONG), Err(RequestError::Unknown { .. })));
+        drop(b);
+        assert!(matches!(ask(B, b"still there?", LONG), Err(RequestError::Unreachable { .. })));
+    }
+
+    #[test]
+    fn a_peer_that_restarts_is_reached_again() {
+        let secrets = secrets();
+        let a = start(&secrets, 1);
+        let mut b = start(&secrets, 2);
+        let at = b.handle.listening();
+        a.knows(B, &b).reaches(B, &b);
+        for _ in 0..3 {
+            drop(b);
+            b = start_at(at.clone(), secrets.identity(2));
+            a.reaches(B, &b);
+        }
+    }
+
+    #[test]
+    fn the_best_address_that_answers_is_used() {
+        let secrets = secrets();
+        let a = start(&secrets, 1);
+        let b = start_at(vec![local(), "127.0.0.2:0".parse().unwrap()], secrets.identity(2));
+        // A port that nobody listens on: it was free a moment ago.
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let live = b.handle.listening();
+        b.knows(A, &a);
+        a.handle.set_peers(BTreeMap::from([(B, vec![dead, live[1]])]));
+        a.reaches(B, &b);
+        assert_eq!(a.handle.request(B, b"hi".to_vec(), LONG).wait().unwrap(), b"1 asked hi");
+        // Now the other link is better; nothing that is queued gets lost.
+        for turn in 0..20_u8 {
+            a.handle.set_peers(BTreeMap::from([(B, vec![live[usize::from(turn) % 2], dead])]));
+            assert!(a.handle.send(B, vec![turn]));
+            while b.next().1 != [turn] {}
+        }
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_is_no_peer() {
+        let (ours, theirs) = (secrets(), secrets());
+        let (a, b) = (start(&ours, 1), start(&theirs, 2));
+        a.knows(B, &b);
+        b.knows(A, &a);
+        let asked = a.handle.request(B, b"hello".to_vec(), LONG).wait();
+        assert!(matches!(asked, Err(RequestError::Unreachable { .. })), "{asked:?}");
+        // The same authority, and a certificate for another cluster.
+        let key = NodeKey::generate().unwrap();
+        let certificate = issue(&ours.authority, &key.request().unwrap(), B, CLUSTER + 1).unwrap();
+        let stranger =
+            Identity::new(ours.authority.certificate(), &certificate, &key, ours.cluster_key.clone()).unwrap();
+        let c = start_at(vec![local()], stranger);
+        a.knows(B, &c);
+        c.knows(A, &a);
+        let asked = a.handle.request(B, b"hello".to_vec(), LONG).wait();
+        assert!(matches!(asked, Err(RequestError::Unreachable { .. })), "{asked:?}");
+        assert!(c.handle.request(A, b"hello".to_vec(), LONG).wait().is_err());
+        assert!(a.heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_member_cannot_pass_for_another() {
+        let secrets = secrets();
+        let (a, c) = (start(&secrets, 1), start(&secrets, 3));
+        // At the address of node 2 answers node 3.
+        a.knows(B, &c);
+        assert!(matches!(
+            a.handle.request(B, b"hello".to_vec(), LONG).wait(),
+            Err(RequestError::Unreachable { node: B, .. })
+        ));
+    }
+
+    #[test]
+    fn a_removed_node_is_refused() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        b.knows(A, &a).reaches(A, &a);
+        a.handle.set_refused(BTreeSet::from([B]));
+        assert!(b.handle.request(A, b"let me in".to_vec(), LONG).wait().is_err());
+        a.handle.set_refused(BTreeSet::new());
+        assert!(b.handle.request(A, b"let me in".to_vec(), LONG).wait().is_ok());
+    }
+
+    /// What a client without a certificate gets for a connection of this kind.
+    fn without_certificate(secrets: &Secrets, to: SocketAddr, kind: Kind) -> io::Result<Vec<u8>> {
+        let pin = crate::public_key_hash(secrets.authority.certificate()).unwrap();
+        let mut socket = std::net::TcpStream::connect(to)?;
+        socket.set_read_timeout(Some(LONG))?;
+        let name = ServerName::IpAddress(to.ip().into());
+        let mut connection = rustls::ClientConnection::new(tls::joiner_config(pin).unwrap(), name).unwrap();
+        let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+        stream.write_all(&[kind.byte(), 0, 0, 0, 3, b'a', b'b', b'c'])?;
+        stream.flush()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(|_| answer)
+    }
+
+    #[test]
+    fn without_a_certificate_one_can_only_join() {
+        let secrets = secrets();
+        let a = start(&secrets, 1);
+        let to = a.handle.listening()[0];
+        for kind in [Kind::Messages, Kind::Request] {
+            let answer = without_certificate(&secrets, to, kind);
+            assert!(answer.as_ref().map_or(true, Vec::is_empty), "{answer:?}");
+        }
+        assert_eq!(without_certificate(&secrets, to, Kind::Join).unwrap(), b"\0\0\0\x09heard abc");
+        assert!(a.heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_flood_of_garbage_keeps_no_member_out() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        let to = a.handle.listening()[0];
+        b.knows(A, &a);
+        let mut open = Vec::new();
+        for turn in 0..300_usize {
+            let mut socket = std::net::TcpStream::connect(to).unwrap();
+            let garbage: Vec<u8> = (0..turn * 7).map(|place| (place * 13 + turn) as u8).collect();
+            let _ = socket.write_all(&garbage);
+            open.push(socket);
+        }
+        // The flood comes from an address of no peer; b is one.
+        a.handle.set_peers(BTreeMap::from([(B, b.handle.listening())]));
+        b.reaches(A, &a);
+    }
+
+    #[test]
+    fn a_frame_that_announces_too_much_ends_the_connection() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = |bytes: &[u8], bytes_max| {
+            let mut bytes = bytes.to_vec();
+            runtime.block_on(read_frame(&mut std::io::Cursor::new(&mut bytes), bytes_max)).map_err(|e| e.kind())
+        };
+        assert_eq!(read(b"\0\0\0\x03abc", 3), Ok(b"abc".to_vec()));
+        assert_eq!(read(b"\0\0\0\x04abcd", 3), Err(io::ErrorKind::InvalidData));
+        assert_eq!(read(b"\xff\xff\xff\xff", REQUEST_BYTES_MAX), Err(io::ErrorKind::InvalidData));
+        assert_eq!(read(b"\0\x0f\0\0abc", REQUEST_BYTES_MAX), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn a_full_queue_loses_its_oldest() {
+        let mut queue = Queue::default();
+        for number in 0..QUEUE_MESSAGES_MAX + 10 {
+            queue.push(vec![number as u8; number % 7]);
+        }
+        assert_eq!(queue.messages.len(), QUEUE_MESSAGES_MAX);
+        assert_eq!(queue.messages[0], vec![10; 3]);
+        queue.push(vec![1; QUEUE_BYTES_MAX * 2]);
+        assert_eq!((queue.messages.len(), queue.bytes), (1, QUEUE_BYTES_MAX * 2), "a snapshot passes, alone");
+        queue.push(vec![2]);
+        assert_eq!((queue.messages.len(), queue.bytes), (1, 1));
+    }
+
+    #[test]
+    fn strangers_get_ten_handshakes_a_second_each() {
+        let mut visitors = Visitors::default();
+        let start = Instant::now();
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        let mut admitted = |at: u64, from, times, is_peer| {
+            let now = start + Duration::from_millis(at);
+            (0..times).filter(|_| visitors.admit(now, from, is_peer)).count()
+        };
+        assert_eq!(admitted(0, address(1), 100, false), 10);
+        assert_eq!(admitted(0, address(2), 5, false), 5);
+        assert_eq!(admitted(500, address(1), 100, false), 5);
+        assert_eq!(admitted(9000, address(1), 100, false), 10);
+        assert_eq!(admitted(9000, address(3), 300, true), 300);
+        let newcomers: usize = (10..2000).map(|number| admitted(9000, address(number), 1, false)).sum();
+        assert!(newcomers <= VISITORS_KEPT, "{newcomers}");
+        assert_eq!(admitted(9000, address(5000), 1, true), 1, "a peer is never turned away for strangers");
+        assert_eq!(admitted(11_000, address(5001), 1, false), 1);
+    }
+
+    #[test]
+    fn a_link_without_an_address_stops_nobody_and_a_taken_port_is_named() {
+        let secrets = secrets();
+        let missing: SocketAddr = "192.0.2.77:7000".parse().unwrap();
+        let a = start_at(vec![missing, local()], secrets.identity(1));
+        let taken = a.handle.listening();
+        assert_eq!(taken.len(), 1);
+        let (tell, _) = mpsc::channel();
+        let handler = Arc::new(Ear { heard: tell, kept: Mutex::default() });
+        let again = Streams::start(StreamsConfig { listen: taken, identity: secrets.identity(2) }, handler);
+        assert!(matches!(again, Err(StreamsError::Socket(SocketError::Taken { .. }))));
+    }
 }
