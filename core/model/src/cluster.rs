@@ -360,7 +360,9 @@ impl ClusterConfig {
         if let Some(group) = self.groups.get(&GroupName(unit.0.clone())) {
             return group.members.iter().collect();
         }
-        self.resources.get_key_value(&ResourceName(unit.0.clone())).map(|(name, _)| name).into_iter().collect()
+        let is_single = |name: &ResourceName| self.groups.values().all(|group| !group.members.contains(name));
+        let single = self.resources.get_key_value(&ResourceName(unit.0.clone())).map(|(name, _)| name);
+        single.filter(|name| is_single(name)).into_iter().collect()
     }
 
     /// Must the unit never run twice? So it is as soon as one of its resources is exclusive.

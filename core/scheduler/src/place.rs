@@ -210,7 +210,7 @@ impl Place<'_, '_> {
             return Some(why.clone());
         }
         let runs = |resource: &&_| self.state.known_state(resource, node.id) == ResourceState::Running;
-        if unit.members.iter().all(|resource| runs(&resource)) {
+        if unit.members.iter().all(runs) {
             return None;
         }
         exhausted(self.state, node.id, unit).map(|(_, why)| why)

@@ -8,6 +8,8 @@
 //! `unit UNIT blocked NODE WHY` · `known RESOURCE NODE STATE` · `outdated RESOURCE NODE` ·
 //! `failures RESOURCE NODE COUNT WHY` · `permanent RESOURCE NODE WHY` · `action KIND [UNIT] [NODE]`
 
+#![allow(clippy::disallowed_methods)] // goldens are files
+
 use std::fmt::Write as _;
 use std::path::Path;
 
