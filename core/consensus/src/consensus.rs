@@ -94,7 +94,8 @@ pub enum Input {
         /// What.
         message: Message,
     },
-    /// Somebody wants `data` agreed on. Answered by `Committed` with this id, or by `Refused`.
+    /// Somebody wants `data` agreed on. Answered by `Committed` with this id, or by `Refused`; after a loss of
+    /// leadership the answer may take until another leader has committed something.
     Propose {
         /// Chosen by the caller; meaningful on this member only.
         id: u64,
@@ -479,8 +480,6 @@ impl Consensus {
         node == self.config.id || self.heard.get(&node).is_some_and(|at| self.now.since(*at) <= self.config.patience())
     }
 
-    // Time.
-
     fn catch_up_with_time(&mut self, actions: &mut Vec<Action>) {
         if self.now < self.next_tick {
             return;
@@ -552,8 +551,6 @@ impl Consensus {
         }
     }
 
-    // Elections.
-
     fn consider_election(&mut self, actions: &mut Vec<Action>) {
         self.election.on_leader(self.leader());
         let raft = &self.raw.raft;
@@ -604,8 +601,6 @@ impl Consensus {
             self.raw.transfer_leader(node.0);
         }
     }
-
-    // Messages.
 
     fn on_message(&mut self, from: NodeId, mut message: Message, actions: &mut Vec<Action>) {
         if !self.admits(from, &message) {
@@ -685,8 +680,6 @@ impl Consensus {
         }
     }
 
-    // The leader's work.
-
     fn on_propose(&mut self, id: u64, data: Vec<u8>, actions: &mut Vec<Action>) {
         if !self.is_leader() {
             actions.push(Action::Refused { id, why: Refusal::NotLeader { leader: self.leader() } });
@@ -706,8 +699,6 @@ impl Consensus {
             let _ = self.raw.propose_conf_change(Vec::new(), change.into_raft());
         }
     }
-
-    // The disk.
 
     /// Turns whatever the library has ready into actions, until there is no more.
     fn settle(&mut self, actions: &mut Vec<Action>) {
@@ -850,8 +841,6 @@ impl Consensus {
         }
     }
 
-    // What is agreed on.
-
     fn hand_out(&mut self, entries: Vec<eraftpb::Entry>, actions: &mut Vec<Action>) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
         let mut committed = Vec::with_capacity(entries.len());
@@ -943,8 +932,6 @@ impl Consensus {
         self.push_hard_state(true, &mut writes);
         self.persist(writes, None, false, None, actions);
     }
-
-    // After every call into the library.
 
     /// The library draws its election timeouts by chance; ours follow from seed, term and attempt.
     fn spread_timeouts(&mut self) {

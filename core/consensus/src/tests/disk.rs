@@ -83,3 +83,62 @@ fn a_founder_begins_with_the_state_and_a_joiner_with_none() {
     joiner.write(&crate::joining());
     assert_eq!(joiner.read().snapshot(), None);
 }
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Frozen samples: what one version wrote or sent, every later one reads.
+#[test]
+fn the_stored_form_stays_readable() {
+    let writes = crate::founding(b"state".to_vec(), id(1));
+    let values: Vec<String> = writes
+        .iter()
+        .map(|write| match write {
+            model::Write::Put { key, value, .. } => format!("{key} {}", hex(value)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let frozen = [
+        "1 01830100015f4072f11792a203",
+        "3 018201015a16bb60c29d5026",
+        "2 0184010182810180457374617465be03e00aa6b6f75c",
+    ];
+    assert_eq!(values, frozen);
+}
+
+/// As before, for a message with everything in it.
+#[test]
+fn the_sent_form_stays_readable() {
+    use crate::MembershipChange;
+    use crate::message::{LogEntry, Membership, Message, MessageKind, Snapshot};
+    use model::{LogIndex, Term};
+    let change = Some(MembershipChange::Promote(id(7)));
+    let message = Message {
+        kind: MessageKind::Append,
+        term: Term(5),
+        index: LogIndex(300),
+        log_term: Term(4),
+        commit: LogIndex(299),
+        commit_term: Term(4),
+        is_rejected: true,
+        reject_hint: LogIndex(2),
+        priority: -1,
+        is_transfer: true,
+        entries: vec![
+            LogEntry { term: Term(5), index: LogIndex(301), data: b"x".to_vec(), change: None },
+            LogEntry { term: Term(5), index: LogIndex(302), data: Vec::new(), change },
+        ],
+        snapshot: Some(Snapshot {
+            index: LogIndex(9),
+            term: Term(1),
+            membership: Membership { voters: vec![id(1), id(2)], learners: vec![id(7)] },
+            data: b"state".to_vec(),
+        }),
+    };
+    let bytes = minicbor::to_vec(&message).unwrap();
+    let frozen =
+        concat!("8c000519012c0419012b04f50220f582830519012d4178", "840519012e4082018107840901828201028107457374617465");
+    assert_eq!(hex(&bytes), frozen);
+    assert_eq!(minicbor::decode::<Message>(&bytes).unwrap(), message);
+}
