@@ -1,1 +1,133 @@
-fn main(){}
+//! Cardea: the one binary. `cardea daemon` and the roles that it starts, every operator command, the lab and the demo.
+//!
+//! Started under the name of a fence agent (`fence_…`) or as `cardea-web`, it is that program. The lab re-executes it in
+//! hidden roles. Nothing here starts a thread: a lab must enter its namespaces before there is a second one.
+
+mod commands;
+mod daemon;
+mod demo;
+mod diagnostics;
+mod lab;
+mod web;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Keeps services running while machines die.
+#[derive(Debug, Parser)]
+#[command(name = "cardea", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CARDEA_GIT_ID"), ")"), arg_required_else_help = true)]
+struct Cli {
+    /// Everything of the node lies below this folder: etc/cardea, var/lib/cardea, run/cardea.
+    #[arg(long, global = true, default_value = "/", value_name = "DIR")]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(commands::status::StatusArgs),
+    Check(commands::check::CheckArgs),
+    Plan(commands::plan::PlanArgs),
+    Apply(commands::apply::ApplyArgs),
+    History(commands::history::HistoryArgs),
+    Rollback(commands::change::RollbackArgs),
+    Explain(commands::explain::ExplainArgs),
+    Events(commands::events::EventsArgs),
+    Move(commands::change::MoveArgs),
+    Standby(commands::change::StandbyArgs),
+    Maintenance(commands::change::MaintenanceArgs),
+    /// Starts a group or resource that an operator stopped.
+    Start(commands::change::UnitArgs),
+    /// Stops a group or resource until it is started again.
+    Stop(commands::change::UnitArgs),
+    Clear(commands::change::ClearArgs),
+    Fence(commands::fence::FenceArgs),
+    /// Lets this node lead the cluster.
+    Lead(commands::change::NodeArgs),
+    Init(commands::init::InitArgs),
+    Token(commands::token::TokenArgs),
+    Join(commands::join::JoinArgs),
+    /// Removes a node that is off, or has left, from the cluster.
+    Remove(commands::change::NodeArgs),
+    Daemon(commands::daemon::DaemonArgs),
+    Demo(commands::demo::DemoArgs),
+    Lab(commands::lab::LabArgs),
+    #[command(hide = true)]
+    Web(commands::web::WebArgs),
+    /// PID 1 of a lab.
+    #[command(hide = true)]
+    LabHub {
+        /// What it is told, as JSON in a file.
+        orders: PathBuf,
+    },
+    /// PID 1 of a node of a lab.
+    #[command(hide = true)]
+    LabNode {
+        /// What it is told, as JSON.
+        inside: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let called = arguments.first().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+    match called {
+        Some(agent) if agent.starts_with("fence_") => return lab::fence_agent::main(agent),
+        Some("cardea-web") => {
+            arguments.insert(1, "web".into());
+        }
+        Some(_) | None => {}
+    }
+    let Cli { root, command } = Cli::parse_from(arguments);
+    match run(&root, command) {
+        Ok(exit_status) => ExitCode::from(u8::try_from(exit_status).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("cardea: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Carries out a command; returns the exit status.
+fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
+    use commands::{apply, change, check, events, explain, fence, history, init, join, plan, status, token};
+    let done = |()| 0;
+    match command {
+        Command::Status(args) => status::run(root, &args).map(done),
+        Command::Check(args) => check::run(&args),
+        Command::Plan(args) => plan::run(root, &args).map(done),
+        Command::Apply(args) => apply::run(root, args).map(done),
+        Command::History(args) => history::run(root, &args).map(done),
+        Command::Rollback(args) => change::rollback(root, args).map(done),
+        Command::Explain(args) => explain::run(root, &args).map(done),
+        Command::Events(args) => events::run(root, &args).map(done),
+        Command::Move(args) => change::move_unit(root, args).map(done),
+        Command::Standby(args) => change::standby(root, args).map(done),
+        Command::Maintenance(args) => change::maintenance(root, args).map(done),
+        Command::Start(args) => change::start(root, args).map(done),
+        Command::Stop(args) => change::stop(root, args).map(done),
+        Command::Clear(args) => change::clear(root, args).map(done),
+        Command::Fence(args) => fence::run(root, args),
+        Command::Lead(args) => change::lead(root, args).map(done),
+        Command::Init(args) => init::run(root, &args).map(done),
+        Command::Token(args) => token::run(root, args).map(done),
+        Command::Join(args) => join::run(root, args).map(done),
+        Command::Remove(args) => change::remove(root, args).map(done),
+        Command::Daemon(args) => commands::daemon::run(root, &args),
+        Command::Demo(args) => commands::demo::run(args),
+        Command::Lab(args) => commands::lab::run(args),
+        Command::Web(args) => commands::web::run(args),
+        Command::LabHub { orders } => {
+            let text = std::fs::read_to_string(&orders).context("the hub's orders cannot be read")?;
+            lab::hub::run(serde_json::from_str(&text).context("the hub's orders make no sense")?)
+        }
+        Command::LabNode { inside } => {
+            lab::inside::run(&serde_json::from_str(&inside).context("the node's orders make no sense")?)?;
+            Ok(0)
+        }
+    }
+}

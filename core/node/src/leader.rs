@@ -175,6 +175,13 @@ impl Node {
             })
             .collect();
         for (node, incarnation, reason) in blocked {
+            if node == self.identity.own {
+                // Nobody fences itself: another voter leads first, and condemns this node.
+                if let Some(successor) = self.successor() {
+                    todo.push(Todo::Consensus(consensus::Input::Transfer(successor)));
+                }
+                continue;
+            }
             self.propose_own(now, Command::Condemn { node, incarnation, epoch, reason }, todo, out);
         }
     }

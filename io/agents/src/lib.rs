@@ -1,1 +1,197 @@
-//! Placeholder.
+//! How is a resource started, stopped and checked on this node, and how is a node cut off?
+//!
+//! ```text
+//!   begin(AgentCall) ──► call ──► service   cardea:process: a program of our own
+//!                                ip         cardea:ip: a floating IPv4 address
+//!                                ocf        ocf:PROVIDER:NAME: a program that knows how
+//!   begin_fence(FenceCall) ─────► fence     a program that cuts a node off
+//!                                              │
+//!   AgentEvent ◄── the answer of a call, ◄─────┴── watch: what runs has ended by itself
+//! ```
+//!
+//! In: one call at a time, as data. Out: exactly one answer for each, later, from another thread; and a word at once
+//! when something that a start left running is gone. Nothing here waits for the caller or makes the caller wait.
+//!
+//! Not here: what is run when, and what was run before (`core/executor`, `core/fencing`).
+
+mod call;
+mod fence;
+mod ip;
+mod mark;
+mod metadata;
+mod ocf;
+mod output;
+mod parameters;
+mod readiness;
+mod service;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{AgentCall, CallKey, FenceCall, FenceOutcome, Outcome};
+
+pub use metadata::{Metadata, MetadataError, Operation, Parameter, fence_metadata, metadata};
+
+use watch::Watch;
+
+/// Where agents are found, and where what concerns them is kept.
+#[derive(Clone, Debug)]
+pub struct AgentsConfig {
+    /// Below it agents are looked for first; `/` is always looked at as well.
+    pub root: PathBuf,
+    /// What must survive a restart of the worker, and not a boot. Must be this daemon's alone: it is part of the mark
+    /// by which processes are recognised.
+    pub runtime_dir: PathBuf,
+    /// What services and agents print, one file for each resource.
+    pub output_dir: PathBuf,
+    /// The cgroup below which operations get one of their own, where there is one.
+    pub cgroup: Option<PathBuf>,
+    /// How long an operation whose time is up may take to end after SIGTERM.
+    pub polite: Duration,
+    /// How long what was sent SIGKILL may take to vanish.
+    pub forced: Duration,
+}
+
+impl AgentsConfig {
+    /// The product's settings below `root`.
+    pub fn new(root: &Path) -> AgentsConfig {
+        AgentsConfig {
+            root: root.to_owned(),
+            runtime_dir: root.join("run/cardea"),
+            output_dir: root.join("var/log/cardea"),
+            cgroup: host::cgroup::delegated(),
+            polite: Duration::from_secs(5),
+            forced: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What came of a call, or became of what it left running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// A call has been answered. Every call that was begun is, once.
+    Done {
+        /// Which call.
+        key: CallKey,
+        /// Its answer.
+        outcome: Outcome,
+    },
+    /// What the call started ended by itself: a service's main process died, a floating address was taken away.
+    Exited {
+        /// The call that started it.
+        key: CallKey,
+        /// How, in words for an operator.
+        how: String,
+    },
+    /// A fence call has been answered.
+    FenceDone {
+        /// Which call.
+        key: u64,
+        /// Its answer.
+        outcome: FenceOutcome,
+    },
+}
+
+pub(crate) type Events = Arc<dyn Fn(AgentEvent) + Send + Sync>;
+
+/// Runs agents. Dropping it ends no call and no service; only their watch ends.
+pub struct Agents {
+    config: Arc<AgentsConfig>,
+    events: Events,
+    watch: Arc<Watch>,
+    /// The running calls, and the switches that end them early.
+    calls: Arc<Mutex<BTreeMap<CallKey, Arc<AtomicBool>>>>,
+}
+
+impl Agents {
+    /// Gets ready; makes the folders that it needs. `events` is called from other threads and should not wait.
+    pub fn new(config: AgentsConfig, events: impl Fn(AgentEvent) + Send + Sync + 'static) -> Self {
+        for folder in [&config.runtime_dir, &config.output_dir] {
+            if let Err(error) = std::fs::create_dir_all(folder) {
+                tracing::warn!("cannot make {}: {error}; what is kept there is lost", folder.display());
+            }
+        }
+        let config = Arc::new(config);
+        let events: Events = Arc::new(events);
+        let watch = Watch::begin(Arc::clone(&config), Arc::clone(&events));
+        Agents { config, events, watch, calls: Arc::default() }
+    }
+
+    /// Ends everything that any call of this daemon started, at once and without asking: for a node that may no longer
+    /// run what it runs. What cannot be ended is said in the log.
+    pub fn end_everything(&self) {
+        let addresses = self.watch.addresses();
+        self.watch.end();
+        ip::remove_all(&addresses);
+        service::end_all_of(&self.config);
+    }
+
+    /// Begins a call of a resource agent; `Done` with its key follows. A call that is running is not begun again.
+    pub fn begin(&self, call: AgentCall) {
+        let key = call.key;
+        let switch = Arc::new(AtomicBool::new(false));
+        if self.running().insert(key, Arc::clone(&switch)).is_some() {
+            return;
+        }
+        let (config, events) = (Arc::clone(&self.config), Arc::clone(&self.events));
+        let (watch, calls) = (Arc::clone(&self.watch), Arc::clone(&self.calls));
+        let begun = begin_thread(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| call::run(&config, &watch, &call, &switch)))
+                .unwrap_or_else(|_| broken_off());
+            calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            events(AgentEvent::Done { key, outcome });
+        });
+        if let Err(error) = begun {
+            self.running().remove(&key);
+            let reason = format!("cannot start a thread for the call: {error}");
+            (self.events)(AgentEvent::Done { key, outcome: Outcome::Failed { reason, is_permanent: false } });
+        }
+    }
+
+    /// Begins a call of a fence agent; `FenceDone` with its key follows.
+    pub fn begin_fence(&self, call: FenceCall) {
+        let key = call.key;
+        let (config, events) = (Arc::clone(&self.config), Arc::clone(&self.events));
+        let begun = begin_thread(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| fence::run(&config, &call)))
+                .unwrap_or_else(|_| FenceOutcome::Failed { reason: BROKEN_OFF.to_owned() });
+            events(AgentEvent::FenceDone { key, outcome });
+        });
+        if let Err(error) = begun {
+            let reason = format!("cannot start a thread for the call: {error}");
+            (self.events)(AgentEvent::FenceDone { key, outcome: FenceOutcome::Failed { reason } });
+        }
+    }
+
+    /// Ends a running call early, as if its time were up; its `Done` still follows.
+    pub fn abandon(&self, key: CallKey) {
+        if let Some(switch) = self.running().get(&key) {
+            switch.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<CallKey, Arc<AtomicBool>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        self.watch.end();
+    }
+}
+
+const BROKEN_OFF: &str = "the call broke off by a fault of the daemon; see its log";
+
+fn broken_off() -> Outcome {
+    Outcome::Failed { reason: BROKEN_OFF.to_owned(), is_permanent: false }
+}
+
+pub(crate) fn begin_thread(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name("agent-call".to_owned()).stack_size(512 * 1024).spawn(run).map(drop)
+}

@@ -195,7 +195,7 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         }
         row[name.len()]
     };
-    known.into_iter().min_by_key(|name| distance(name)).filter(|name| distance(name) <= 1.max(name.len() / 2))
+    known.into_iter().min_by_key(|name| distance(name)).filter(|name| distance(name) < name.len() && distance(name) <= 1.max(name.len() / 2))
 }
 
 #[cfg(test)]
@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn a_slip_of_the_finger_finds_its_name() {
         assert_eq!(nearest("alpa", ["alpha", "beta"]), Some("alpha"));
-        assert_eq!(nearest("d", ["a", "b"]), Some("a"));
+        assert_eq!(nearest("A1", ["a1", "b2"]), Some("a1"));
+        assert_eq!(nearest("d", ["a", "b"]), None, "nothing in common");
         assert_eq!(nearest("zebra", ["alpha", "beta"]), None);
     }
 }

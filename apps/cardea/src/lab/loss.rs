@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-use super::switches::bridge_name;
+use super::switches::cable_prefix;
 
 /// Why packets cannot be lost.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ fn rules(percents: &[u8]) -> String {
         .zip(percents)
         .filter(|(_, percent)| **percent > 0)
         .map(|(number, percent)| {
-            format!("    meta ibrname \"{}\" numgen random mod 100 < {percent} drop\n", bridge_name(number))
+            format!("    iifname \"{}*\" numgen random mod 100 < {percent} drop\n", cable_prefix(number))
         })
         .collect();
     if !drops.is_empty() {
@@ -66,8 +66,8 @@ mod tests {
     #[test]
     fn only_networks_with_loss_get_a_rule() {
         let text = rules(&[20, 0]);
-        assert!(text.contains("meta ibrname \"net1\" numgen random mod 100 < 20 drop"));
-        assert!(!text.contains("net2"));
+        assert!(text.contains("iifname \"n1p*\" numgen random mod 100 < 20 drop"));
+        assert!(!text.contains("n2p"));
     }
 
     #[test]

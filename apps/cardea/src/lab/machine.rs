@@ -73,6 +73,13 @@ struct On {
     boot_id: String,
 }
 
+struct Booted {
+    child: Child,
+    orders: ChildStdin,
+    pidfd: OwnedFd,
+    probe: Probe,
+}
+
 /// A window into the network namespace of a powered node: nothing enters it again and again.
 pub struct Probe {
     netlink: Netlink,
@@ -188,9 +195,18 @@ impl Machine {
                 .join()
                 .unwrap_or_else(|_| Err(anyhow!("booting {} panicked", self.layout.name)))
         });
+        let made = made.and_then(|mut booted| match processes::namespace_of(Pid::from_child(&booted.child)) {
+            Some(namespace) => Ok((booted, namespace)),
+            None => {
+                booted.child.wait()?;
+                bail!("PID 1 ended at once")
+            }
+        });
         match made {
-            Ok(on) => {
-                *power = Power::On(on);
+            Ok((Booted { child, orders, pidfd, probe }, namespace)) => {
+                *locked(&self.probe) = Some(Arc::new(Mutex::new(probe)));
+                *power =
+                    Power::On(On { child, orders, pidfd: Arc::new(pidfd), namespace, is_frozen: false, boot_id });
                 Ok(())
             }
             Err(error) => {
@@ -201,9 +217,12 @@ impl Machine {
     }
 
     /// Makes the namespaces, cables and PID 1; on a thread of its own, which is in other namespaces ever after.
-    fn boot(&self, boot_id: &str) -> anyhow::Result<On> {
+    ///
+    /// As soon as PID 1 runs, this thread sees its /proc: whatever is to be seen through the hub's is opened before.
+    fn boot(&self, boot_id: &str) -> anyhow::Result<Booted> {
         host::namespace::enter_new_node()?;
         let network = host::namespace::own_network()?;
+        let probe = Probe::open()?;
         let mut netlink = Netlink::open()?;
         {
             let mut switches = locked(&self.site.switches);
@@ -245,9 +264,7 @@ impl Machine {
             let _ = child.wait();
             bail!("{}", answer.trim().strip_prefix("error ").unwrap_or("PID 1 of the node ended at once"));
         }
-        let namespace = processes::namespace_of(pid).context("PID 1 of the node has no PID namespace")?;
-        *locked(&self.probe) = Some(Arc::new(Mutex::new(Probe::open()?)));
-        Ok(On { child, orders, pidfd: Arc::new(pidfd), namespace, is_frozen: false, boot_id: boot_id.to_owned() })
+        Ok(Booted { child, orders, pidfd, probe })
     }
 
     fn path_variable(&self) -> String {
@@ -273,6 +290,8 @@ impl Machine {
             Err(error) => return Err(error.into()),
         }
         let deadline = Instant::now() + PATIENCE;
+        // The kernel takes its time to remove cables; the processes die meanwhile.
+        locked(&self.site.switches).unplug(self.position)?;
         wait_readable(&on.pidfd, PATIENCE).with_context(|| format!("{} does not die", self.layout.name))?;
         on.child.wait()?;
         while !processes::members(on.namespace)?.is_empty() {
@@ -282,7 +301,6 @@ impl Machine {
             processes::signal(on.namespace, Signal::KILL)?;
             thread::yield_now();
         }
-        locked(&self.site.switches).unplug(self.position)?;
         *locked(&self.probe) = None;
         *power = Power::Off;
         Ok(())

@@ -6,14 +6,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use host::network::{LinkIndex, Netlink, PortState};
+use host::network::{LinkGroup, LinkIndex, Netlink, PortState};
 
 use super::layout::NetworkLayout;
 
 /// The switches of a lab.
 pub struct Switches {
     netlink: Netlink,
+    remover: Arc<Mutex<Netlink>>,
     bridges: Vec<LinkIndex>,
     ports: BTreeMap<Plug, Port>,
 }
@@ -72,7 +75,8 @@ impl Switches {
             netlink.add_address(bridge, network.hub, network.prefix)?;
             bridges.push(bridge);
         }
-        Ok(Switches { netlink, bridges, ports: BTreeMap::new() })
+        let remover = Arc::new(Mutex::new(Netlink::open()?));
+        Ok(Switches { netlink, remover, bridges, ports: BTreeMap::new() })
     }
 
     /// Lays a cable from a free port to `ethN` in the network namespace `there`, and opens the port.
@@ -80,7 +84,7 @@ impl Switches {
         assert!(!self.ports.contains_key(&plug), "a port takes one cable");
         let number = |position: usize| u8::try_from(position + 1).expect("a lab is small");
         let address = [0x02, 0x77, 0, 0, number(plug.network), number(plug.node)];
-        let link = self.netlink.add_veth(&cable_name(plug), &format!("eth{}", plug.network), address, there)?;
+        let link = self.netlink.add_veth(&cable_name(plug), group(plug.node), &format!("eth{}", plug.network), address, there)?;
         self.netlink.set_master(link, self.bridges[plug.network])?;
         self.netlink.set_up(link, true)?;
         self.ports.insert(plug, Port { link, is_cut: false, has_carrier: true });
@@ -98,19 +102,28 @@ impl Switches {
         Ok(())
     }
 
-    /// Pulls out the cables of a node and makes sure that they are gone.
+    /// Pulls out the cables of a node; returns when they are gone from the switch.
+    ///
+    /// The kernel closes and unlists them within milliseconds and frees them tens of milliseconds later; a thread of its
+    /// own waits for that, so that no fence does.
     pub fn unplug(&mut self, node: usize) -> io::Result<()> {
         let plugs: Vec<Plug> = self.ports.keys().copied().filter(|plug| plug.node == node).collect();
-        for plug in &plugs {
-            if let Some(port) = self.ports.get(plug) {
-                self.netlink.delete(port.link)?;
-                self.ports.remove(plug);
+        let remover = Arc::clone(&self.remover);
+        let removal = thread::Builder::new().name("unplug".to_owned()).spawn(move || {
+            remover.lock().unwrap_or_else(PoisonError::into_inner).delete_group(group(node))
+        })?;
+        loop {
+            let has_ended = removal.is_finished();
+            let left = self.netlink.links()?;
+            if !plugs.iter().any(|plug| left.iter().any(|link| link.name == cable_name(*plug))) {
+                self.ports.retain(|plug, _| plug.node != node);
+                return Ok(());
             }
-        }
-        let left = self.netlink.links()?;
-        match plugs.iter().find(|plug| left.iter().any(|link| link.name == cable_name(**plug))) {
-            Some(plug) => Err(io::Error::other(format!("the cable {} is still there", cable_name(*plug)))),
-            None => Ok(()),
+            if has_ended {
+                removal.join().unwrap_or_else(|_| Err(io::Error::other("removing the cables panicked")))?;
+                return Err(io::Error::other("the cables of the node are still there"));
+            }
+            thread::yield_now();
         }
     }
 
@@ -148,11 +161,21 @@ impl Switches {
 }
 
 /// Name of the bridge of a network; numbers count from 1.
-pub fn bridge_name(number: usize) -> String {
+fn bridge_name(number: usize) -> String {
     format!("net{number}")
 }
 
 /// Name of the switch's end of a cable: network and node by number, so that long node names fit.
 fn cable_name(plug: Plug) -> String {
-    format!("n{}p{}", plug.network + 1, plug.node + 1)
+    format!("{}{}", cable_prefix(plug.network + 1), plug.node + 1)
+}
+
+/// The cables of a node.
+fn group(node: usize) -> LinkGroup {
+    LinkGroup(u32::try_from(node).expect("a lab is small") + 1)
+}
+
+/// What the names of the cables of a network begin with; numbers count from 1.
+pub fn cable_prefix(number: usize) -> String {
+    format!("n{number}p")
 }

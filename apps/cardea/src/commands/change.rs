@@ -1,0 +1,145 @@
+//! The commands that ask for a change: move, standby, maintenance, start, stop, clear, lead, remove, rollback.
+
+use std::path::Path;
+
+use api::Request;
+use clap::Args;
+
+use super::client::Client;
+use super::print_reply;
+
+/// What every change has in common.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Why; recorded in the history.
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// JSON instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Moves a group or resource to another node, once.
+#[derive(Args, Debug)]
+pub struct MoveArgs {
+    /// The group or resource.
+    unit: String,
+    /// The node; without it the best other one.
+    #[arg(long)]
+    to: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Lets a node run nothing, or work again with --off.
+#[derive(Args, Debug)]
+pub struct StandbyArgs {
+    /// The node.
+    node: String,
+    /// Ends the standby.
+    #[arg(long)]
+    off: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Keeps hands off a node or off everything: nothing is started, stopped, moved or fenced for a failed stop there.
+#[derive(Args, Debug)]
+pub struct MaintenanceArgs {
+    /// The node; without it the whole cluster.
+    node: Option<String>,
+    /// Ends the maintenance.
+    #[arg(long)]
+    off: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A group or resource.
+#[derive(Args, Debug)]
+pub struct UnitArgs {
+    /// The group or resource.
+    unit: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Forgets failures, so that resources may run again where they failed.
+#[derive(Args, Debug)]
+pub struct ClearArgs {
+    /// A resource, group or node; without it everything.
+    name: Option<String>,
+    /// Only failures on this node.
+    #[arg(long)]
+    node: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// A node.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// The node.
+    node: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Makes an earlier version of the configuration current again.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// The version; `cardea history --versions` lists them.
+    version: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn ask(root: &Path, common: &Common, request: impl FnOnce(String) -> Request) -> anyhow::Result<()> {
+    let reply = Client::new(root)?.request(&request(common.reason.clone()))?;
+    print_reply(&reply, common.json)
+}
+
+/// `cardea move`.
+pub fn move_unit(root: &Path, args: MoveArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Move { unit: args.unit, to: args.to, reason })
+}
+
+/// `cardea standby`.
+pub fn standby(root: &Path, args: StandbyArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Standby { node: args.node, on: !args.off, reason })
+}
+
+/// `cardea maintenance`.
+pub fn maintenance(root: &Path, args: MaintenanceArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Maintenance { node: args.node, on: !args.off, reason })
+}
+
+/// `cardea start`.
+pub fn start(root: &Path, args: UnitArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Start { unit: args.unit, reason })
+}
+
+/// `cardea stop`.
+pub fn stop(root: &Path, args: UnitArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Stop { unit: args.unit, reason })
+}
+
+/// `cardea clear`.
+pub fn clear(root: &Path, args: ClearArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Clear { name: args.name, node: args.node, reason })
+}
+
+/// `cardea lead`.
+pub fn lead(root: &Path, args: NodeArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |_| Request::Lead { node: args.node })
+}
+
+/// `cardea remove`.
+pub fn remove(root: &Path, args: NodeArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Remove { node: args.node, reason })
+}
+
+/// `cardea rollback`.
+pub fn rollback(root: &Path, args: RollbackArgs) -> anyhow::Result<()> {
+    ask(root, &args.common, |reason| Request::Rollback { to: args.version, reason })
+}

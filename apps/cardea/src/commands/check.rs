@@ -1,0 +1,82 @@
+//! `cardea check`: is this cluster file right? Needs no daemon.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use config::{Diagnostic, Severity};
+use serde::Serialize;
+
+use super::{is_colored, print_json};
+use crate::diagnostics;
+
+/// Checks a cluster file and points at what is wrong.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The file.
+    file: PathBuf,
+    /// JSON instead of a drawing.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    ok: bool,
+    diagnostics: Vec<Found<'a>>,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    severity: &'static str,
+    code: &'a str,
+    message: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+    label: &'a str,
+    help: Option<&'a str>,
+}
+
+/// Reads a file, or says why not.
+pub fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Runs the command: 0 if the file can be applied, 1 if not.
+pub fn run(args: &CheckArgs) -> anyhow::Result<i32> {
+    let text = read(&args.file)?;
+    let (ok, found) = match config::parse(&text) {
+        Ok(parsed) => (true, parsed.warnings),
+        Err(diagnostics) => (false, diagnostics),
+    };
+    let name = args.file.display().to_string();
+    if args.json {
+        let diagnostics = found.iter().map(|diagnostic| show(&text, diagnostic)).collect();
+        print_json(&Report { version: api::VERSION, ok, diagnostics })?;
+    } else {
+        if !found.is_empty() {
+            eprintln!("{}", diagnostics::draw(&text, &name, &found, is_colored()));
+        }
+        if ok {
+            println!("{name}: fine{}", if found.is_empty() { "" } else { ", with the warnings above" });
+        }
+    }
+    Ok(i32::from(!ok))
+}
+
+fn show<'a>(text: &str, diagnostic: &'a Diagnostic) -> Found<'a> {
+    let place = diagnostic.span.as_ref().map(|span| config::line_column(text, span.start));
+    Found {
+        severity: match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        code: diagnostic.code,
+        message: &diagnostic.message,
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        label: &diagnostic.label,
+        help: diagnostic.help.as_deref(),
+    }
+}

@@ -1,0 +1,105 @@
+//! How does a command reach the daemon? HTTP over the Unix socket below the root.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use api::{Refused, Reply, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::daemon::paths::Paths;
+
+/// Talks to the daemon of one root.
+pub struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    /// A client of the daemon below `root`.
+    pub fn new(root: &Path) -> anyhow::Result<Client> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Client { socket: Paths::new(root).socket(), runtime })
+    }
+
+    /// Reads something.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, path, Vec::new()).await?;
+            decode(response).await
+        })
+    }
+
+    /// Asks with a body.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body)?;
+        self.runtime.block_on(async {
+            let response = self.send(Method::POST, path, body).await?;
+            decode(response).await
+        })
+    }
+
+    /// Asks for a change.
+    pub fn request(&self, request: &Request) -> anyhow::Result<Reply> {
+        self.post("/v1/request", request)
+    }
+
+    /// Follows server-sent events until `each` says false or the daemon ends.
+    pub fn follow(&self, path: &str, mut each: impl FnMut(&str) -> bool) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, path, Vec::new()).await?;
+            let mut body = response.into_body();
+            let mut text = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context("the daemon broke off")?;
+                text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| &data[..]));
+                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = text.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    if let Some(data) = line.trim_end().strip_prefix("data: ")
+                        && !each(data)
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|cause| {
+            anyhow!(cause).context(format!(
+                "the daemon does not answer on {}\n  is it running? start it with `systemctl start cardea` or `cardea daemon`",
+                self.socket.display()
+            ))
+        })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "cardea")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        sender.send_request(request).await.context("the daemon broke off")
+    }
+}
+
+async fn decode<T: DeserializeOwned>(response: Response<Incoming>) -> anyhow::Result<T> {
+    let status = response.status();
+    let body = response.into_body().collect().await.context("the daemon broke off")?.to_bytes();
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&body).context("the daemon's answer makes no sense; is it of another version?");
+    }
+    match serde_json::from_slice::<Refused>(&body) {
+        Ok(refused) => bail!("{}\n  {}", refused.message, refused.next),
+        Err(_) => bail!("the daemon answered {status}: {}", String::from_utf8_lossy(&body)),
+    }
+}

@@ -1,0 +1,80 @@
+//! `cardea join`: enter a cluster.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Args;
+use transport::{Authority, ClusterKey, Identity, JoinToken};
+
+use super::{init, print_json};
+use crate::daemon::node_file::PORT;
+use crate::daemon::paths::Paths;
+use crate::daemon::peers::{self, JoinDetails, JoinGrant};
+
+/// Enters a cluster by one of its members.
+#[derive(Args, Debug)]
+pub struct JoinArgs {
+    /// Addresses of members, the first that answers is asked.
+    #[arg(required = true)]
+    addresses: Vec<IpAddr>,
+    /// What `cardea token create` printed on a member.
+    #[arg(long)]
+    token: String,
+    /// The name of this node.
+    #[arg(long)]
+    node: String,
+    /// This node's address on each network, in the same order on all nodes; repeat for each network.
+    #[arg(long = "link", required = true)]
+    links: Vec<IpAddr>,
+    /// This node votes and runs nothing.
+    #[arg(long)]
+    witness: bool,
+    /// JSON instead of sentences.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(root: &Path, args: JoinArgs) -> anyhow::Result<()> {
+    let paths = Paths::new(root);
+    init::refuse_if_member(&paths)?;
+    let token: JoinToken = args.token.parse()?;
+    let details = JoinDetails {
+        name: args.node.clone(),
+        links: args.links,
+        is_witness: args.witness,
+        storage_uuid: init::storage_uuid(),
+        machine_id: host::identity::machine_id(root).context("cannot read the machine id")?,
+    };
+    std::fs::create_dir_all(paths.lib()).with_context(|| format!("cannot make {}", paths.lib().display()))?;
+    let addresses: Vec<SocketAddr> = args.addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
+    let answer = transport::join(&addresses, &token, &serde_json::to_vec(&details)?)?;
+    let grant: JoinGrant =
+        peers::unpack(&answer.bytes).map_err(|cause| anyhow!("the cluster refused this node: {cause:#}"))?;
+
+    let key: [u8; 32] = BASE64
+        .decode(&grant.cluster_key)?
+        .try_into()
+        .map_err(|_| anyhow!("the cluster's answer makes no sense; is it of another version?"))?;
+    let certificate = BASE64.decode(&grant.certificate)?;
+    let identity = Identity::new(&answer.authority, &certificate, &answer.key, ClusterKey::from_bytes(key))?;
+    identity.save(&paths.identity())?;
+    if let Some(key) = &grant.authority_key {
+        Authority::from_parts(&answer.authority, &BASE64.decode(key)?)?.save(&paths.identity())?;
+    }
+    storage::create(&paths.database(), &consensus::joining())?;
+    grant.pulse.save(&paths)?;
+    // Last: a node with this file is a member.
+    grant.node.save(&paths)?;
+    if args.json {
+        return print_json(&serde_json::json!({
+            "version": api::VERSION, "cluster": grant.node.cluster_name, "node": grant.node.name, "id": grant.node.id
+        }));
+    }
+    println!("{} is a member of cluster {}", grant.node.name, grant.node.cluster_name);
+    println!("next:\n  systemctl enable --now cardea     (or `cardea daemon`)");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What people type. One file per command: its options, what it asks, and how the answer looks.
+//!
+//! Reading commands print for people, or JSON with `--json`; every error names the next step.
+//! Not here: what is done (`daemon/`, `lab/`, `demo/`).
+
+pub mod apply;
+pub mod change;
+pub mod check;
+pub mod client;
+pub mod daemon;
+pub mod demo;
+pub mod events;
+pub mod explain;
+pub mod fence;
+pub mod history;
+pub mod init;
+pub mod join;
+pub mod lab;
+pub mod plan;
+pub mod status;
+pub mod token;
+pub mod web;
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Prints a value as JSON, with a newline.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Is standard error a terminal that shows colours?
+pub fn is_colored() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Prints the sentence of a reply, or the reply as JSON.
+pub fn print_reply(reply: &api::Reply, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(reply);
+    }
+    println!("{}", reply.message);
+    Ok(())
+}

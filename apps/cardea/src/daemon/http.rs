@@ -1,0 +1,349 @@
+//! How do commands talk to the daemon? HTTP with JSON on a Unix socket.
+//!
+//! Whoever may be root, or is the daemon's own user, may change things; others may look. A request to change something
+//! goes to the leader's daemon, which translates it; other daemons pass it on over their TLS streams.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{FenceTestResult, Refused, RefusedCode, Reply, Request, Status};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event as SseEvent, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use futures_util::{Stream, stream};
+use model::NodeId;
+use node::{Answer, View};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+
+use super::events::Events;
+use super::peers;
+use super::requests;
+use super::status;
+use super::worker::{Hub, Work};
+
+/// How long a request may take before its asker is told that nobody knows.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request on its way to the leader.
+#[derive(Debug, Serialize, Deserialize)]
+struct Forwarded {
+    actor: String,
+    request: Request,
+}
+
+/// Who is at the other end of the socket.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Caller { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+impl Caller {
+    fn may_change(self) -> bool {
+        self.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+    }
+
+    fn actor(self, node: &str) -> String {
+        match self.uid {
+            Some(0) => format!("root@{node}"),
+            Some(uid) => format!("uid {uid}@{node}"),
+            None => format!("unknown@{node}"),
+        }
+    }
+}
+
+/// Serves the API at `path` until the process ends.
+pub async fn serve(path: &Path, hub: Arc<Hub>) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            return Err(cause).with_context(|| format!("cannot remove the old socket {}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .with_context(|| format!("cannot open {} to readers", path.display()))?;
+    axum::serve(listener, router(hub).into_make_service_with_connect_info::<Caller>()).await?;
+    Ok(())
+}
+
+fn router(hub: Arc<Hub>) -> Router {
+    Router::new()
+        .route("/v1/status", get(get_status))
+        .route("/v1/explain", get(get_explain))
+        .route("/v1/history", get(get_history))
+        .route("/v1/versions", get(get_versions))
+        .route("/v1/events", get(get_events))
+        .route("/v1/plan", post(post_plan))
+        .route("/v1/request", post(post_request))
+        .fallback(nothing_here)
+        .with_state(hub)
+}
+
+async fn nothing_here() -> Response {
+    refuse(Refused::new(RefusedCode::Invalid, "there is no such path", "see `cardea --help` for what can be asked"))
+}
+
+fn refuse(refused: Refused) -> Response {
+    let code = match refused.code {
+        RefusedCode::Invalid => StatusCode::BAD_REQUEST,
+        RefusedCode::NotQuorate => StatusCode::SERVICE_UNAVAILABLE,
+        RefusedCode::Conflict => StatusCode::CONFLICT,
+        RefusedCode::Forbidden => StatusCode::FORBIDDEN,
+        RefusedCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+    };
+    (code, Json(refused)).into_response()
+}
+
+async fn get_status(State(hub): State<Arc<Hub>>) -> Json<Status> {
+    let picture = hub.picture();
+    Json(status::status(&picture.view, picture.age_ms()))
+}
+
+#[derive(Deserialize)]
+struct About {
+    name: String,
+}
+
+async fn get_explain(State(hub): State<Arc<Hub>>, Query(about): Query<About>) -> Response {
+    let picture = hub.picture();
+    match status::explain(&picture.view, &about.name) {
+        Some(explanation) => Json(explanation).into_response(),
+        None => refuse(Refused::new(
+            RefusedCode::Invalid,
+            format!("there is no node, group or resource `{}`", about.name),
+            "`cardea status` shows what there is",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    #[serde(default = "hundred")]
+    limit: usize,
+    subject: Option<String>,
+}
+
+fn hundred() -> usize {
+    100
+}
+
+async fn get_history(State(hub): State<Arc<Hub>>, Query(limit): Query<Limit>) -> Response {
+    let picture = hub.picture();
+    Json(status::history(&picture.view.state, limit.limit, limit.subject.as_deref())).into_response()
+}
+
+async fn get_versions(State(hub): State<Arc<Hub>>) -> Response {
+    Json(status::versions(&hub.picture().view.state)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Since {
+    #[serde(default)]
+    since: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn get_events(State(hub): State<Arc<Hub>>, Query(since): Query<Since>) -> Response {
+    if !since.follow {
+        return Json(hub.events().since(since.since)).into_response();
+    }
+    Sse::new(follow(hub.events().clone(), since.since)).into_response()
+}
+
+/// Every event after `since`, those to come included.
+fn follow(events: Events, since: u64) -> impl Stream<Item = Result<SseEvent, Infallible>> {
+    let listener = events.listen();
+    let start = (events, listener, since, Vec::new().into_iter());
+    stream::unfold(start, |(events, mut listener, mut last, mut ready)| async move {
+        loop {
+            if let Some(event) = ready.next() {
+                let event: api::Event = event;
+                last = event.number;
+                let text = serde_json::to_string(&event).unwrap_or_default();
+                return Some((Ok(SseEvent::default().data(text)), (events, listener, last, ready)));
+            }
+            let missed = events.since(last);
+            if missed.is_empty() {
+                listener.wait().await;
+            } else {
+                ready = missed.into_iter();
+            }
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct PlanQuestion {
+    text: String,
+}
+
+/// What would change if this file were applied.
+async fn post_plan(State(hub): State<Arc<Hub>>, Json(question): Json<PlanQuestion>) -> Response {
+    let picture = hub.picture();
+    let parsed = match requests::parse(&question.text, "cluster.toml") {
+        Ok(parsed) => parsed,
+        Err(refused) => return refuse(refused),
+    };
+    let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).collect();
+    let mut state = picture.view.state.as_ref().clone();
+    let version = state.config_version.0;
+    state.config = parsed.config;
+    let plan = scheduler::plan(&state, &picture.view.live);
+    Json(status::show_plan(&state, &plan, version, warnings)).into_response()
+}
+
+async fn post_request(
+    State(hub): State<Arc<Hub>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(request): Json<Request>,
+) -> Response {
+    if !caller.may_change() {
+        return refuse(Refused::new(
+            RefusedCode::Forbidden,
+            "only root may change the cluster",
+            "run the command again with sudo",
+        ));
+    }
+    let name = hub.picture().view.state.name_of(hub.own());
+    match carry_out(&hub, request, caller.actor(&name)).await {
+        Ok(reply) => Json(reply).into_response(),
+        Err(refused) => refuse(refused),
+    }
+}
+
+/// Here if this node leads, else where the leader is.
+async fn carry_out(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
+    let picture = hub.picture();
+    let leader = picture.view.leader.filter(|_| picture.view.is_quorate);
+    match leader {
+        None => Err(not_quorate()),
+        Some(leader) if leader == hub.own() => carry_out_here(hub, request, actor).await,
+        Some(leader) => pass_on(hub, leader, Forwarded { actor, request }).await,
+    }
+}
+
+fn not_quorate() -> Refused {
+    Refused::new(
+        RefusedCode::NotQuorate,
+        "this node does not belong to a majority with a leader: nothing can be changed from here",
+        "`cardea status` shows which nodes are heard; ask again on a node of the majority, or once it is back",
+    )
+}
+
+async fn pass_on(hub: &Arc<Hub>, leader: NodeId, forwarded: Forwarded) -> Result<Reply, Refused> {
+    let bytes = peers::request_question(serde_json::to_value(&forwarded).expect("a request is plain data"));
+    let name = hub.picture().view.state.name_of(leader);
+    let answer = hub.ask_peer(leader, bytes, PATIENCE).await.map_err(|cause| {
+        Refused::new(
+            RefusedCode::TimedOut,
+            format!("the leader {name} gave no answer: {cause}; the request may or may not be carried out"),
+            "`cardea status` shows what became of it",
+        )
+    })?;
+    let answer: Result<Reply, Refused> = serde_json::from_slice(&answer).map_err(|cause| {
+        Refused::new(RefusedCode::TimedOut, format!("the answer of {name} makes no sense: {cause}"), "`cardea --version` on both nodes")
+    })?;
+    answer
+}
+
+/// Another daemon passed a request on to this one, which should lead.
+pub async fn on_forwarded(hub: &Arc<Hub>, forwarded: serde_json::Value) -> Vec<u8> {
+    let answer: Result<Reply, Refused> = match serde_json::from_value::<Forwarded>(forwarded) {
+        Err(cause) => Err(Refused::new(RefusedCode::Invalid, format!("not a request: {cause}"), "`cardea --version` on both nodes")),
+        Ok(forwarded) => {
+            let picture = hub.picture();
+            let view = &picture.view;
+            if view.is_quorate && view.leader == Some(hub.own()) {
+                carry_out_here(hub, forwarded.request, forwarded.actor).await
+            } else {
+                Err(not_quorate())
+            }
+        }
+    };
+    serde_json::to_vec(&answer).expect("an answer is plain data")
+}
+
+async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
+    let picture = hub.picture();
+    let order = requests::translate(&picture.view, request, hub.authority(), host::identity::wall())?;
+    let mut reply =
+        Reply { version: api::VERSION, index: 0, message: order.done, token: order.token, fence_tests: Vec::new() };
+    for ask in order.asks {
+        let tested = match &ask {
+            node::Request::FenceTest { node } => Some(*node),
+            _ => None,
+        };
+        match ask_node(hub, ask, actor.clone()).await? {
+            Answer::Done { index } => reply.index = reply.index.max(index),
+            Answer::Refused(why) => {
+                let code = if why.contains("version") { RefusedCode::Conflict } else { RefusedCode::Forbidden };
+                return Err(Refused::new(code, why.clone(), requests::next_after(&why)));
+            }
+            Answer::NotLeader { .. } => return Err(not_quorate()),
+            Answer::FenceTests(results) => {
+                let name = tested.map_or_else(String::new, |id| picture.view.state.name_of(id));
+                reply.fence_tests.extend(results.into_iter().map(|result| show_test(&name, result)));
+            }
+        }
+    }
+    Ok(reply)
+}
+
+fn show_test(node: &str, test: fencing::FenceTest) -> FenceTestResult {
+    let (ok, answer) = match test.outcome {
+        model::FenceOutcome::Done => (true, "done".to_owned()),
+        model::FenceOutcome::Status(model::FenceStatus::On) => (true, "on".to_owned()),
+        model::FenceOutcome::Status(model::FenceStatus::Off) => (true, "off".to_owned()),
+        model::FenceOutcome::Failed { reason } => (false, reason),
+    };
+    FenceTestResult { node: node.to_owned(), device: test.device.to_string(), ok, answer, took_ms: test.took_ms }
+}
+
+/// Asks the node machine and waits for its answer.
+pub async fn ask_node(hub: &Arc<Hub>, request: node::Request, actor: String) -> Result<Answer, Refused> {
+    let (answer, wait) = oneshot::channel();
+    hub.tell(Work::Ask { request, actor, answer });
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(Refused::new(
+            RefusedCode::TimedOut,
+            "the cluster did not agree in time; the request may or may not be carried out",
+            "`cardea status` shows what became of it",
+        )),
+    }
+}
+
+/// A picture of the node and when it was taken.
+pub struct Picture {
+    /// The picture.
+    pub view: View,
+    /// When the node last knew that it belonged to a majority, on this machine's time line.
+    pub quorate_at: model::Instant,
+}
+
+impl Picture {
+    /// How old the picture may be, in milliseconds: nothing is certain without a majority.
+    pub fn age_ms(&self) -> u64 {
+        if self.view.is_quorate {
+            return 0;
+        }
+        u64::try_from(host::identity::now().since(self.quorate_at).as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,11 @@
+//! The daemon: how one node meets the world. See `worker.rs` for the picture.
+
+pub mod events;
+pub mod http;
+pub mod node_file;
+pub mod paths;
+pub mod peers;
+pub mod pulse_thread;
+pub mod requests;
+pub mod status;
+pub mod worker;

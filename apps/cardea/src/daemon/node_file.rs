@@ -1,0 +1,118 @@
+//! Who is this node? The small files that a worker reads before anything else.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use liveness::{PeerOrder, Timing};
+use model::{NodeId, Profile};
+use serde::{Deserialize, Serialize};
+
+use super::paths::Paths;
+
+/// The port of heartbeats (UDP) and streams (TCP); messages have the next one (UDP).
+pub const PORT: u16 = 7600;
+
+/// Written once, by `cardea init` or `cardea join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// Version of this file.
+    pub version: u32,
+    /// The cluster's identity.
+    pub cluster: u64,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// This node's number.
+    pub id: u64,
+    /// This node's name.
+    pub name: String,
+    /// The identity of this node's storage.
+    pub storage_uuid: String,
+    /// Votes, runs nothing.
+    pub is_witness: bool,
+}
+
+/// What the pulse needs to send beats before the database is open; rewritten whenever it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulseFile {
+    /// Version of this file.
+    pub version: u32,
+    /// The set of timers.
+    pub profile: Profile,
+    /// This node's address on each network.
+    pub own: Vec<IpAddr>,
+    /// The other members.
+    pub peers: Vec<PulsePeer>,
+    /// The voters.
+    pub voters: Vec<u64>,
+}
+
+/// Another member and its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PulsePeer {
+    /// Its number.
+    pub id: u64,
+    /// Its address on each network.
+    pub links: Vec<IpAddr>,
+    /// Its agreed incarnation, if it has one.
+    pub incarnation: Option<u64>,
+}
+
+impl NodeFile {
+    /// Reads it, and says what to do if it is not there.
+    pub fn load(paths: &Paths) -> anyhow::Result<NodeFile> {
+        let path = paths.node_file();
+        if !path.exists() {
+            bail!(
+                "this node belongs to no cluster: {} is missing\n  make a cluster with `cardea init`, or enter one with `cardea join ADDRESS --token TOKEN`",
+                path.display()
+            );
+        }
+        load(&path)
+    }
+
+    /// Writes it for good.
+    pub fn save(&self, paths: &Paths) -> anyhow::Result<()> {
+        save(&paths.node_file(), self)
+    }
+}
+
+impl PulseFile {
+    /// Reads it.
+    pub fn load(paths: &Paths) -> anyhow::Result<PulseFile> {
+        load(&paths.pulse_file())
+    }
+
+    /// Writes it for good.
+    pub fn save(&self, paths: &Paths) -> anyhow::Result<()> {
+        save(&paths.pulse_file(), self)
+    }
+
+    /// The timers.
+    pub fn timing(&self) -> Timing {
+        Timing::of(self.profile)
+    }
+
+    /// The peers as the pulse wants them.
+    pub fn orders(&self) -> Vec<PeerOrder> {
+        self.peers
+            .iter()
+            .map(|peer| PeerOrder {
+                id: NodeId(peer.id),
+                links: u8::try_from(peer.links.len().min(self.own.len())).unwrap_or(u8::MAX),
+                incarnation: peer.incarnation.map(model::Incarnation),
+            })
+            .collect()
+    }
+}
+
+fn load<T: for<'a> Deserialize<'a>>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is damaged; restore it from a backup, or remove this node and join it anew", path.display()))
+}
+
+fn save<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    let text = serde_json::to_vec_pretty(value)?;
+    storage::state_file::save(path, &text).with_context(|| format!("cannot write {}", path.display()))
+}

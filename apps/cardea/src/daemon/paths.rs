@@ -1,0 +1,61 @@
+//! Where does a node keep its things? Everything hangs below one root.
+
+use std::path::{Path, PathBuf};
+
+/// The folders and files of a node.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// Everything below `root`.
+    pub fn new(root: &Path) -> Self {
+        Paths { root: root.to_owned() }
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The cluster file as it was last applied, for reading.
+    pub fn cluster_file(&self) -> PathBuf {
+        self.root.join("etc/cardea/cluster.toml")
+    }
+
+    /// Lasting things: log, identity.
+    pub fn lib(&self) -> PathBuf {
+        self.root.join("var/lib/cardea")
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.lib().join("state.redb")
+    }
+
+    /// Keys and certificates.
+    pub fn identity(&self) -> PathBuf {
+        self.lib().join("identity")
+    }
+
+    /// Who this node is.
+    pub fn node_file(&self) -> PathBuf {
+        self.lib().join("node.json")
+    }
+
+    /// What the pulse needs before the database is open.
+    pub fn pulse_file(&self) -> PathBuf {
+        self.lib().join("pulse.json")
+    }
+
+    /// Things of this boot.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run/cardea")
+    }
+
+    /// Where commands talk to the daemon.
+    pub fn socket(&self) -> PathBuf {
+        self.run().join("api.sock")
+    }
+}

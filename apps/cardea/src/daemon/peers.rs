@@ -1,0 +1,270 @@
+//! What do other daemons ask over their TLS streams, and what does a node that wants to join?
+//!
+//! A request of an operator is passed on to the leader's daemon; so is a join, with the proof that belongs to its
+//! connection, since only the leader can admit. Messages of the node machines are handed to the worker's loop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use model::{NodeConfig, NodeId, NodeName, NodeRole};
+use node::Answer as NodeAnswer;
+use serde::{Deserialize, Serialize};
+use state::Command;
+use transport::{Answer, Authority, Handler, Identity, JoinRequest, Renewal, Streams, StreamsConfig, StreamsHandle};
+
+use super::http;
+use super::node_file::{NodeFile, PulseFile, PulsePeer};
+use super::worker::{Hub, Work};
+
+/// How long the leader may take over a join.
+const JOIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a joining node says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinDetails {
+    /// Its name.
+    pub name: String,
+    /// Its address on each network.
+    pub links: Vec<IpAddr>,
+    /// Votes, runs nothing.
+    pub is_witness: bool,
+    /// The identity of its storage.
+    pub storage_uuid: String,
+    /// Its machine id.
+    pub machine_id: String,
+}
+
+/// Everything that a new member needs.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct JoinGrant {
+    /// Who it is now.
+    pub node: NodeFile,
+    /// Where the others are.
+    pub pulse: PulseFile,
+    /// Its certificate, DER in base64.
+    pub certificate: String,
+    /// The cluster's heartbeat key, in base64.
+    pub cluster_key: String,
+    /// The authority's key, PKCS #8 DER in base64; witnesses do not get it.
+    pub authority_key: Option<String>,
+}
+
+/// What one daemon asks another.
+#[derive(Serialize, Deserialize)]
+enum Question {
+    Request(serde_json::Value),
+    Join { request: String, exporter: [u8; 32] },
+    Renew { certificate_request: String },
+}
+
+struct Peers {
+    hub: Arc<Hub>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Listens for the other members, and for nodes that want to join.
+pub fn start(hub: &Arc<Hub>, identity: Identity, listen: Vec<SocketAddr>) -> anyhow::Result<StreamsHandle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handler = Arc::new(Peers { hub: hub.clone(), runtime: runtime.handle().clone() });
+    std::thread::Builder::new()
+        .name("peers".into())
+        .stack_size(512 * 1024)
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Streams::start(StreamsConfig { listen, identity }, handler).context("cannot listen for the other members")
+}
+
+impl Handler for Peers {
+    fn on_message(&self, from: NodeId, bytes: Vec<u8>) {
+        if let Ok(message) = wire::decode(&bytes) {
+            self.hub.tell(Work::Message { from, message });
+        }
+    }
+
+    fn on_request(&self, from: NodeId, request: Vec<u8>, answer: Answer) {
+        let hub = self.hub.clone();
+        self.runtime.spawn(async move {
+            let said = match serde_json::from_slice(&request) {
+                Ok(Question::Request(forwarded)) => http::on_forwarded(&hub, forwarded).await,
+                Ok(Question::Join { request, exporter }) => pack(admit_encoded(&hub, &request, &exporter).await),
+                Ok(Question::Renew { certificate_request }) => pack(renew_for(&hub, from, &certificate_request)),
+                Err(cause) => pack::<()>(Err(anyhow!("not a question: {cause}"))),
+            };
+            answer.send(said);
+        });
+    }
+
+    fn on_join(&self, request: Vec<u8>, exporter: [u8; 32], answer: Answer) {
+        let hub = self.hub.clone();
+        self.runtime.spawn(async move { answer.send(pack(join(&hub, &request, exporter).await)) });
+    }
+}
+
+/// A result as bytes: whoever asked gets the reason of a failure as text.
+fn pack<T: Serialize>(result: anyhow::Result<T>) -> Vec<u8> {
+    let result: Result<T, String> = result.map_err(|cause| format!("{cause:#}"));
+    serde_json::to_vec(&result).expect("answers are plain data")
+}
+
+/// Reads what [`pack`] wrote.
+pub fn unpack<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> anyhow::Result<T> {
+    let result: Result<T, String> = serde_json::from_slice(bytes).context("the answer makes no sense")?;
+    result.map_err(|text| anyhow!(text))
+}
+
+/// A forwarded operator's request as bytes for [`Hub::ask_peer`].
+pub fn request_question(forwarded: serde_json::Value) -> Vec<u8> {
+    serde_json::to_vec(&Question::Request(forwarded)).expect("questions are plain data")
+}
+
+async fn join(hub: &Arc<Hub>, request: &[u8], exporter: [u8; 32]) -> anyhow::Result<JoinGrant> {
+    let picture = hub.picture();
+    match picture.view.leader.filter(|_| picture.view.is_quorate) {
+        None => bail!("this member does not belong to a majority; join by a member that does"),
+        Some(leader) if leader == hub.own() => admit(hub, request, &exporter).await,
+        Some(leader) => {
+            let question = Question::Join { request: BASE64.encode(request), exporter };
+            let bytes = hub.ask_peer(leader, serde_json::to_vec(&question)?, JOIN_PATIENCE).await?;
+            unpack(&bytes)
+        }
+    }
+}
+
+async fn admit_encoded(hub: &Arc<Hub>, request: &str, exporter: &[u8; 32]) -> anyhow::Result<JoinGrant> {
+    let request = BASE64.decode(request).context("not base64")?;
+    admit(hub, &request, exporter).await
+}
+
+/// Admits a node, if its token is good: the leader's part of a join.
+async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::Result<JoinGrant> {
+    let request = JoinRequest::parse(request).ok_or_else(|| anyhow!("the request to join makes no sense"))?;
+    let view = hub.picture().view.clone();
+    let state = &view.state;
+    let token = state.tokens.get(&request.token).ok_or_else(|| {
+        anyhow!("this token is unknown, used up or burnt; make a new one with `cardea token create`")
+    })?;
+    if !request.is_proven(&token.secret_hash, exporter) {
+        let _ = propose(hub, Command::WrongToken { id: request.token }).await;
+        bail!("the token's secret is wrong; copy the token whole");
+    }
+    if token.expires < host::identity::wall() {
+        bail!("this token has expired; make a new one with `cardea token create`");
+    }
+    let details: JoinDetails = serde_json::from_slice(&request.details).context("the request to join makes no sense")?;
+    let authority = Authority::load(&hub.paths().identity())?
+        .ok_or_else(|| anyhow!("the leader has no authority key (it is a witness); `cardea lead NODE` first"))?;
+    let role = if details.is_witness { NodeRole::Witness } else { NodeRole::Member };
+    let name = NodeName(details.name.clone());
+    let current = state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
+    let wanted = NodeConfig { links: details.links.clone(), role, fence: Vec::new() };
+    let text = config::add_node(&current, &name, &wanted).map_err(|found| {
+        let first = found.first().map(|diagnostic| diagnostic.message.clone()).unwrap_or_default();
+        anyhow!("the cluster file does not take {name}: {first}\n  write [nodes.{name}] with its fence devices into the cluster file, apply it, and join again")
+    })?;
+    let parsed = config::parse(&text).map_err(|_| anyhow!("the cluster file is not valid any more"))?;
+    let command = Command::Admit {
+        name: name.clone(),
+        role,
+        storage_uuid: details.storage_uuid.clone(),
+        machine_id: details.machine_id.clone(),
+        config_text: text,
+        config: Box::new(parsed.config.clone()),
+        expected_version: state.config_version,
+        token: Some(request.token),
+    };
+    let id = NodeId(propose(hub, command).await?);
+    let certificate = transport::issue(&authority, &request.certificate_request, id, hub.cluster())?;
+    let links = |name: &NodeName| parsed.config.nodes.get(name).map(|node| node.links.clone()).unwrap_or_default();
+    Ok(JoinGrant {
+        node: NodeFile {
+            version: 1,
+            cluster: hub.cluster(),
+            cluster_name: state.config.name.clone(),
+            id: id.0,
+            name: details.name,
+            storage_uuid: details.storage_uuid,
+            is_witness: details.is_witness,
+        },
+        pulse: PulseFile {
+            version: 1,
+            profile: state.config.profile,
+            own: details.links,
+            peers: state
+                .members
+                .iter()
+                .map(|(id, member)| PulsePeer {
+                    id: id.0,
+                    links: links(&member.name),
+                    incarnation: Some(member.incarnation.0).filter(|known| *known != 0),
+                })
+                .collect(),
+            voters: view.voters.iter().map(|id| id.0).collect(),
+        },
+        certificate: BASE64.encode(certificate),
+        cluster_key: BASE64.encode(hub.key().bytes()),
+        authority_key: (!details.is_witness).then(|| BASE64.encode(authority.key())),
+    })
+}
+
+/// Puts a command of a join into the log; the index of its entry.
+async fn propose(hub: &Arc<Hub>, command: Command) -> anyhow::Result<u64> {
+    match http::ask_node(hub, node::Request::Propose(Box::new(command)), "join".to_owned()).await {
+        Ok(NodeAnswer::Done { index }) => Ok(index),
+        Ok(NodeAnswer::Refused(why)) => bail!("{why}"),
+        Ok(NodeAnswer::NotLeader { .. } | NodeAnswer::FenceTests(_)) => bail!("the leader has just changed; try again"),
+        Err(refused) => bail!("{}", refused.message),
+    }
+}
+
+/// A new certificate for a member whose own gets old.
+fn renew_for(hub: &Arc<Hub>, node: NodeId, certificate_request: &str) -> anyhow::Result<String> {
+    if !hub.picture().view.state.members.contains_key(&node) {
+        bail!("node {node} is no member");
+    }
+    let authority =
+        Authority::load(&hub.paths().identity())?.ok_or_else(|| anyhow!("this member has no authority key"))?;
+    let request = BASE64.decode(certificate_request).context("not base64")?;
+    Ok(BASE64.encode(transport::issue(&authority, &request, node, hub.cluster())?))
+}
+
+/// Renews this node's certificate when its time has come: looks now and then once a day.
+pub fn keep_renewed(hub: &Arc<Hub>, streams: &StreamsHandle) -> anyhow::Result<()> {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const AGAIN: Duration = Duration::from_secs(600);
+    let (hub, streams) = (hub.clone(), streams.clone());
+    std::thread::Builder::new().name("renewal".into()).stack_size(256 * 1024).spawn(move || {
+        loop {
+            let pause = match renew(&hub, &streams) {
+                Ok(()) => DAY,
+                Err(cause) => {
+                    tracing::warn!("this node's certificate could not be renewed: {cause:#}; it is tried again");
+                    AGAIN
+                }
+            };
+            std::thread::sleep(pause);
+        }
+    })?;
+    Ok(())
+}
+
+/// A voter signs for itself; a witness asks the leader.
+fn renew(hub: &Arc<Hub>, streams: &StreamsHandle) -> anyhow::Result<()> {
+    let renewed = match transport::renew(&hub.paths().identity())? {
+        Renewal::NotDue => return Ok(()),
+        Renewal::Done(renewed) => *renewed,
+        Renewal::NeedsVoter(identity) => {
+            let leader = hub.picture().view.leader.ok_or_else(|| anyhow!("nobody leads"))?;
+            let question = Question::Renew { certificate_request: BASE64.encode(identity.request()?) };
+            let bytes = streams.request(leader, serde_json::to_vec(&question)?, JOIN_PATIENCE).wait()?;
+            let renewed = identity.renewed(&BASE64.decode(unpack::<String>(&bytes)?)?)?;
+            renewed.save(&hub.paths().identity())?;
+            renewed
+        }
+    };
+    streams.set_identity(&renewed)?;
+    tracing::info!("this node's certificate was renewed");
+    Ok(())
+}

@@ -1,0 +1,585 @@
+//! The worker: the one loop that meets the world.
+//!
+//! Its first act is to send heartbeats; only then it opens the database. Everything that happens arrives as [`Work`] on
+//! one channel; the node machine says what to do, and nothing that it asks for is waited for.
+//!
+//! ```text
+//!   pulse thread ─┐                      ┌─► pulse thread, datagrams, streams
+//!   datagrams ────┤                      ├─► disk thread
+//!   streams ──────┼─► Work ─► node::Node ┼─► agents
+//!   disk thread ──┤                      ├─► answers, events, picture for the API
+//!   agents, API ──┘                      └─► the end
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agents::{AgentEvent, Agents, AgentsConfig};
+use anyhow::{Context, anyhow};
+use api::EventKind;
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use host::supervise::{EXIT_FINAL, EXIT_RESTART};
+use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
+use model::{Incarnation, Instant, LinkId, NodeId};
+use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
+use siphasher::sip::SipHasher13;
+use storage::{DiskHandle, Storage, StorageError};
+use tokio::sync::oneshot;
+use transport::{ClusterKey, DatagramConfig, DatagramSender, StreamsHandle};
+use wire::Message;
+
+use super::events::Events;
+use super::http::{self, Picture};
+use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer};
+use super::paths::Paths;
+use super::peers;
+use super::pulse_thread::{PulseJob, PulseThread};
+
+/// How long a worker that was told to end waits for its units to go elsewhere.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long LEAVING is said before the process ends.
+const LEAVING_BEATS: Duration = Duration::from_millis(120);
+
+/// How long a former worker may take to hand over.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
+/// Something that happened.
+pub enum Work {
+    /// The heartbeat thread reports.
+    Pulse(PulseReport),
+    /// Another node says something.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// These writes are durable.
+    Persisted(Vec<u64>),
+    /// The disk failed; nothing is durable any more.
+    DiskFailed(StorageError),
+    /// An agent says something.
+    Agent(AgentEvent),
+    /// Somebody asks for something.
+    Ask {
+        /// What.
+        request: node::Request,
+        /// Who.
+        actor: String,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Answer>,
+    },
+    /// The process was told to end.
+    Terminate,
+    /// The process was told to make room for another worker.
+    HandOver,
+}
+
+/// What the threads of a worker share.
+pub struct Hub {
+    own: NodeId,
+    work: Sender<Work>,
+    picture: ArcSwap<Picture>,
+    events: Events,
+    streams: std::sync::OnceLock<StreamsHandle>,
+    paths: Paths,
+    authority: [u8; 32],
+    cluster: u64,
+    key: ClusterKey,
+}
+
+impl Hub {
+    /// This node.
+    pub fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// The newest picture of the node.
+    pub fn picture(&self) -> Arc<Picture> {
+        self.picture.load_full()
+    }
+
+    /// What happened lately.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Tells the node machine.
+    pub fn tell(&self, work: Work) {
+        // The other end goes only when the process ends.
+        let _ = self.work.send(work);
+    }
+
+    /// Fingerprint of the cluster's authority, for join tokens.
+    pub fn authority(&self) -> [u8; 32] {
+        self.authority
+    }
+
+    /// The cluster's identity.
+    pub fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
+    /// The cluster's heartbeat key.
+    pub fn key(&self) -> &ClusterKey {
+        &self.key
+    }
+
+    /// The files of this node.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Asks another daemon something and waits for its answer.
+    pub async fn ask_peer(&self, to: NodeId, question: Vec<u8>, patience: Duration) -> anyhow::Result<Vec<u8>> {
+        let streams = self.streams.get().ok_or_else(|| anyhow!("this daemon has only just started"))?;
+        Ok(streams.request(to, question, patience).await?)
+    }
+}
+
+/// Runs the worker to its end; the exit status for the supervisor.
+pub fn run(paths: &Paths) -> anyhow::Result<u8> {
+    let _lock = host::supervise::lock_worker(&paths.run(), HAND_OVER)?;
+    let file = NodeFile::load(paths)?;
+    let pulse_file = PulseFile::load(paths)?;
+    let certificate = transport::load_identity(&paths.identity())?;
+    let key = certificate.cluster_key().clone();
+    let boot_id = host::identity::boot_id().context("cannot read the boot id")?;
+    let machine_id = host::identity::machine_id(paths.root()).context("cannot read the machine id")?;
+    let incarnation = incarnation(&boot_id, &file.storage_uuid);
+    let own = NodeId(file.id);
+
+    let (work, inbox) = crossbeam_channel::unbounded();
+    let pulse = start_pulse(&file, &pulse_file, &key, incarnation, work.clone())?;
+    signals(work.clone())?;
+
+    let (database, contents) = Storage::open(&paths.database())?;
+    let stored = consensus::Stored::decode(&contents.meta, contents.log)?;
+    let identity = Identity { own, cluster: file.cluster, incarnation, boot_id, machine_id, storage_uuid: file.storage_uuid.clone() };
+    let settings = Settings {
+        profile: pulse_file.profile,
+        is_witness: file.is_witness,
+        seed: transport::random_salt() as u64,
+        ..Settings::default()
+    };
+    let first_peers = pulse_file.orders();
+    let now = moment();
+    let (node, first) =
+        Node::new(now, Start { identity, settings, stored, journal: contents.journal, first_peers })?;
+
+    let hub = Arc::new(Hub {
+        own,
+        work: work.clone(),
+        picture: ArcSwap::from_pointee(Picture { view: node.view(now), quorate_at: now.at }),
+        events: Events::new(&file.name),
+        streams: std::sync::OnceLock::new(),
+        paths: paths.clone(),
+        authority: transport::public_key_hash(certificate.authority())?,
+        cluster: file.cluster,
+        key: key.clone(),
+    });
+    hub.events.tell(EventKind::Started, &file.name, "the worker of this node started");
+
+    let disk = {
+        let (done, failed) = (work.clone(), work.clone());
+        database.into_thread(
+            move |tokens| drop(done.send(Work::Persisted(tokens))),
+            move |cause| drop(failed.send(Work::DiskFailed(cause))),
+        )?
+    };
+    let agents = {
+        let work = work.clone();
+        let config = AgentsConfig::new(paths.root());
+        Agents::new(config, move |event| drop(work.send(Work::Agent(event))))
+    };
+    let links = |port: u16| -> Vec<(LinkId, SocketAddr)> {
+        pulse_file
+            .own
+            .iter()
+            .enumerate()
+            .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), SocketAddr::new(*address, port)))
+            .collect()
+    };
+    let (datagrams, _receiver) = {
+        let work = work.clone();
+        transport::datagrams(
+            DatagramConfig { cluster_id: file.cluster, me: own, key: key.clone(), links: links(PORT + 1) },
+            move |from, _, bytes| {
+                if let Ok(message) = wire::decode(bytes) {
+                    let _ = work.send(Work::Message { from, message });
+                }
+            },
+        )?
+    };
+    let streams = peers::start(&hub, certificate, links(PORT).into_iter().map(|(_, address)| address).collect())?;
+    let _ = hub.streams.set(streams.clone());
+    peers::keep_renewed(&hub, &streams)?;
+    serve_api(&hub)?;
+
+    let mut worker = Worker {
+        node,
+        hub,
+        pulse,
+        disk,
+        agents,
+        datagrams,
+        streams,
+        addresses: BTreeMap::new(),
+        pulse_file,
+        asks: BTreeMap::new(),
+        next_ask: 1,
+        published: 0,
+        quorate_at: now.at,
+        config_written: model::ConfigVersion(0),
+        leave_by: None,
+    };
+    worker.learn_addresses();
+    worker.run(first, &inbox)
+}
+
+/// One life of this kernel on this storage.
+fn incarnation(boot_id: &str, storage_uuid: &str) -> Incarnation {
+    let mut hasher = SipHasher13::new_with_keys(0x6361_7264_6561_0001, 0x696e_6361_726e_6174);
+    hasher.write(boot_id.as_bytes());
+    hasher.write(&[0]);
+    hasher.write(storage_uuid.as_bytes());
+    Incarnation(hasher.finish().max(1))
+}
+
+fn moment() -> Moment {
+    Moment { at: host::identity::now(), wall: host::identity::wall() }
+}
+
+fn start_pulse(
+    file: &NodeFile,
+    pulse_file: &PulseFile,
+    key: &ClusterKey,
+    incarnation: Incarnation,
+    work: Sender<Work>,
+) -> anyhow::Result<PulseThread> {
+    let own = OwnIdentity {
+        cluster: file.cluster,
+        id: NodeId(file.id),
+        incarnation,
+        salt: transport::random_salt(),
+        key_epoch: 1,
+    };
+    let order = PulseOrder {
+        members: pulse_file.orders(),
+        voters: pulse_file.voters.iter().map(|id| NodeId(*id)).collect(),
+        timing: pulse_file.timing(),
+        facts: Facts::default(),
+        is_leaving: false,
+    };
+    let links: Vec<SocketAddr> = pulse_file.own.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
+    let first = PulseJob { order, addresses: beat_addresses(&pulse_file.peers) };
+    PulseThread::start(own, key, &links, first, move |report| drop(work.send(Work::Pulse(report))))
+}
+
+fn beat_addresses(peers: &[PulsePeer]) -> BTreeMap<NodeId, Vec<SocketAddr>> {
+    peers
+        .iter()
+        .map(|peer| (NodeId(peer.id), peer.links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
+        .collect()
+}
+
+/// SIGTERM and SIGINT end this worker in order, SIGHUP makes room for another one.
+fn signals(work: Sender<Work>) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot wait for signals")?;
+    std::thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(move || {
+        for signal in signals.forever() {
+            let told = if signal == SIGHUP { Work::HandOver } else { Work::Terminate };
+            if work.send(told).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn serve_api(hub: &Arc<Hub>) -> anyhow::Result<()> {
+    let hub = hub.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("api".into()).stack_size(512 * 1024).spawn(move || {
+        let path = hub.paths().socket();
+        if let Err(cause) = runtime.block_on(http::serve(&path, hub)) {
+            tracing::error!("the API ended: {cause:#}");
+        }
+    })?;
+    Ok(())
+}
+
+struct Worker {
+    node: Node,
+    hub: Arc<Hub>,
+    pulse: PulseThread,
+    disk: DiskHandle,
+    agents: Agents,
+    datagrams: DatagramSender,
+    streams: StreamsHandle,
+    /// Each other member's address on each network.
+    addresses: BTreeMap<NodeId, Vec<IpAddr>>,
+    pulse_file: PulseFile,
+    asks: BTreeMap<u64, oneshot::Sender<Answer>>,
+    next_ask: u64,
+    /// The revision of the node in the published picture.
+    published: u64,
+    quorate_at: Instant,
+    config_written: model::ConfigVersion,
+    /// Leaving, and until when it is waited for.
+    leave_by: Option<Instant>,
+}
+
+impl Worker {
+    fn run(&mut self, first: Vec<Action>, inbox: &Receiver<Work>) -> anyhow::Result<u8> {
+        if let Some(status) = self.perform(first) {
+            return Ok(status);
+        }
+        loop {
+            let now = host::identity::now();
+            let deadline = [self.node.deadline(), self.leave_by].into_iter().flatten().min();
+            let sleep = deadline.map_or(Duration::from_secs(1), |at| at.since(now));
+            let input = match inbox.recv_timeout(sleep) {
+                Ok(work) => match self.input(work)? {
+                    Next::Input(input) => input,
+                    Next::Inputs(inputs) => {
+                        for input in inputs {
+                            let actions = self.node.step(moment(), input);
+                            if let Some(status) = self.perform(actions) {
+                                return Ok(status);
+                            }
+                        }
+                        Input::Tick
+                    }
+                    Next::End(status) => return Ok(status),
+                },
+                Err(RecvTimeoutError::Timeout) => Input::Tick,
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("all other threads of the worker ended")),
+            };
+            let actions = self.node.step(moment(), input);
+            if let Some(status) = self.perform(actions) {
+                return Ok(status);
+            }
+            if self.leave_by.is_some_and(|at| at <= host::identity::now()) {
+                tracing::warn!("nobody took over what runs here in time; it stays as it is and the daemon ends");
+                return Ok(0);
+            }
+            self.publish();
+        }
+    }
+
+    fn input(&mut self, work: Work) -> anyhow::Result<Next> {
+        Ok(Next::Input(match work {
+            Work::Pulse(report) => Input::Pulse(report),
+            Work::Message { from, message } => Input::Message { from, message },
+            Work::Persisted(tokens) => {
+                return Ok(Next::Inputs(tokens.into_iter().map(|token| Input::Persisted { token }).collect()));
+            }
+            Work::DiskFailed(cause) => {
+                // What was not written may not be claimed: this node must go, and be fenced if it holds anything.
+                return Err(anyhow!(cause).context("the disk failed; this node leaves the cluster"));
+            }
+            Work::Agent(AgentEvent::Done { key, outcome }) => {
+                self.hub.events.tell(EventKind::OpDone, &format!("{}.{}", key.op.epoch, key.op.index), &format!("{outcome:?}"));
+                Input::CallDone { key, outcome }
+            }
+            Work::Agent(AgentEvent::Exited { key, how }) => Input::Exited { key, how },
+            Work::Agent(AgentEvent::FenceDone { key, outcome }) => Input::FenceDone { key, outcome },
+            Work::Ask { request, actor, answer } => {
+                let id = self.next_ask;
+                self.next_ask += 1;
+                self.asks.retain(|_, waiting| !waiting.is_closed());
+                self.asks.insert(id, answer);
+                Input::Request { id, request, actor }
+            }
+            Work::Terminate => {
+                if self.leave_by.is_some() {
+                    tracing::warn!("told to end twice: the daemon ends now, services stay as they are");
+                    return Ok(Next::End(0));
+                }
+                tracing::info!("told to end: what runs here goes elsewhere first");
+                self.leave_by = Some(host::identity::now() + LEAVE_PATIENCE);
+                Input::Request { id: 0, request: node::Request::Leave, actor: "daemon".to_owned() }
+            }
+            Work::HandOver => {
+                tracing::info!("this worker makes room for the next; services stay");
+                return Ok(Next::End(EXIT_RESTART));
+            }
+        }))
+    }
+
+    /// Begins each action; the exit status if the node is to stop.
+    fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
+        for action in actions {
+            match action {
+                Action::Send { to, message } => self.send(to, &message),
+                Action::Persist { token, writes } => self.disk.submit(token, writes),
+                Action::Call(call) => self.agents.begin(call),
+                Action::Abandon(key) => self.agents.abandon(key),
+                Action::FenceCall(call) => self.agents.begin_fence(call),
+                Action::Pulse(order) => self.order_pulse(*order),
+                Action::Answer { id, answer } => {
+                    if let Some(waiting) = self.asks.remove(&id) {
+                        // The asker may have gone.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Action::Event(event) => self.tell(&event),
+                Action::Halt(halt) => return Some(self.halt(halt)),
+            }
+        }
+        None
+    }
+
+    fn tell(&self, event: &node::Event) {
+        let kind = serde_json::from_value(serde_json::Value::String(event.event.to_owned())).unwrap_or(EventKind::Note);
+        tracing::info!(event = event.event, subject = %event.subject, "{}", event.reason);
+        self.hub.events.tell(kind, &event.subject, &event.reason);
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        let bytes = wire::encode(message);
+        if bytes.len() <= wire::DATAGRAM_BYTES_MAX {
+            let over: Vec<(LinkId, SocketAddr)> = self
+                .addresses
+                .get(&to)
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), SocketAddr::new(*address, PORT + 1)))
+                .collect();
+            if let Err(cause) = self.datagrams.send(to, &over, &bytes) {
+                tracing::error!(%cause, "a message does not fit its datagram");
+            }
+        } else {
+            self.streams.send(to, bytes);
+        }
+    }
+
+    /// Where everybody is, from the agreed configuration.
+    fn learn_addresses(&mut self) {
+        let state = self.node.state();
+        if state.members.is_empty() {
+            self.addresses =
+                self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone())).collect();
+        } else {
+            let links = |name: &model::NodeName| state.config.nodes.get(name).map(|n| n.links.clone()).unwrap_or_default();
+            self.addresses = state
+                .members
+                .iter()
+                .filter(|(id, _)| **id != self.hub.own)
+                .map(|(id, member)| (*id, links(&member.name)))
+                .collect();
+        }
+        let streams = self
+            .addresses
+            .iter()
+            .map(|(id, links)| (*id, links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
+            .collect();
+        self.streams.set_peers(streams);
+    }
+
+    fn order_pulse(&mut self, order: PulseOrder) {
+        self.learn_addresses();
+        let state = self.node.state();
+        if !state.members.is_empty() {
+            let own = state
+                .members
+                .get(&self.hub.own)
+                .and_then(|own| state.config.nodes.get(&own.name))
+                .map_or_else(|| self.pulse_file.own.clone(), |node| node.links.clone());
+            let incarnation_of =
+                |id: &NodeId| state.members.get(id).map(|member| member.incarnation.0).filter(|known| *known != 0);
+            let file = PulseFile {
+                version: 1,
+                profile: state.config.profile,
+                own,
+                peers: self
+                    .addresses
+                    .iter()
+                    .map(|(id, links)| PulsePeer { id: id.0, links: links.clone(), incarnation: incarnation_of(id) })
+                    .collect(),
+                voters: order.voters.iter().map(|id| id.0).collect(),
+            };
+            if file != self.pulse_file {
+                if let Err(cause) = file.save(self.hub.paths()) {
+                    tracing::error!("{cause:#}; a restarted worker would be heard late");
+                }
+                if file.own != self.pulse_file.own {
+                    tracing::info!("this node's own addresses changed: a new worker takes them up");
+                    self.hub.tell(Work::HandOver);
+                }
+                self.pulse_file = file;
+            }
+        }
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|(id, links)| (*id, links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
+            .collect();
+        self.pulse.order(PulseJob { order, addresses });
+    }
+
+    fn publish(&mut self) {
+        let revision = self.node.revision();
+        if revision == self.published {
+            return;
+        }
+        self.published = revision;
+        let now = moment();
+        let view = self.node.view(now);
+        if view.is_quorate {
+            self.quorate_at = now.at;
+        }
+        if view.state.config_version != self.config_written
+            && let Some(record) = view.state.config_history.back()
+        {
+            self.config_written = view.state.config_version;
+            write_cluster_file(self.hub.paths(), &record.text);
+        }
+        self.hub.picture.store(Arc::new(Picture { view, quorate_at: self.quorate_at }));
+    }
+
+    fn halt(&mut self, halt: Halt) -> u8 {
+        match halt {
+            Halt::Left => {
+                tracing::info!("this node has left in order");
+                std::thread::sleep(LEAVING_BEATS);
+                0
+            }
+            Halt::Removed => {
+                tracing::warn!("this node is no member of the cluster any more; `cardea join` lets it in again");
+                self.agents.end_everything();
+                EXIT_FINAL
+            }
+            Halt::Condemned => {
+                tracing::error!(
+                    "the cluster condemned this node: whatever it ran here ends now; it may come back after a reboot"
+                );
+                self.agents.end_everything();
+                EXIT_FINAL
+            }
+        }
+    }
+}
+
+enum Next {
+    Input(Input),
+    Inputs(Vec<Input>),
+    End(u8),
+}
+
+/// A copy for reading; the truth is in the agreed state.
+fn write_cluster_file(paths: &Paths, text: &str) {
+    let path = paths.cluster_file();
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| host::supervise::replace_file(&path, text.as_bytes()));
+    if let Err(cause) = written {
+        tracing::warn!("cannot write {}: {cause}", path.display());
+    }
+}
