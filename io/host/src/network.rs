@@ -18,6 +18,10 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkIndex(pub u32);
 
+/// A number that interfaces share; 0 is everybody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkGroup(pub u32);
+
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -65,6 +69,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -109,10 +114,11 @@ impl Netlink {
     }
 
     /// Lays a cable: one end here as `name`, the other in the namespace `there` as `peer`, with the hardware address
-    /// `peer_address`.
+    /// `peer_address`. The end here is one of `group`, which can be removed as one.
     pub fn add_veth(
         &mut self,
         name: &str,
+        group: LinkGroup,
         peer: &str,
         peer_address: [u8; 6],
         there: BorrowedFd<'_>,
@@ -120,6 +126,7 @@ impl Netlink {
         let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         message.link_header(0, LinkIndex(0), 0, 0);
         message.text(IFLA_IFNAME, name);
+        message.attribute(IFLA_GROUP, &group.0.to_ne_bytes());
         message.nested(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth");
             info.nested(IFLA_INFO_DATA, |data| {
@@ -135,10 +142,13 @@ impl Netlink {
         self.index_of(name)
     }
 
-    /// Removes an interface, and with one end of a cable the other. One that is gone already is no error.
-    pub fn delete(&mut self, link: LinkIndex) -> io::Result<()> {
+    /// Removes every interface of a group, and with one end of a cable the other. An empty group is no error.
+    ///
+    /// Removing takes the kernel tens of milliseconds, however many interfaces they are.
+    pub fn delete_group(&mut self, group: LinkGroup) -> io::Result<()> {
         let mut message = Message::new(RTM_DELLINK, 0);
-        message.link_header(0, link, 0, 0);
+        message.link_header(0, LinkIndex(0), 0, 0);
+        message.attribute(IFLA_GROUP, &group.0.to_ne_bytes());
         match self.call(message) {
             Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => Ok(()),
             other => other,

@@ -195,7 +195,10 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         }
         row[name.len()]
     };
-    known.into_iter().min_by_key(|name| distance(name)).filter(|name| distance(name) < name.len() && distance(name) <= 1.max(name.len() / 2))
+    known
+        .into_iter()
+        .min_by_key(|name| distance(name))
+        .filter(|name| distance(name) < name.len() && distance(name) <= 1.max(name.len() / 2))
 }
 
 #[cfg(test)]

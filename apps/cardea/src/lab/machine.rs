@@ -205,8 +205,7 @@ impl Machine {
         match made {
             Ok((Booted { child, orders, pidfd, probe }, namespace)) => {
                 *locked(&self.probe) = Some(Arc::new(Mutex::new(probe)));
-                *power =
-                    Power::On(On { child, orders, pidfd: Arc::new(pidfd), namespace, is_frozen: false, boot_id });
+                *power = Power::On(On { child, orders, pidfd: Arc::new(pidfd), namespace, is_frozen: false, boot_id });
                 Ok(())
             }
             Err(error) => {

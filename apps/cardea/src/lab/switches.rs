@@ -84,7 +84,13 @@ impl Switches {
         assert!(!self.ports.contains_key(&plug), "a port takes one cable");
         let number = |position: usize| u8::try_from(position + 1).expect("a lab is small");
         let address = [0x02, 0x77, 0, 0, number(plug.network), number(plug.node)];
-        let link = self.netlink.add_veth(&cable_name(plug), group(plug.node), &format!("eth{}", plug.network), address, there)?;
+        let link = self.netlink.add_veth(
+            &cable_name(plug),
+            group(plug.node),
+            &format!("eth{}", plug.network),
+            address,
+            there,
+        )?;
         self.netlink.set_master(link, self.bridges[plug.network])?;
         self.netlink.set_up(link, true)?;
         self.ports.insert(plug, Port { link, is_cut: false, has_carrier: true });
@@ -109,9 +115,9 @@ impl Switches {
     pub fn unplug(&mut self, node: usize) -> io::Result<()> {
         let plugs: Vec<Plug> = self.ports.keys().copied().filter(|plug| plug.node == node).collect();
         let remover = Arc::clone(&self.remover);
-        let removal = thread::Builder::new().name("unplug".to_owned()).spawn(move || {
-            remover.lock().unwrap_or_else(PoisonError::into_inner).delete_group(group(node))
-        })?;
+        let removal = thread::Builder::new()
+            .name("unplug".to_owned())
+            .spawn(move || remover.lock().unwrap_or_else(PoisonError::into_inner).delete_group(group(node)))?;
         loop {
             let has_ended = removal.is_finished();
             let left = self.netlink.links()?;
