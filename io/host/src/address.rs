@@ -153,13 +153,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the answers up to the last one.
-    fn request(
-        &self,
-        kind: u16,
-        flags: libc::c_int,
-        body: &[u8],
-        mut on_answer: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
+    fn request(&self, kind: u16, flags: libc::c_int, body: &[u8], mut on_answer: impl FnMut(&[u8])) -> io::Result<()> {
         let length = u32::try_from(HEADER_BYTES + body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut request = Vec::with_capacity(HEADER_BYTES + body.len());

@@ -8,12 +8,12 @@
 //!
 //! The only crate with `unsafe` code: each block says why it is sound. Nothing here decides anything about the cluster.
 
-pub mod namespace;
-pub mod network;
 pub mod address;
 pub mod arp;
 pub mod cgroup;
 pub mod identity;
+pub mod namespace;
+pub mod network;
 pub mod process;
 pub mod scheduling;
 pub mod supervise;

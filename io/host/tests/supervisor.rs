@@ -133,7 +133,8 @@ fn a_worker_that_hands_over_is_replaced() {
 }
 
 fn the_end_of_an_orphan_is_noted() {
-    let orphan = "(sh -c 'echo $$ > orphan.new; mv orphan.new orphan.pid; while [ ! -e go ]; do sleep 0.01; done; exit 7' &)";
+    let orphan =
+        "(sh -c 'echo $$ > orphan.new; mv orphan.new orphan.pid; while [ ! -e go ]; do sleep 0.01; done; exit 7' &)";
     let stage = Stage::new(&format!("{orphan}\n{SHELL_WORKER}"));
     stage.worker(None);
     eventually(|| stage.path("orphan.pid").exists());
