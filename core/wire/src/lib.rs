@@ -5,7 +5,8 @@
 //!   message:    version │ Message (CBOR); as a sealed datagram or a frame of a TLS stream
 //! ```
 //!
-//! CBOR fields are numbered and unknown ones are skipped, so that versions can be mixed during an upgrade; frozen
+//! CBOR fields are numbered and unknown ones are skipped, so that versions can be mixed during an upgrade: a new field
+//! is optional, a new kind of message is dropped by who does not know it, and a number is never used twice. Frozen
 //! samples in `tests/frozen/` keep it so. Bytes come from the network: whatever they are, decoding gives a value or
 //! an error, and never allocates more than a small multiple of their length.
 //!
