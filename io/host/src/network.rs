@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::net::{self, AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
 /// Index of an interface in its namespace; 1 is `lo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +91,11 @@ impl Netlink {
     /// Opens a connection to the network namespace of the calling thread.
     pub fn open() -> io::Result<Netlink> {
         // Protocol 0 of this family is the routing one.
-        let socket = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Netlink::open_protocol(None)
+    }
+
+    fn open_protocol(protocol: Option<Protocol>) -> io::Result<Netlink> {
+        let socket = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
         Ok(Netlink { socket, sequence: 0 })
     }
@@ -305,6 +309,39 @@ impl Netlink {
     }
 }
 
+/// A window onto the listening sockets of one network namespace.
+#[derive(Debug)]
+pub struct Listeners {
+    netlink: Netlink,
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const TCP: u8 = 6;
+const TCP_LISTEN: u32 = 10;
+
+impl Listeners {
+    /// Opens a window onto the network namespace of the calling thread.
+    pub fn open() -> io::Result<Listeners> {
+        Ok(Listeners { netlink: Netlink::open_protocol(Some(netlink::SOCK_DIAG))? })
+    }
+
+    /// Does somebody listen on this TCP port of this address, or of all?
+    ///
+    /// Fails with `NotFound` on a kernel that cannot tell.
+    pub fn contain(&mut self, address: Ipv4Addr, port: u16) -> io::Result<bool> {
+        let mut message = Message::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP);
+        message.bytes(&[2, TCP, 0, 0]);
+        message.bytes(&(1u32 << TCP_LISTEN).to_ne_bytes());
+        message.bytes(&[0; 48]);
+        let mut found = false;
+        self.netlink.dump(message, SOCK_DIAG_BY_FAMILY, |payload| {
+            let (Some(local_port), Some(local)) = (payload.get(4..6), payload.get(8..12)) else { return };
+            found |= *local_port == port.to_be_bytes() && (*local == address.octets() || *local == [0; 4]);
+        })?;
+        Ok(found)
+    }
+}
+
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -466,6 +503,17 @@ mod tests {
         assert_eq!(messages(&bytes[..10]).count(), 0);
         assert_eq!(attributes(&[200, 0, 1, 0, 5]).count(), 0);
         assert_eq!(attributes(&[0, 0, 1, 0]).count(), 0);
+    }
+
+    #[test]
+    fn a_listener_is_seen_and_its_end_too() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let mut listeners = Listeners::open().expect("a window");
+        assert!(listeners.contain(Ipv4Addr::LOCALHOST, port).expect("an answer"));
+        assert!(!listeners.contain(Ipv4Addr::new(127, 0, 0, 2), port).expect("an answer"));
+        drop(listener);
+        assert!(!listeners.contain(Ipv4Addr::LOCALHOST, port).expect("an answer"));
     }
 
     #[test]

@@ -160,6 +160,7 @@ fn bring_up(dir: &Path, up: Up, json: bool) -> anyhow::Result<i32> {
         }
         None => Layout::new(usize::from(up.nodes), usize::from(up.networks), &["cardea-web".to_owned()])?,
     };
+    let is_default = *dir == *default_path("cardea-lab");
     let folder = launch::make_folder(dir, up.volatile)?;
     let path = folder.path().to_owned();
     let brings_up = up.bare.is_none();
@@ -174,8 +175,7 @@ fn bring_up(dir: &Path, up: Up, json: bool) -> anyhow::Result<i32> {
         println!("{}", serde_json::to_string(&status)?);
     } else {
         print_status(&status);
-        let dir =
-            if *path == *default_path("cardea-lab") { String::new() } else { format!(" --dir {}", path.display()) };
+        let dir = if is_default { String::new() } else { format!(" --dir {}", path.display()) };
         println!(
             "disks in {} on {}, median fsync {:.2} ms\nnext: cardea lab status{dir} · cardea lab crash a{dir} · \
              cardea lab exec a{dir} -- cardea status · cardea lab down{dir}",

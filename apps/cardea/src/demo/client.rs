@@ -34,7 +34,7 @@ pub fn now_us() -> u64 {
 
 /// A client at work on a thread of its own.
 pub struct Client {
-    requests: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Requests>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -42,7 +42,7 @@ pub struct Client {
 impl Client {
     /// Starts to fetch the page of `server`.
     pub fn start(server: SocketAddr) -> io::Result<Client> {
-        let requests = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Mutex::new(Requests::default()));
         let is_over = Arc::new(AtomicBool::new(false));
         let (done, over) = (Arc::clone(&requests), Arc::clone(&is_over));
         let thread =
@@ -50,12 +50,20 @@ impl Client {
         Ok(Client { requests, is_over, thread: Some(thread) })
     }
 
-    /// Every request that ended at `since_us` or later.
+    /// Every request that ended at `since_us` or later, and those that wait for an answer, as failed so far.
     pub fn since(&self, since_us: u64) -> Vec<Request> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        // The list is in the order of the ends.
-        let start = requests.partition_point(|request| request.ended_us < since_us);
-        requests[start..].to_vec()
+        let start = requests.done.partition_point(|request| request.ended_us < since_us);
+        let ended_us = now_us();
+        let open = requests.open.iter().map(|began_us| Request { began_us: *began_us, ended_us, answer: None });
+        requests.done[start..].iter().cloned().chain(open).collect()
+    }
+
+    /// The requests that ended at `since_us` or later.
+    pub fn ended_since(&self, since_us: u64) -> Vec<Request> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = requests.done.partition_point(|request| request.ended_us < since_us);
+        requests.done[start..].to_vec()
     }
 
     /// Is it still at work?
@@ -73,6 +81,15 @@ impl Drop for Client {
     }
 }
 
+/// What the client knows.
+#[derive(Default)]
+struct Requests {
+    /// In the order of their ends.
+    done: Vec<Request>,
+    /// When those began that have no end yet.
+    open: Vec<u64>,
+}
+
 struct Attempt {
     stream: TcpStream,
     began_us: u64,
@@ -85,7 +102,7 @@ enum Progress {
     Done(Option<String>),
 }
 
-fn fetch_until(server: SocketAddr, done: &Mutex<Vec<Request>>, is_over: &AtomicBool) -> io::Result<()> {
+fn fetch_until(server: SocketAddr, done: &Mutex<Requests>, is_over: &AtomicBool) -> io::Result<()> {
     let every_us = u64::try_from(EVERY.as_micros()).unwrap_or(u64::MAX);
     let limit_us = u64::try_from(LIMIT.as_micros()).unwrap_or(u64::MAX);
     let mut open: Vec<Attempt> = Vec::new();
@@ -94,6 +111,7 @@ fn fetch_until(server: SocketAddr, done: &Mutex<Vec<Request>>, is_over: &AtomicB
         let now = now_us();
         if now >= next_us {
             next_us = (next_us + every_us).max(now);
+            done.lock().unwrap_or_else(PoisonError::into_inner).open.push(now);
             match begin(server, now) {
                 Ok(attempt) => open.push(attempt),
                 Err(_unreachable) => finish(done, now, None),
@@ -126,9 +144,12 @@ fn fetch_until(server: SocketAddr, done: &Mutex<Vec<Request>>, is_over: &AtomicB
     Ok(())
 }
 
-fn finish(done: &Mutex<Vec<Request>>, began_us: u64, answer: Option<String>) {
-    let request = Request { began_us, ended_us: now_us(), answer };
-    done.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+fn finish(done: &Mutex<Requests>, began_us: u64, answer: Option<String>) {
+    let mut requests = done.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(position) = requests.open.iter().position(|open| *open == began_us) {
+        requests.open.swap_remove(position);
+    }
+    requests.done.push(Request { began_us, ended_us: now_us(), answer });
 }
 
 fn begin(server: SocketAddr, now: u64) -> io::Result<Attempt> {

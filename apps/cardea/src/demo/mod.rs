@@ -123,7 +123,7 @@ pub fn run(hub: &Arc<Hub>, options: &Options) -> anyhow::Result<i32> {
         }
     }
 
-    let doubles = double_answers(&demo.client.since(0), &demo.watch.grants(UNIT));
+    let doubles = double_answers(&demo.client.ended_since(0), &demo.watch.grants(UNIT));
     let found = sampler.found();
     let mut problems = std::mem::take(&mut demo.problems);
     problems.extend(failure);
@@ -196,6 +196,7 @@ struct Stages {
     granted: Option<u64>,
     address: Option<u64>,
     web_begun: Option<u64>,
+    web_done: Option<u64>,
     ready: Option<u64>,
     to: Option<String>,
     reason: Option<String>,
@@ -239,7 +240,7 @@ impl Demo<'_> {
             address_ms: after(stages.address),
             ready_ms: after(stages.ready),
             client_ms: after(Some(outage.until_us)),
-            start_ms: stages.web_begun.zip(stages.ready).map(|(begun, ready)| ms(ready.saturating_sub(begun))),
+            start_ms: stages.web_begun.zip(stages.web_done).map(|(begun, done)| ms(done.saturating_sub(begun))),
             outage_ms: outage.ms(),
             reason: stages.reason.clone().unwrap_or_else(|| format!("{WEB} was started again on {victim}")),
         };
@@ -397,7 +398,7 @@ impl Demo<'_> {
             self.clear();
             return Some(format!("{} has failures that count", resource.name));
         }
-        let recent = self.client.since(now_us().saturating_sub(100_000));
+        let recent = self.client.ended_since(now_us().saturating_sub(100_000));
         let serves = !recent.is_empty() && recent.iter().all(|request| request.answer.is_some());
         (!serves).then(|| "the service does not answer every request".to_owned())
     }
@@ -458,13 +459,14 @@ fn stages(events: &[Event], fault: Fault, victim: &str) -> Stages {
     let by_others = |event: &Event| event.node != victim;
     match fault {
         Fault::Kill => {
-            let begun = first(&|e| is(e, EventKind::OpBegun, WEB) && e.reason.starts_with("start"));
-            let since = begun.unwrap_or(u64::MAX);
+            let begun = start_of_web(events, 0);
+            let since = begun.map_or(u64::MAX, |event| event.at_us);
             let moved = events.iter().filter(|e| e.subject == UNIT).find_map(grant);
             Stages {
                 detected: first(&|e| is(e, EventKind::Failed, WEB) || is(e, EventKind::OpBegun, WEB)),
-                web_begun: begun,
-                ready: first(&|e| is_up(e, WEB) && e.at_us >= since),
+                web_begun: begun.map(|event| event.at_us),
+                web_done: begun.and_then(|begun| end_of_start(events, begun)),
+                ready: first(&|e| is(e, EventKind::Running, WEB) && e.at_us >= since),
                 to: moved.map(|grant| grant.node),
                 reason: events.iter().find(|e| is(e, EventKind::Failed, WEB)).map(|e| e.reason.clone()),
                 ..Stages::default()
@@ -476,17 +478,17 @@ fn stages(events: &[Event], fault: Fault, victim: &str) -> Stages {
                 Some((grant, e.reason.clone()))
             });
             let since = granted.as_ref().map_or(u64::MAX, |(grant, _)| grant.at_us);
+            let begun = start_of_web(events, since);
             Stages {
                 detected: first(&|e| is(e, EventKind::Suspect, victim) && by_others(e)),
                 elected: first(&|e| e.event == EventKind::Leader && e.subject != victim && by_others(e)),
                 condemned: first(&|e| is(e, EventKind::Condemned, victim)),
                 fenced: first(&|e| is(e, EventKind::Fenced, victim)),
                 granted: granted.as_ref().map(|(grant, _)| grant.at_us),
-                address: first(&|e| is_up(e, ADDRESS) && e.at_us >= since),
-                web_begun: first(&|e| {
-                    is(e, EventKind::OpBegun, WEB) && e.reason.starts_with("start") && e.at_us >= since
-                }),
-                ready: first(&|e| is_up(e, WEB) && e.at_us >= since),
+                address: first(&|e| is(e, EventKind::Running, ADDRESS) && e.at_us >= since),
+                web_begun: begun.map(|event| event.at_us),
+                web_done: begun.and_then(|begun| end_of_start(events, begun)),
+                ready: first(&|e| is(e, EventKind::Running, WEB) && e.at_us >= since),
                 to: granted.as_ref().map(|(grant, _)| grant.node.clone()),
                 reason: granted.map(|(_, reason)| reason),
             }
@@ -494,14 +496,21 @@ fn stages(events: &[Event], fault: Fault, victim: &str) -> Stages {
     }
 }
 
-/// Does the event say that the resource was started?
-fn is_up(event: &Event, resource: &str) -> bool {
-    event.subject == resource
-        && match event.event {
-            EventKind::Running => true,
-            EventKind::OpDone => event.reason.starts_with("start"),
-            _ => false,
-        }
+/// The first start of the service at `since_us` or later.
+fn start_of_web(events: &[Event], since_us: u64) -> Option<&Event> {
+    events.iter().find(|event| {
+        event.event == EventKind::OpBegun
+            && event.subject == WEB
+            && event.reason.starts_with("start")
+            && event.at_us >= since_us
+    })
+}
+
+/// When a start was done: an operation on the same node that ended after it. If another one ends earlier, the start
+/// counts as shorter than it was, and we as slower.
+fn end_of_start(events: &[Event], begun: &Event) -> Option<u64> {
+    let done = |e: &&Event| e.event == EventKind::OpDone && e.node == begun.node && e.at_us >= begun.at_us;
+    events.iter().find(done).map(|event| event.at_us)
 }
 
 /// The process of the service on this node.

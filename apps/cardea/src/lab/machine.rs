@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use host::network::Netlink;
+use host::network::{Listeners, Netlink};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -83,12 +83,18 @@ struct Booted {
 /// A window into the network namespace of a powered node: nothing enters it again and again.
 pub struct Probe {
     netlink: Netlink,
-    tcp: File,
+    listeners: Listeners,
+    // Slow where many connections are open; for kernels that cannot tell otherwise.
+    table: File,
 }
 
 impl Probe {
     fn open() -> io::Result<Probe> {
-        Ok(Probe { netlink: Netlink::open()?, tcp: File::open("/proc/thread-self/net/tcp")? })
+        Ok(Probe {
+            netlink: Netlink::open()?,
+            listeners: Listeners::open()?,
+            table: File::open("/proc/thread-self/net/tcp")?,
+        })
     }
 
     /// Has the node this address?
@@ -99,9 +105,14 @@ impl Probe {
     /// Does somebody listen there, on this port of this address or of all?
     pub fn has_listener(&mut self, address: IpAddr, port: u16) -> io::Result<bool> {
         use std::io::{Read as _, Seek as _};
+        if let IpAddr::V4(address) = address
+            && let Ok(found) = self.listeners.contain(address, port)
+        {
+            return Ok(found);
+        }
         let mut table = String::new();
-        self.tcp.rewind()?;
-        self.tcp.read_to_string(&mut table)?;
+        self.table.rewind()?;
+        self.table.read_to_string(&mut table)?;
         Ok(listens(&table, address, port))
     }
 }
