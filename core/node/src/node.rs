@@ -51,6 +51,10 @@ pub struct Node {
     /// Another node's state differs from ours at the same index.
     pub(crate) diverged: Option<String>,
     pub(crate) revision: u64,
+    /// Entries up to here were known to be committed when this life began.
+    replayed: LogIndex,
+    /// The members or their addresses may have changed since the pulse got its last order.
+    is_order_stale: bool,
     compacted: LogIndex,
     last_order: Option<PulseOrder>,
     persists: BTreeMap<u64, (Part, u64)>,
@@ -134,6 +138,7 @@ impl Node {
         let consensus = Consensus::new(now.at, config, stored)?;
         let executor = Executor::new(now.at, identity.own, identity.incarnation, journal, settings.bugs)?;
         let compacted = state.applied;
+        let replayed = consensus.commit();
         let mut node = Node {
             dispatcher: Dispatcher::new(identity.own, settings.bugs),
             fencing: Fencing::new(identity.own, settings.bugs),
@@ -154,6 +159,8 @@ impl Node {
             digest: (LogIndex(0), 0),
             diverged: None,
             revision: 1,
+            replayed,
+            is_order_stale: true,
             compacted,
             last_order: None,
             persists: BTreeMap::new(),
@@ -236,9 +243,11 @@ impl Node {
         }
         assert!(!self.is_stale, "the leader's decisions do not settle");
         self.order_pulse(out);
-        if !out.is_empty() {
+        let is_visible = |action: &Action| !matches!(action, Action::Send { .. } | Action::Persist { .. });
+        if self.is_order_stale || out.iter().any(is_visible) {
             self.revision += 1;
         }
+        self.is_order_stale = false;
     }
 
     fn drain(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
@@ -270,6 +279,7 @@ impl Node {
                     self.on_judge(actions);
                 }
                 Todo::Applied => {
+                    self.is_order_stale = true;
                     more.push(Todo::Executor(ExecutorInput::Applied));
                     // The judge watches on every node, so that a new leader does not begin to wait anew.
                     more.push(Todo::Judge(self.judged_members()));
@@ -341,7 +351,9 @@ impl Node {
         let was = before.map_or(Verdict::Unknown, |peer| peer.report.verdict);
         let is_lost_now = report.verdict == Verdict::Suspect && was != Verdict::Suspect;
         let is_heard_now = report.verdict == Verdict::Reachable && matches!(was, Verdict::Suspect | Verdict::Unknown);
-        let is_new_life = before.is_some_and(|peer| peer.report.incarnation != report.incarnation);
+        let is_new_life = before.is_some_and(|peer| {
+            peer.report.verdict != Verdict::Unknown && peer.report.incarnation != report.incarnation
+        });
         let name = self.state.name_of(id);
         if is_lost_now {
             let reason = format!("no heartbeat of {name} on any link for {} ms", self.timing.t_to.as_millis());
@@ -370,6 +382,7 @@ impl Node {
                 || peer.report.reachable_since != report.reachable_since
         });
         self.compare_digest(&report, out);
+        self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
         todo.push(Todo::Judge(JudgeInput::Peer(report)));
@@ -566,8 +579,9 @@ impl Node {
             let decoded = Entry::decode(&entry.data)
                 .unwrap_or_else(|cause| panic!("log entry {} cannot be read: {cause}", entry.index));
             let applied = state::apply(state, entry.index, &decoded, self.settings.bugs);
-            for entry in &applied.events {
-                out.push(history_event(entry));
+            // What was known to be committed before this life is no news.
+            if entry.index > self.replayed {
+                out.extend(applied.events.iter().map(history_event));
             }
             if let Err(refusal) = applied.verdict {
                 answer = Answer::Refused(refusal.to_string());
@@ -608,7 +622,8 @@ impl Node {
             return;
         }
         let halt = match self.state.members.get(&self.identity.own) {
-            None => Some(Halt::Removed),
+            // Its number is the index of its admission: a state from before does not know it yet.
+            None => (self.state.applied.0 >= self.identity.own.0).then_some(Halt::Removed),
             Some(own) if own.incarnation != self.identity.incarnation => None,
             Some(own) => match own.state {
                 MemberState::Condemned | MemberState::Fenced => Some(Halt::Condemned),
@@ -852,7 +867,7 @@ impl Node {
         let is_same = self.last_order.as_ref().is_some_and(|last| {
             last.facts == facts && last.is_leaving == is_leaving && last.voters == self.consensus.voters()
         });
-        if is_same && out.is_empty() {
+        if is_same && !self.is_order_stale {
             return;
         }
         let order = PulseOrder {

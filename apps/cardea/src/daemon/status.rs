@@ -1,17 +1,22 @@
 //! How does the cluster look, for people? Turns a node's picture into what the API answers.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use api::{
     ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus, Status,
     StepStatus, VersionItem,
 };
 use jiff::Timestamp;
-use liveness::Verdict;
+use liveness::{PeerReport, Verdict};
 use model::{
-    ActionKind, ClusterState, HolderState, MemberState, NodeId, NodeRole, Plan, ResourceName, ResourceState, StepKind,
-    UnitName, WallTime,
+    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeName, NodeRole, Plan,
+    ResourceName, ResourceState, StepKind, UnitName, WallTime,
 };
 use node::View;
 use scheduler::Eligibility;
+
+use super::node_file::PORT;
 
 /// RFC 3339 in UTC, or nothing for the beginning of time.
 pub fn show_time(at: WallTime) -> String {
@@ -24,6 +29,7 @@ pub fn show_time(at: WallTime) -> String {
 /// The whole picture; `age_ms` is how old it may be.
 pub fn status(view: &View, age_ms: u64) -> Status {
     let state = &view.state;
+    let decisions = decisions(view);
     Status {
         version: api::VERSION,
         cluster: state.config.name.clone(),
@@ -35,7 +41,7 @@ pub fn status(view: &View, age_ms: u64) -> Status {
         applied: state.applied.0,
         age_ms,
         nodes: state.members.keys().map(|id| node_status(view, *id)).collect(),
-        resources: state.config.resources.keys().map(|name| resource_status(view, name)).collect(),
+        resources: state.config.resources.keys().map(|name| resource_status(view, &decisions, name)).collect(),
         actions: state
             .actions
             .values()
@@ -46,7 +52,7 @@ pub fn status(view: &View, age_ms: u64) -> Status {
                 at: show_time(action.at),
             })
             .collect(),
-        problems: problems(view),
+        problems: problems(view, &decisions),
     }
 }
 
@@ -56,7 +62,7 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
     let is_own = id == view.own;
     let peer = view.peers.get(&id);
     let has = |kind: ActionKind| state.action(&kind).is_some();
-    let is_heard = is_own || peer.is_some_and(|peer| matches!(peer.verdict, Verdict::Reachable | Verdict::Late));
+    let is_heard = is_heard(view, id);
     let shown = match member.state {
         MemberState::Absent => "absent",
         MemberState::Condemned => "condemned",
@@ -67,10 +73,12 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
         MemberState::Online if has(ActionKind::Standby(id)) => "standby",
         MemberState::Online => "online",
     };
-    let wait = match view.live.eligible.get(&id) {
-        Some(Eligibility::Ready) => None,
-        Some(Eligibility::NotYet { why } | Eligibility::Lost { why }) => Some(why.clone()),
-        None => Some("is not heard".to_owned()),
+    let wait = match member.role {
+        NodeRole::Member => scheduler::explain_node(state, &view.live, id).err(),
+        NodeRole::Witness => match view.live.eligible.get(&id) {
+            Some(Eligibility::Lost { why }) => Some(why.clone()),
+            Some(Eligibility::Ready | Eligibility::NotYet { .. }) | None => None,
+        },
     };
     let vote = if view.leader == Some(id) && view.is_quorate {
         "leader"
@@ -111,14 +119,22 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
         }
         .to_owned(),
         vote: vote.to_owned(),
-        eligible: member.role == NodeRole::Member && shown == "online" && wait.is_none(),
+        eligible: view.is_quorate && member.role == NodeRole::Member && shown == "online" && wait.is_none(),
         caught_up: is_heard && applied.is_some_and(|applied| applied.0 + 8 >= view.commit.0),
         reason: wait.unwrap_or_default(),
         links,
     }
 }
 
-fn resource_status(view: &View, name: &ResourceName) -> ResourceStatus {
+fn is_heard(view: &View, id: NodeId) -> bool {
+    let is_reachable = |verdict| match verdict {
+        Verdict::Reachable | Verdict::Late => true,
+        Verdict::Unknown | Verdict::Suspect => false,
+    };
+    id == view.own || view.peers.get(&id).is_some_and(|peer| is_reachable(peer.verdict))
+}
+
+fn resource_status(view: &View, decisions: &Decisions<'_>, name: &ResourceName) -> ResourceStatus {
     let state = &view.state;
     let resource = &state.config.resources[name];
     let unit = state.config.unit_of(name);
@@ -126,21 +142,20 @@ fn resource_status(view: &View, name: &ResourceName) -> ResourceStatus {
     let known = holder.and_then(|holder| state.known.get(name)?.get(&holder.node));
     let running = holder.map(|holder| state.known_state(name, holder.node));
     let shown = match (holder.map(|holder| &holder.state), running) {
-        (Some(HolderState::Blocked { .. }), _) => "blocked",
-        (Some(_), Some(ResourceState::Running)) => "running",
+        (Some(HolderState::Blocked { .. }), _) | (Some(_), Some(ResourceState::Blocked)) => "blocked",
         (Some(_), Some(ResourceState::Failed)) => "failed",
-        (Some(_), Some(ResourceState::Blocked)) => "blocked",
-        (Some(_), Some(ResourceState::Unknown)) => "unknown",
-        (Some(HolderState::Held), _) => "starting",
+        (Some(HolderState::Releasing), Some(ResourceState::Stopped)) | (None, _) => "stopped",
         (Some(HolderState::Releasing), _) => "stopping",
-        (None, _) => "stopped",
+        (Some(HolderState::Held), Some(ResourceState::Running)) => "running",
+        (Some(HolderState::Held), Some(ResourceState::Unknown)) => "unknown",
+        (Some(HolderState::Held), Some(ResourceState::Stopped) | None) => "starting",
     };
-    let decision = view.plan.decisions.get(&unit).map(|decision| decision.reason.clone());
-    let reason = match holder.map(|holder| &holder.state) {
-        Some(HolderState::Blocked { why }) => why.clone(),
-        Some(_) if shown == "failed" => known.map(|known| known.reason.clone()).unwrap_or_default(),
-        Some(_) => holder.map(|holder| holder.reason.clone()).unwrap_or_default(),
-        None => decision.unwrap_or_else(|| offline_decision(view, &unit)),
+    let known_reason = known.map(|known| known.reason.clone()).filter(|reason| !reason.is_empty());
+    let reason = match (holder, holder.map(|holder| &holder.state)) {
+        (_, Some(HolderState::Blocked { why })) => why.clone(),
+        (Some(holder), _) if matches!(shown, "failed" | "blocked") => known_reason.unwrap_or(holder.reason.clone()),
+        (Some(holder), _) => holder.reason.clone(),
+        (None, _) => decisions.get(&unit).map(|decision| decision.reason.clone()).unwrap_or_default(),
     };
     ResourceStatus {
         name: name.to_string(),
@@ -155,40 +170,117 @@ fn resource_status(view: &View, name: &ResourceName) -> ResourceStatus {
     }
 }
 
-/// The plan is made where the leader is; elsewhere the same pure function gives the same reason.
-fn offline_decision(view: &View, unit: &UnitName) -> String {
-    scheduler::plan(&view.state, &view.live).decisions.get(unit).map(|d| d.reason.clone()).unwrap_or_default()
+type Decisions<'a> = Cow<'a, BTreeMap<UnitName, Decision>>;
+
+/// The plan is made where the leader is; elsewhere the same pure function gives the same reasons.
+fn decisions(view: &View) -> Decisions<'_> {
+    if view.plan.decisions.is_empty() {
+        Cow::Owned(scheduler::plan(&view.state, &view.live).decisions)
+    } else {
+        Cow::Borrowed(&view.plan.decisions)
+    }
 }
 
-fn problems(view: &View) -> Vec<String> {
-    let state = &view.state;
+/// What an operator should look at, the worst first, each with the next step.
+fn problems(view: &View, decisions: &Decisions<'_>) -> Vec<String> {
     let mut problems = view.problems.clone();
-    for (id, member) in &state.members {
-        let name = &member.name;
-        if member.state == MemberState::Condemned {
-            problems.push(format!(
-                "{name} is lost and not proven off: what it holds stays where it is until a fence succeeds; if you are \
-                 sure that it is off: `cardea fence {name} --confirm-off --reason …`"
-            ));
-        }
-        if let Some(peer) = view.peers.get(id) {
-            for link in peer.links.iter().filter(|link| !link.is_up) {
-                if matches!(peer.verdict, Verdict::Reachable | Verdict::Late) {
-                    problems.push(format!("link {} to {name} is down", link.link.0 + 1));
-                }
-            }
-        }
+    problems.extend(view.state.holders.iter().filter_map(|(unit, holder)| blocked_problem(view, unit, holder)));
+    if view.is_quorate {
+        problems.extend(decisions.iter().filter_map(|(unit, decision)| nowhere_problem(view, unit, decision)));
     }
-    for (name, nodes) in &state.failures {
-        for (id, failures) in nodes {
-            let node = state.name_of(*id);
-            problems.push(format!(
-                "{name} failed {} times on {node}: {}; once mended: `cardea clear {name}`",
-                failures.count, failures.last_reason
-            ));
-        }
+    let members = view.state.members.keys();
+    problems.extend(members.filter_map(|id| member_problem(view, *id)).filter(|problem| !view.problems.contains(problem)));
+    for (name, nodes) in &view.state.failures {
+        problems.extend(nodes.iter().map(|(id, failures)| failure_problem(view, name, *id, failures)));
     }
+    problems.extend(view.peers.values().flat_map(|peer| link_problems(view, peer)));
     problems
+}
+
+fn blocked_problem(view: &View, unit: &UnitName, holder: &Holder) -> Option<String> {
+    let HolderState::Blocked { why } = &holder.state else { return None };
+    let node = view.state.name_of(holder.node);
+    Some(format!(
+        "{unit} is blocked on {node} ({why}): it starts nowhere until it is stopped there or {node} is proven off. Stop \
+         it there by hand and run `cardea clear {unit}`, or `cardea fence {node}`"
+    ))
+}
+
+/// A unit that should run and does not. One that an operator stopped is no problem.
+fn nowhere_problem(view: &View, unit: &UnitName, decision: &Decision) -> Option<String> {
+    let state = &view.state;
+    let units = state.config.units();
+    let is_wanted = units.get(unit)?.placement.enabled && state.action(&ActionKind::Stop(unit.clone())).is_none();
+    let is_nowhere = decision.node.is_none() && !state.holders.contains_key(unit);
+    (is_wanted && is_nowhere)
+        .then(|| format!("{unit} runs nowhere: {}; `cardea explain {unit}` says what each node lacks", decision.reason))
+}
+
+fn member_problem(view: &View, id: NodeId) -> Option<String> {
+    let state = &view.state;
+    let member = &state.members[&id];
+    let name = &member.name;
+    let held: Vec<&str> =
+        state.holders.iter().filter(|(_, holder)| holder.node == id).map(|(unit, _)| unit.as_str()).collect();
+    match member.state {
+        // The leader, which fences, knows more than this and has said it.
+        MemberState::Condemned if view.problems.iter().any(|problem| problem.starts_with(&format!("{name} "))) => None,
+        MemberState::Condemned => Some(format!(
+            "{name} is lost and not proven off: what it holds starts elsewhere as soon as a fence succeeds. If that does \
+             not come to pass, make sure that {name} is off and run `cardea fence {name} --confirm-off --reason …`"
+        )),
+        MemberState::Online if !is_heard(view, id) && held.is_empty() => Some(format!(
+            "{name} is not heard; it holds nothing and is left alone: look at its power, its daemon and its networks"
+        )),
+        MemberState::Online if !is_heard(view, id) => Some(format!(
+            "{name} is not heard and holds {}: that starts elsewhere once {name} is proven off",
+            held.join(", ")
+        )),
+        MemberState::Online if member.is_suppressed(view.live.now) => Some(format!(
+            "{name} was lost and came back too often, and gets nothing for a while: look for the cause, then \
+             `cardea clear {name}`"
+        )),
+        MemberState::Fenced => Some(format!(
+            "{name} is off since it was fenced: find out why it fell silent, then switch it on; if it will not return: \
+             `cardea remove {name}`"
+        )),
+        MemberState::Absent => Some(format!(
+            "{name} is a member and has never come: start its daemon (`systemctl enable --now cardea` on {name})"
+        )),
+        MemberState::Online | MemberState::Left => None,
+    }
+}
+
+fn failure_problem(view: &View, name: &ResourceName, id: NodeId, failures: &Failures) -> String {
+    let node = view.state.name_of(id);
+    let times = match failures.count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    let limit = view.state.config.resources.get(name).map_or(u32::MAX, |resource| resource.failures_max);
+    let barred = if failures.is_permanent || failures.count >= limit { " and may not run there" } else { "" };
+    format!("{name} failed {times} on {node}{barred}: {}; once mended: `cardea clear {name}`", failures.last_reason)
+}
+
+/// Links that are down to a peer that is heard over another one; a peer that is not heard has its own sentence.
+fn link_problems(view: &View, peer: &PeerReport) -> Vec<String> {
+    if !is_heard(view, peer.id) {
+        return Vec::new();
+    }
+    let name = view.state.name_of(peer.id);
+    let addresses = view.state.config.nodes.get(&NodeName(name.clone())).map(|node| &node.links[..]).unwrap_or_default();
+    peer.links
+        .iter()
+        .filter(|link| !link.is_up)
+        .map(|link| {
+            let position = usize::from(link.link.0);
+            let address = addresses.get(position).map_or_else(String::new, |address| format!(" ({address})"));
+            format!(
+                "network {} to {name}{address} is down: look at its cable, switch and firewall (UDP {PORT})",
+                position + 1
+            )
+        })
+        .collect()
 }
 
 /// An operator's wish, as words.

@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use host::supervise::{EXIT_FINAL, EXIT_RESTART};
 use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
-use model::{Incarnation, Instant, LinkId, NodeId};
+use model::{AgentAction, CallKey, Incarnation, Instant, LinkId, NodeId, Outcome, ResourceName};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
 use siphasher::sip::SipHasher13;
 use storage::{DiskHandle, Storage, StorageError};
@@ -231,6 +231,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         streams,
         addresses: BTreeMap::new(),
         pulse_file,
+        calls: BTreeMap::new(),
         asks: BTreeMap::new(),
         next_ask: 1,
         published: 0,
@@ -326,6 +327,8 @@ struct Worker {
     /// Each other member's address on each network.
     addresses: BTreeMap<NodeId, Vec<IpAddr>>,
     pulse_file: PulseFile,
+    /// Calls of agents that are not answered.
+    calls: BTreeMap<CallKey, (ResourceName, AgentAction)>,
     asks: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_ask: u64,
     /// The revision of the node in the published picture.
@@ -386,7 +389,7 @@ impl Worker {
                 return Err(anyhow!(cause).context("the disk failed; this node leaves the cluster"));
             }
             Work::Agent(AgentEvent::Done { key, outcome }) => {
-                self.hub.events.tell(EventKind::OpDone, &format!("{}.{}", key.op.epoch, key.op.index), &format!("{outcome:?}"));
+                self.tell_done(key, &outcome);
                 Input::CallDone { key, outcome }
             }
             Work::Agent(AgentEvent::Exited { key, how }) => Input::Exited { key, how },
@@ -420,8 +423,14 @@ impl Worker {
             match action {
                 Action::Send { to, message } => self.send(to, &message),
                 Action::Persist { token, writes } => self.disk.submit(token, writes),
-                Action::Call(call) => self.agents.begin(call),
-                Action::Abandon(key) => self.agents.abandon(key),
+                Action::Call(call) => {
+                    self.calls.insert(call.key, (call.resource.clone(), call.action));
+                    self.agents.begin(call);
+                }
+                Action::Abandon(key) => {
+                    self.calls.remove(&key);
+                    self.agents.abandon(key);
+                }
                 Action::FenceCall(call) => self.agents.begin_fence(call),
                 Action::Pulse(order) => self.order_pulse(*order),
                 Action::Answer { id, answer } => {
@@ -435,6 +444,25 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Says what an agent answered; that a check found all well is no news.
+    fn tell_done(&mut self, key: CallKey, outcome: &Outcome) {
+        let Some((resource, action)) = self.calls.remove(&key) else { return };
+        let what = match action {
+            AgentAction::Start => "start",
+            AgentAction::Stop => "stop",
+            AgentAction::Monitor => "monitor",
+        };
+        let how = match outcome {
+            Outcome::Success if action == AgentAction::Monitor => return,
+            Outcome::Success => "done".to_owned(),
+            Outcome::NotRunning => "does not run".to_owned(),
+            Outcome::Failed { reason, .. } => format!("failed: {reason}"),
+            Outcome::TimedOut => "gave no answer in time and was ended".to_owned(),
+            Outcome::Stuck { reason } => format!("cannot be ended: {reason}"),
+        };
+        self.hub.events.tell(EventKind::OpDone, resource.as_str(), &format!("{what}: {how}"));
     }
 
     fn tell(&self, event: &node::Event) {
