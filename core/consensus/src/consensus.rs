@@ -419,6 +419,13 @@ impl Consensus {
         LogIndex(self.raw.raft.raft_log.applied)
     }
 
+    /// The entry at `index`, agreed on or not, to look at; none if the log does not reach so far or has let go of it.
+    pub fn entry(&self, index: LogIndex) -> Option<Committed> {
+        let entry = self.raw.raft.raft_log.store.entry(index)?;
+        let data = if change_of(entry).is_some() { Vec::new() } else { entry.data.to_vec() };
+        Some(Committed { index, term: Term(entry.term), data, proposal: None })
+    }
+
     /// Who votes, sorted.
     pub fn voters(&self) -> &[NodeId] {
         &self.membership.voters

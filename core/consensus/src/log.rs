@@ -44,6 +44,12 @@ impl Log {
         self.start
     }
 
+    /// The entry at `index`, if it is kept.
+    pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        let place = index.0.checked_sub(self.start.index.0 + 1)?;
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+
     fn last(&self) -> u64 {
         self.start.index.0 + self.entries.len() as u64
     }

@@ -1,0 +1,183 @@
+//! Resource agents as actors, and the truth about what runs: a service is active from the moment its start is
+//! spawned until its stop has done its work, it dies, or the power goes.
+
+use std::collections::BTreeMap;
+
+use model::{AgentAction, AgentCall, AgentName, CallKey, Outcome, ResourceName};
+use node::Input;
+
+use crate::clock::MILLIS;
+use crate::world::{Event, World};
+
+/// Something that really runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// The call that started it.
+    pub key: CallKey,
+    /// Its end is told at once: a native agent's, and this worker knows of it.
+    pub is_watched: bool,
+}
+
+/// An agent at work.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub number: u64,
+    pub call: AgentCall,
+    /// What it will come to.
+    pub mood: Mood,
+    /// The worker that waits for the answer.
+    pub waiter: u64,
+}
+
+/// How an agent does one of its actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    /// As it should.
+    #[default]
+    Works,
+    /// As it should, but it takes its time.
+    Slow,
+    /// It answers that it failed; a failed start leaves nothing behind, a failed stop everything.
+    Fails,
+    /// It answers that it failed; a failed start leaves the service half running.
+    FailsDirty,
+    /// It gives no answer in time; a stop leaves something that cannot be ended.
+    Hangs,
+}
+
+/// How an agent does its actions on one machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgentMood {
+    /// Its starts.
+    pub start: Mood,
+    /// Its stops.
+    pub stop: Mood,
+    /// Its checks.
+    pub monitor: Mood,
+}
+
+/// Moods that differ from the usual, by machine and resource.
+pub(crate) type Moods = BTreeMap<(usize, ResourceName), AgentMood>;
+
+impl World {
+    /// A node calls an agent.
+    pub(crate) fn begin_call(&mut self, m: usize, mut call: AgentCall) {
+        let life = self.life(m);
+        if call.is_adoption {
+            if let Some(running) = self.machines[m].calls.get_mut(&call.key) {
+                running.waiter = life;
+                return;
+            }
+            call.action = AgentAction::Monitor;
+        }
+        let mood = self.moods.get(&(m, call.resource.clone())).copied().unwrap_or_default();
+        let mood = match call.action {
+            AgentAction::Start => mood.start,
+            AgentAction::Stop => mood.stop,
+            AgentAction::Monitor => mood.monitor,
+        };
+        if call.action != AgentAction::Monitor {
+            let name = self.machines[m].name.clone();
+            let what = if call.action == AgentAction::Start { "start" } else { "stop" };
+            self.trace.note(self.now, what, call.resource.as_str(), name.as_str());
+            self.check_call(m, &call);
+        }
+        let timeout = u64::try_from(call.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let usual = match call.action {
+            AgentAction::Start => self.chance.between(5 * MILLIS, 60 * MILLIS),
+            AgentAction::Stop => self.chance.between(2 * MILLIS, 40 * MILLIS),
+            AgentAction::Monitor => self.chance.between(MILLIS, 5 * MILLIS),
+        };
+        let (mood, takes) = match mood {
+            Mood::Works | Mood::Fails | Mood::FailsDirty => (mood, usual),
+            Mood::Slow if usual * 30 < timeout => (Mood::Works, usual * 30),
+            Mood::Slow | Mood::Hangs => (Mood::Hangs, timeout),
+        };
+        match call.action {
+            AgentAction::Start => {
+                let is_watched = matches!(call.agent, AgentName::Native(_));
+                let service = Service { key: call.key, is_watched };
+                self.machines[m].services.insert(call.resource.clone(), service);
+            }
+            AgentAction::Monitor => {
+                if let Some(service) = self.machines[m].services.get_mut(&call.resource) {
+                    service.is_watched = matches!(call.agent, AgentName::Native(_));
+                }
+            }
+            AgentAction::Stop => {}
+        }
+        let number = self.next_number();
+        let key = call.key;
+        let boot = self.machines[m].boot;
+        self.machines[m].calls.insert(key, Call { number, call, mood, waiter: life });
+        self.after(takes, Event::CallEnds { machine: m, boot, key, number });
+    }
+
+    /// Nobody waits for this call any more: a check is ended.
+    pub(crate) fn abandon_call(&mut self, m: usize, key: CallKey) {
+        let calls = &mut self.machines[m].calls;
+        if calls.get(&key).is_some_and(|call| call.call.action == AgentAction::Monitor) {
+            calls.remove(&key);
+        }
+    }
+
+    /// An agent has come to its end.
+    pub(crate) fn end_call(&mut self, m: usize, boot: u64, key: CallKey, number: u64) {
+        let machine = &mut self.machines[m];
+        if machine.boot != boot || !machine.is_on || machine.calls.get(&key).is_none_or(|call| call.number != number) {
+            return;
+        }
+        if self.now < machine.frozen_until {
+            let again = machine.frozen_until;
+            return self.at(again, Event::CallEnds { machine: m, boot, key, number });
+        }
+        let Some(Call { call, mood, waiter, .. }) = machine.calls.remove(&key) else { return };
+        let is_active = machine.services.contains_key(&call.resource);
+        let failed = |what: &str| Outcome::Failed { reason: what.to_owned(), is_permanent: false };
+        let outcome = match (call.action, mood) {
+            (AgentAction::Start, Mood::Works | Mood::Slow) if is_active => Outcome::Success,
+            (AgentAction::Start, Mood::Works | Mood::Slow) => failed("it ended while it started"),
+            (AgentAction::Start, Mood::Fails) => {
+                machine.services.remove(&call.resource);
+                failed("it cannot be started")
+            }
+            (AgentAction::Start, Mood::FailsDirty) => failed("it is half started"),
+            (AgentAction::Start, Mood::Hangs) => {
+                machine.services.remove(&call.resource);
+                Outcome::TimedOut
+            }
+            (AgentAction::Stop, Mood::Works | Mood::Slow) => {
+                machine.services.remove(&call.resource);
+                Outcome::Success
+            }
+            (AgentAction::Stop, Mood::Fails | Mood::FailsDirty) => failed("it does not stop"),
+            (AgentAction::Stop, Mood::Hangs) => Outcome::Stuck { reason: "a process does not end".to_owned() },
+            (AgentAction::Monitor, Mood::Works | Mood::Slow) if is_active => Outcome::Success,
+            (AgentAction::Monitor, Mood::Works | Mood::Slow) => Outcome::NotRunning,
+            (AgentAction::Monitor, Mood::Fails | Mood::FailsDirty) => failed("the check failed"),
+            (AgentAction::Monitor, Mood::Hangs) => Outcome::TimedOut,
+        };
+        self.trace.line(self.now, self.machines[m].name.as_str(), || {
+            format!("{:?} of {} ends: {outcome:?}", call.action, call.resource)
+        });
+        if self.machines[m].worker.is_some() && self.life(m) == waiter {
+            self.tell_node(m, Input::CallDone { key, outcome });
+        }
+    }
+
+    /// A service dies by itself.
+    pub(crate) fn kill_service(&mut self, m: usize, resource: &ResourceName) {
+        let Some(service) = self.machines[m].services.remove(resource) else { return };
+        let name = self.machines[m].name.clone();
+        self.trace.note(self.now, "died", resource.as_str(), name.as_str());
+        if service.is_watched && self.machines[m].worker.is_some() {
+            self.tell_node(m, Input::Exited { key: service.key, how: "it was killed".to_owned() });
+        }
+    }
+
+    /// Where the resource really runs, by the order of the machines.
+    pub fn active_on(&self, resource: &str) -> Vec<&str> {
+        let resource = ResourceName::from(resource);
+        self.machines.iter().filter(|m| m.services.contains_key(&resource)).map(|m| m.name.as_str()).collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! What goes wrong, and what operators do: one step of a scenario.
+
+use model::{ActionKind, ClusterConfig, FenceName, NodeId, ResourceName, UnitName};
+use node::Request;
+use state::Command;
+
+use crate::agents::AgentMood;
+use crate::clock::{At, SECONDS};
+use crate::devices::DeviceMood;
+use crate::network::Weather;
+use crate::world::{Event, World};
+
+/// Whom it hits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This machine.
+    Machine(usize),
+    /// Whoever leads at that moment.
+    Leader,
+    /// The first machine that runs and does not lead at that moment.
+    Follower,
+    /// Whoever holds this unit at that moment.
+    Holder(UnitName),
+}
+
+/// One step of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power goes.
+    PowerOff(Who),
+    /// The power comes.
+    PowerOn(Who),
+    /// The power of all machines goes in the same instant.
+    PowerOffAll,
+    /// The worker process is killed.
+    KillWorker(Who),
+    /// Every process stands still for so long (nanoseconds).
+    Freeze(Who, u64),
+    /// The pulse's thread stands still.
+    StallPulse(Who, u64),
+    /// Everything of the worker but the pulse stands still.
+    StallNode(Who, u64),
+    /// What the two halves tell each other is late.
+    StallSeam(Who, u64),
+    /// All switch ports of the machine go off, or on.
+    Isolate(Who, bool),
+    /// One switch port goes off, or on.
+    Unplug(Who, usize, bool),
+    /// Nothing goes from the first to the second on any link, or goes again.
+    OneWay(Who, usize, bool),
+    /// Nothing goes between these and the rest, or goes again.
+    Partition(Vec<usize>, bool),
+    /// How a network treats its packets.
+    Weather(usize, Weather),
+    /// Writes take long for so long.
+    SlowDisk(Who, u64),
+    /// What runs dies.
+    KillService(Who, ResourceName),
+    /// How the agent of a resource does its work on one machine.
+    Agent(usize, ResourceName, AgentMood),
+    /// How a fence device does its work.
+    Device(FenceName, DeviceMood),
+    /// The wall clock jumps by so many milliseconds.
+    WallStep(usize, i64),
+    /// The operator asks for this. Ids are not known in advance: a node is named by the place of its machine.
+    Act(ActionKind),
+    /// The operator asks to take this back; nodes are named as in `Act`.
+    Undo(ActionKind),
+    /// The operator wants another leader.
+    Lead(usize),
+    /// The operator forgets all failures.
+    Clear,
+    /// The operator changes the cluster file.
+    Configure(Box<ClusterConfig>),
+    /// The daemon of the machine is told to end in order.
+    Leave(Who),
+    /// Everything is repaired and switched on, and every wish is taken back.
+    HealAll,
+}
+
+impl World {
+    /// Schedules a step.
+    pub fn plan(&mut self, at: At, fault: Fault) {
+        self.script.push(fault);
+        self.at(at, Event::Fault { number: self.script.len() - 1 });
+    }
+
+    /// The machine that is meant.
+    pub fn who(&self, who: &Who) -> Option<usize> {
+        match who {
+            Who::Machine(m) => Some(*m),
+            Who::Leader => self.leader(),
+            Who::Follower => {
+                let leader = self.leader();
+                (0..self.machines.len()).find(|m| Some(*m) != leader && self.machines[*m].worker.is_some())
+            }
+            Who::Holder(unit) => {
+                self.watch.agreed.state.holders.get(unit).and_then(|holder| self.machine_of(holder.node))
+            }
+        }
+    }
+
+    /// Does it, at this moment.
+    pub fn inflict(&mut self, fault: &Fault) {
+        self.trace.line(self.now, "*", || format!("{fault:?}"));
+        let now = self.now;
+        match fault {
+            Fault::PowerOff(who) => self.each(who, |world, m| world.power_off(m, "a power cut")),
+            Fault::PowerOn(who) => self.each(who, World::power_on),
+            Fault::PowerOffAll => (0..self.machines.len()).for_each(|m| self.power_off(m, "a power cut")),
+            Fault::KillWorker(who) => self.each(who, World::crash_worker),
+            Fault::Freeze(who, long) => self.each(who, |world, m| {
+                world.machines[m].frozen_until = world.machines[m].frozen_until.max(now + long);
+                world.stand_still(m, *long);
+            }),
+            Fault::StallPulse(who, long) => self.each(who, |world, m| {
+                world.machines[m].pulse_stalled_until = now + long;
+                world.stand_still(m, *long);
+            }),
+            Fault::StallNode(who, long) => self.each(who, |world, m| {
+                world.machines[m].node_stalled_until = now + long;
+                world.stand_still(m, *long);
+            }),
+            Fault::StallSeam(who, long) => self.each(who, |world, m| {
+                world.machines[m].seam_stalled_until = now + long;
+                world.stand_still(m, *long);
+            }),
+            Fault::Isolate(who, is_off) => self.each(who, |world, m| {
+                (0..world.network.links()).for_each(|link| world.network.plug(now, m, link, !is_off));
+            }),
+            Fault::Unplug(who, link, is_off) => self.each(who, |world, m| world.network.plug(now, m, *link, !is_off)),
+            Fault::OneWay(who, to, is_cut) => self.each(who, |world, from| {
+                if from != *to {
+                    (0..world.network.links()).for_each(|link| world.network.cut(now, from, *to, link, *is_cut));
+                }
+            }),
+            Fault::Partition(side, is_cut) => {
+                for a in side {
+                    for b in (0..self.machines.len()).filter(|b| !side.contains(b)) {
+                        for link in 0..self.network.links() {
+                            self.network.cut(now, *a, b, link, *is_cut);
+                            self.network.cut(now, b, *a, link, *is_cut);
+                        }
+                    }
+                }
+            }
+            Fault::Weather(link, weather) => self.network.set_weather(now, *link, *weather),
+            Fault::SlowDisk(who, long) => self.each(who, |world, m| world.machines[m].disk.slow_until = now + long),
+            Fault::KillService(who, resource) => self.each(who, |world, m| world.kill_service(m, resource)),
+            Fault::Agent(m, resource, mood) => drop(self.moods.insert((*m, resource.clone()), *mood)),
+            Fault::Device(device, mood) => drop(self.device_moods.insert(device.clone(), *mood)),
+            Fault::WallStep(m, millis) => self.machines[*m].clock.wall_offset_ms += millis,
+            Fault::Act(action) => {
+                self.operate(Command::Act { action: self.meant(action), reason: "a test".to_owned() })
+            }
+            Fault::Undo(action) => {
+                self.operate(Command::Undo { action: self.meant(action), reason: "a test".to_owned() })
+            }
+            Fault::Lead(m) => {
+                self.watch.excuse_terms_until(now + 5 * SECONDS);
+                if let (Some(leader), Some(node)) = (self.leader(), self.machines[*m].id) {
+                    self.request(leader, Request::Lead { node });
+                }
+            }
+            Fault::Clear => {
+                self.operate(Command::Clear { resource: None, node: None, reason: "a test".to_owned() });
+            }
+            Fault::Configure(config) => {
+                if let Some(leader) = self.leader() {
+                    let expected_version =
+                        self.node(leader).map_or_else(Default::default, |n| n.state().config_version);
+                    let (text, config, reason) = (String::new(), config.clone(), "a test".to_owned());
+                    let command = Command::Configure { expected_version, text, config, reason };
+                    self.request(leader, Request::Propose(Box::new(command)));
+                }
+            }
+            Fault::Leave(who) => self.each(who, |world, m| {
+                world.watch.excuse_terms_until(now + 5 * SECONDS);
+                if world.machines[m].worker.is_some() {
+                    world.request(m, Request::Leave);
+                }
+            }),
+            Fault::HealAll => self.heal_all(),
+        }
+    }
+
+    /// The action with ids in place of places.
+    fn meant(&self, action: &ActionKind) -> ActionKind {
+        let id = |place: &NodeId| usize::try_from(place.0).map_or_else(|_| NodeId(0), |m| self.id_of(m));
+        match action {
+            ActionKind::Standby(node) => ActionKind::Standby(id(node)),
+            ActionKind::NodeMaintenance(node) => ActionKind::NodeMaintenance(id(node)),
+            ActionKind::Move(unit, node) => ActionKind::Move(unit.clone(), id(node)),
+            ActionKind::Leave(node) => ActionKind::Leave(id(node)),
+            ActionKind::ClusterMaintenance => ActionKind::ClusterMaintenance,
+            ActionKind::Stop(unit) => ActionKind::Stop(unit.clone()),
+        }
+    }
+
+    fn each(&mut self, who: &Who, hit: impl Fn(&mut World, usize)) {
+        if let Some(m) = self.who(who) {
+            hit(self, m);
+        }
+    }
+
+    fn stand_still(&mut self, m: usize, long: u64) {
+        let end = self.now + long;
+        self.machines[m].quiet_since = self.machines[m].quiet_since.max(end);
+        self.at(end, Event::Resumes { machine: m });
+    }
+
+    /// Asks whoever leads for a command; nobody there, nobody hears it.
+    pub(crate) fn operate(&mut self, command: Command) {
+        if let Some(leader) = self.leader() {
+            self.request(leader, Request::Propose(Box::new(command)));
+        }
+    }
+
+    /// Repairs everything, and powers on what is off or has halted.
+    fn heal_all(&mut self) {
+        self.network.heal(self.now);
+        self.moods.clear();
+        self.device_moods.clear();
+        for m in 0..self.machines.len() {
+            let machine = &mut self.machines[m];
+            machine.disk.slow_until = machine.disk.slow_until.min(self.now);
+            machine.frozen_until = machine.frozen_until.min(self.now);
+            machine.pulse_stalled_until = machine.pulse_stalled_until.min(self.now);
+            machine.node_stalled_until = machine.node_stalled_until.min(self.now);
+            machine.seam_stalled_until = machine.seam_stalled_until.min(self.now);
+            self.resume(m);
+            self.revive(m);
+        }
+    }
+
+    /// Powers a machine on; one whose daemon ended for good is switched off first.
+    pub(crate) fn revive(&mut self, m: usize) {
+        if self.machines[m].halted.is_some() {
+            self.power_off(m, "the operator restarts it");
+        }
+        self.power_on(m);
+    }
+
+    /// The id that the machine was admitted under.
+    pub fn id_of(&self, m: usize) -> NodeId {
+        self.machines[m].id.unwrap_or_default()
+    }
+}

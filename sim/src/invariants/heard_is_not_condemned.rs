@@ -1,0 +1,46 @@
+//! A member that another one hears is not condemned for its silence.
+//!
+//! As `term_steady`, this asks the world who can hear whom: for two seconds the member ran without a disturbance, some
+//! third member heard it well, and the leader heard that one.
+
+use model::{HolderState, NodeId};
+use state::Command;
+
+use super::agreed::Taken;
+use crate::clock::SECONDS;
+use crate::world::World;
+
+/// For so long everything must have been well.
+const CALM: u64 = 2 * SECONDS;
+
+impl World {
+    /// Was the member that this entry condemns heard by nobody?
+    pub(crate) fn is_rightly_condemned(&self, taken: &Taken) -> Result<(), String> {
+        let Command::Condemn { node, incarnation, epoch, .. } = &taken.command else { return Ok(()) };
+        let state = &self.watch.agreed.state;
+        let is_blocked = taken
+            .holders_before
+            .values()
+            .any(|holder| holder.node == *node && matches!(holder.state, HolderState::Blocked { .. }));
+        let is_asked_for = state.history.back().is_some_and(|entry| entry.actor != "cluster");
+        let (Some(target), Some(leader)) = (self.machine_of(*node), self.machine_of(state.coordinator)) else {
+            return Ok(());
+        };
+        let is_current = self.machines[target].is_on && self.machines[target].incarnation(target) == *incarnation;
+        if is_blocked || is_asked_for || !is_current || *epoch != state.epoch {
+            return Ok(());
+        }
+        let is_calm = |m: usize| self.machines[m].is_quiet_for(self.now, CALM);
+        let hears = |a: usize, b: usize| a == b || self.network.is_good_for(self.now, a, b, CALM);
+        let is_member = |m: usize| self.machines[m].id.is_some_and(|id: NodeId| state.members.contains_key(&id));
+        let witness = (0..self.machines.len())
+            .find(|m| *m != target && is_member(*m) && is_calm(*m) && hears(*m, target) && hears(leader, *m));
+        match witness.filter(|_| is_calm(target) && is_calm(leader)) {
+            None => Ok(()),
+            Some(witness) => Err(format!(
+                "{} condemned {}, which {} hears",
+                self.machines[leader].name, self.machines[target].name, self.machines[witness].name
+            )),
+        }
+    }
+}

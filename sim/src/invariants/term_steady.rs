@@ -1,0 +1,68 @@
+//! The term does not rise while a majority hears the leader.
+//!
+//! The world knows who can hear whom. A rise of the newest term breaks the promise if, for the last two seconds, the
+//! leader of that term led and ran without a disturbance, and so did voters that make up a majority with it, and
+//! between the leader and each of these some link carried packets well in both directions. A hand-over that somebody
+//! asked for, and a witness that leads, are excused.
+
+use model::{NodeRole, Term};
+
+use crate::clock::{At, SECONDS};
+use crate::world::World;
+
+/// For so long everything must have been well.
+const CALM: u64 = 2 * SECONDS;
+
+/// The newest term and who leads in it.
+#[derive(Default)]
+pub(crate) struct TermSteady {
+    pub is_on: bool,
+    pub newest: Term,
+    leader: Option<(usize, At)>,
+    pub excused_until: At,
+}
+
+impl TermSteady {
+    pub fn on_leader(&mut self, now: At, m: usize, term: Term) {
+        if term >= self.newest {
+            self.leader = Some((m, now));
+        }
+    }
+}
+
+impl World {
+    /// The newest term rises, on machine `m`.
+    pub(crate) fn term_may_rise(&mut self, m: usize, term: Term) -> Result<(), String> {
+        let watch = &mut self.watch.term;
+        let (old, leader) = (watch.newest, watch.leader.take());
+        watch.newest = term;
+        if !watch.is_on || self.now < watch.excused_until {
+            return Ok(());
+        }
+        let Some((leader, since)) = leader.filter(|(leader, _)| *leader != m) else { return Ok(()) };
+        let is_calm = self.machines[leader].role == NodeRole::Member
+            && since + CALM <= self.now
+            && self.machines[leader].is_quiet_for(self.now, CALM)
+            && self.node(leader).is_some_and(|node| node.consensus().is_leader() && node.consensus().term() == old);
+        let Some(node) = self.node(leader).filter(|_| is_calm) else { return Ok(()) };
+        let voters = node.consensus().voters();
+        let hearing = voters
+            .iter()
+            .filter_map(|voter| self.machine_of(*voter))
+            .filter(|voter| {
+                *voter == leader
+                    || self.machines[*voter].is_quiet_for(self.now, CALM)
+                        && self.network.is_good_for(self.now, leader, *voter, CALM)
+            })
+            .count();
+        if hearing <= voters.len() / 2 {
+            return Ok(());
+        }
+        Err(format!(
+            "{} begins term {term} while {} leads term {old} and {hearing} of {} voters hear it",
+            self.machines[m].name,
+            self.machines[leader].name,
+            voters.len()
+        ))
+    }
+}

@@ -1,0 +1,110 @@
+//! One machine: power, clock, disk, the worker process with its two halves, and what really runs on it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use liveness::{Pulse, PulseOrder};
+use model::{CallKey, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
+use node::{Halt, Input, Node};
+
+use crate::agents::{Call, Service};
+use crate::clock::{At, Clock};
+use crate::disk::Disk;
+
+/// Datagrams that a socket keeps for a process that does not read them.
+pub(crate) const SOCKET_MAX: usize = 600;
+
+/// One machine.
+pub(crate) struct Machine {
+    pub name: NodeName,
+    pub role: NodeRole,
+    /// Known from its admission on.
+    pub id: Option<NodeId>,
+    pub is_on: bool,
+    /// Counts boots.
+    pub boot: u64,
+    pub clock: Clock,
+    pub disk: Disk,
+    pub worker: Option<Worker>,
+    pub services: BTreeMap<ResourceName, Service>,
+    pub calls: BTreeMap<CallKey, Call>,
+    /// Why the worker ended for good in this boot.
+    pub halted: Option<Halt>,
+    /// Everything on the machine stands still until then.
+    pub frozen_until: At,
+    pub pulse_stalled_until: At,
+    pub node_stalled_until: At,
+    pub seam_stalled_until: At,
+    /// Since when nothing has disturbed it; in the future while something does.
+    pub quiet_since: At,
+}
+
+/// The worker process.
+pub(crate) struct Worker {
+    /// Names this process among all that ever were.
+    pub life: u64,
+    pub node: Node,
+    pub pulse: Option<Pulse>,
+    pub salt: u128,
+    pub node_inbox: VecDeque<Input>,
+    pub pulse_inbox: VecDeque<PulseIn>,
+    /// Heartbeats that the kernel dropped.
+    pub drops: u64,
+    pub node_wake: At,
+    pub pulse_wake: At,
+}
+
+/// What waits for the pulse.
+pub(crate) enum PulseIn {
+    Beat {
+        at: At,
+        bytes: Rc<[u8]>,
+    },
+    Order(Box<PulseOrder>),
+    /// The kernel had no room for some beats.
+    Drops,
+}
+
+impl Machine {
+    /// One that has never been on.
+    pub fn new(name: &str, role: NodeRole) -> Self {
+        Machine {
+            name: name.into(),
+            role,
+            id: None,
+            is_on: false,
+            boot: 0,
+            clock: Clock::new(0, 0, 0, 0),
+            disk: Disk::default(),
+            worker: None,
+            services: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            halted: None,
+            frozen_until: 0,
+            pulse_stalled_until: 0,
+            node_stalled_until: 0,
+            seam_stalled_until: 0,
+            quiet_since: 0,
+        }
+    }
+
+    /// The life of the kernel: readable, and never the same twice.
+    pub fn incarnation(&self, index: usize) -> Incarnation {
+        Incarnation((index as u64 + 1) * 1_000_000 + self.boot)
+    }
+
+    /// Until when the pulse stands still.
+    pub fn pulse_gate(&self) -> At {
+        self.frozen_until.max(self.pulse_stalled_until)
+    }
+
+    /// Until when the rest of the worker stands still.
+    pub fn node_gate(&self) -> At {
+        self.frozen_until.max(self.node_stalled_until)
+    }
+
+    /// Has nothing disturbed it for `long`, and does its worker run?
+    pub fn is_quiet_for(&self, now: At, long: u64) -> bool {
+        self.is_on && self.worker.is_some() && self.quiet_since.max(self.disk.slow_until) + long <= now
+    }
+}

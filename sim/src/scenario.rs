@@ -1,0 +1,588 @@
+//! What does a seed stand for? A cluster, a minute of faults of one flavour, and a healing.
+//!
+//! Flavours are part of every campaign: each attacks where one kind of bug would show early, and seeds of the same
+//! flavour differ in everything else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use model::{ActionKind, Bugs, Class, FenceName, NodeId, Placement, ResourceName, UnitName};
+use state::Command;
+
+use crate::agents::{AgentMood, Mood};
+use crate::campaign::last_panic;
+use crate::chance::Chance;
+use crate::clock::{At, MILLIS, SECONDS};
+use crate::devices::DeviceMood;
+use crate::faults::{Fault, Who};
+use crate::invariants::{Violation, stopped_at, what_is_missing};
+use crate::network::Weather;
+use crate::setup::Layout;
+use crate::world::World;
+
+/// How long faults go on.
+const FAULTY: u64 = 60 * SECONDS;
+/// Within this everything must run again after healing.
+const BOUND: u64 = 20 * SECONDS;
+/// As long may fencing pause that has failed many times.
+const FENCE_PAUSE: u64 = 30 * SECONDS;
+
+/// What a scenario attacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// A bit of everything.
+    Mixed,
+    /// Power cuts, of one machine and of all.
+    Power,
+    /// Cuts, symmetric and one-way.
+    Partitions,
+    /// Fence devices that fail, lie and act late.
+    Devices,
+    /// Workers that are killed at bad moments.
+    Workers,
+    /// One node that comes and goes.
+    Flapping,
+    /// Leaders that stand still and come back.
+    PausedLeaders,
+    /// Lost, doubled and very late messages.
+    BadWeather,
+    /// Disks that take their time, and power cuts while they do.
+    SlowDisks,
+    /// Agents that fail and hang.
+    BadAgents,
+    /// Operators that move things about.
+    Operators,
+    /// Elections, and voters that lose power in the middle of them.
+    Elections,
+}
+
+const FLAVOURS: [Flavour; 12] = [
+    Flavour::Mixed,
+    Flavour::Power,
+    Flavour::Partitions,
+    Flavour::Devices,
+    Flavour::Workers,
+    Flavour::Flapping,
+    Flavour::PausedLeaders,
+    Flavour::BadWeather,
+    Flavour::SlowDisks,
+    Flavour::BadAgents,
+    Flavour::Operators,
+    Flavour::Elections,
+];
+
+/// One seed, spelled out.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// What it attacks.
+    pub flavour: Flavour,
+    /// The cluster.
+    pub layout: Layout,
+    /// What happens when, counted from the moment at which the cluster is up.
+    pub faults: Vec<(At, Fault)>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// Steps of nodes.
+    pub steps: u64,
+    /// Equal for equal runs.
+    pub hash: u64,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x5eed_0f_5ce_a210);
+        let flavour = FLAVOURS[usize::try_from(seed % FLAVOURS.len() as u64).unwrap_or(0)];
+        let layout = layout(&mut chance, flavour);
+        let mut draft = Draft { chance, layout, faults: Vec::new() };
+        draft.fill(flavour);
+        let Draft { layout, mut faults, .. } = draft;
+        faults.sort_by_key(|(at, _)| *at);
+        Scenario { seed, flavour, layout, faults }
+    }
+
+    /// Runs it. A panic of the code under test counts as a broken promise named `assertion`.
+    pub fn run(&self, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Run {
+        match catch_unwind(AssertUnwindSafe(|| self.play(bugs, reference_bugs, is_told))) {
+            Ok(run) => run,
+            Err(_) => Run {
+                seed: self.seed,
+                steps: 0,
+                hash: 0,
+                violation: Some(Violation { invariant: "assertion", at: stopped_at(), sentence: last_panic() }),
+            },
+        }
+    }
+
+    fn play(&self, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Run {
+        let mut world = match self.layout.build(self.seed, bugs, reference_bugs, is_told) {
+            Ok(world) => world,
+            Err(world) => return self.result(&world),
+        };
+        let begin = world.now();
+        world.returns_after_fence = true;
+        for (at, fault) in &self.faults {
+            world.plan(begin + at, fault.clone());
+        }
+        world.run_until(begin + FAULTY);
+        let has_bad_devices = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Device(..)));
+        let bound = if has_bad_devices { BOUND + FENCE_PAUSE } else { BOUND };
+        heal(&mut world, bound);
+        self.result(&world)
+    }
+
+    fn result(&self, world: &World) -> Run {
+        Run { seed: self.seed, steps: world.steps(), hash: world.trace().hash(), violation: world.violation().cloned() }
+    }
+}
+
+/// Repairs everything, and waits until everything runs.
+pub(crate) fn heal(world: &mut World, bound: u64) {
+    world.inflict(&Fault::HealAll);
+    let end = world.now() + bound;
+    let mut well_since = None;
+    while world.violation().is_none() && world.now() < end {
+        world.run_until(world.now() + 250 * MILLIS);
+        for m in 0..world.machines.len() {
+            if world.machines[m].halted.is_some() || !world.machines[m].is_on {
+                world.revive(m);
+            }
+        }
+        let is_second = world.now() / (250 * MILLIS) % 4 == 0;
+        if is_second {
+            take_wishes_back(world);
+        }
+        match (what_is_missing(world), well_since) {
+            (Some(_), _) => well_since = None,
+            (None, None) => well_since = Some(world.now()),
+            (None, Some(since)) if since + SECONDS <= world.now() => return,
+            (None, Some(_)) => {}
+        }
+    }
+    if let (None, Some(missing)) = (world.violation(), what_is_missing(world)) {
+        world.violate("recovers", format!("{} s after healing, {missing}", bound / SECONDS));
+    }
+}
+
+fn take_wishes_back(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let Some(node) = world.node(leader) else { return };
+    let actions: Vec<ActionKind> = node.state().actions.values().map(|action| action.kind.clone()).collect();
+    let has_failures = !node.state().failures.is_empty()
+        || node.state().members.values().any(|member| member.flap_penalty > 0)
+        || node.state().holders.values().any(|holder| matches!(holder.state, model::HolderState::Blocked { .. }));
+    for action in actions {
+        world.operate(Command::Undo { action, reason: "healed".to_owned() });
+    }
+    if has_failures {
+        world.inflict(&Fault::Clear);
+    }
+}
+
+/// A machine as steps of a scenario name it (see [`Fault::Act`]).
+fn place(m: usize) -> NodeId {
+    NodeId(m as u64)
+}
+
+fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
+    let mut layout = Layout::of(3);
+    match chance.below(16) {
+        0 => layout = Layout { members: 2, has_witness: true, ..layout },
+        1 => layout.members = 4,
+        2 => layout.members = 5,
+        _ => {}
+    }
+    if chance.is(250) {
+        layout.links = 1;
+    }
+    layout.is_one_domain = layout.links == 2 && chance.is(150);
+    layout.levels = if flavour == Flavour::Devices && chance.is(500) { 2 } else { 1 };
+    let prefer = |chance: &mut Chance| Placement {
+        prefer: if chance.is(300) { vec!["b".into()] } else { Vec::new() },
+        failback: chance.is(100),
+        ..Placement::default()
+    };
+    layout.add("address", true, Class::Exclusive, Placement::default());
+    layout.add("web", true, Class::Exclusive, Placement::default());
+    layout.group("site", &["address", "web"]);
+    if chance.is(600) {
+        let placement = prefer(chance);
+        layout.add("db", false, Class::Exclusive, placement);
+    }
+    if chance.is(300) {
+        let placement = Placement { after: vec!["site".into()], ..prefer(chance) };
+        layout.add("cache", true, Class::BestEffort, placement);
+    }
+    layout
+}
+
+/// A scenario being written.
+struct Draft {
+    chance: Chance,
+    layout: Layout,
+    faults: Vec<(At, Fault)>,
+}
+
+impl Draft {
+    fn fill(&mut self, flavour: Flavour) {
+        let count = self.chance.between(4, 14);
+        for _ in 0..count {
+            let at = self.chance.between(300 * MILLIS, FAULTY - 5 * SECONDS);
+            match flavour {
+                Flavour::Mixed => self.any(at),
+                Flavour::Power => self.power(at),
+                Flavour::Partitions => self.partition(at),
+                Flavour::Devices => self.device(at),
+                Flavour::Workers => self.worker(at),
+                Flavour::Flapping => self.flap(at),
+                Flavour::PausedLeaders => self.pause(at),
+                Flavour::BadWeather => self.weather(at),
+                Flavour::SlowDisks => self.disk(at),
+                Flavour::BadAgents => self.agent(at),
+                Flavour::Operators => self.operator(at),
+                Flavour::Elections => self.election(at),
+            }
+        }
+        // Something else besides, so that no flavour is a world of its own.
+        for _ in 0..self.chance.below(3) {
+            let at = self.chance.between(300 * MILLIS, FAULTY - 5 * SECONDS);
+            self.any(at);
+        }
+    }
+
+    fn push(&mut self, at: At, fault: Fault) {
+        self.faults.push((at, fault));
+    }
+
+    fn any(&mut self, at: At) {
+        match self.chance.below(11) {
+            0 => self.power(at),
+            1 => self.partition(at),
+            2 => self.device(at),
+            3 => self.worker(at),
+            4 => self.flap(at),
+            5 => self.pause(at),
+            6 => self.weather(at),
+            7 => self.disk(at),
+            8 => self.agent(at),
+            9 => self.operator(at),
+            _ => self.election(at),
+        }
+    }
+
+    fn machine(&mut self) -> usize {
+        let count = self.layout.machines().len() as u64;
+        usize::try_from(self.chance.below(count)).unwrap_or(0)
+    }
+
+    fn member(&mut self) -> usize {
+        usize::try_from(self.chance.below(self.layout.members as u64)).unwrap_or(0)
+    }
+
+    fn unit(&mut self) -> UnitName {
+        let units: Vec<UnitName> = self.layout.config(1, true).units().into_keys().collect();
+        self.chance.pick(&units)
+    }
+
+    fn resource(&mut self) -> ResourceName {
+        let resources: Vec<ResourceName> = self.layout.resources.keys().cloned().collect();
+        self.chance.pick(&resources)
+    }
+
+    fn somebody(&mut self) -> Who {
+        match self.chance.below(6) {
+            0 | 1 => Who::Leader,
+            2 => Who::Follower,
+            3 | 4 => Who::Holder(self.unit()),
+            _ => Who::Machine(self.machine()),
+        }
+    }
+
+    fn device_name(&mut self) -> FenceName {
+        let level = self.chance.between(1, self.layout.levels as u64);
+        FenceName(format!("power{level}"))
+    }
+
+    fn power(&mut self, at: At) {
+        if self.chance.is(120) {
+            self.push(at, Fault::PowerOffAll);
+            for m in 0..self.layout.machines().len() {
+                let pause = self.chance.between(50 * MILLIS, 3 * SECONDS);
+                self.push(at + pause, Fault::PowerOn(Who::Machine(m)));
+            }
+            return;
+        }
+        let who = self.somebody();
+        self.push(at, Fault::PowerOff(who));
+        let pause = if self.chance.is(300) {
+            self.chance.between(5 * MILLIS, 200 * MILLIS)
+        } else {
+            self.chance.between(SECONDS, 8 * SECONDS)
+        };
+        for m in 0..self.layout.machines().len() {
+            self.push(at + pause, Fault::PowerOn(Who::Machine(m)));
+        }
+    }
+
+    fn partition(&mut self, at: At) {
+        let long = self.chance.between(50 * MILLIS, 6 * SECONDS);
+        match self.chance.below(5) {
+            0 => {
+                let m = self.machine();
+                self.push(at, Fault::Isolate(Who::Machine(m), true));
+                self.push(at + long, Fault::Isolate(Who::Machine(m), false));
+            }
+            1 => {
+                let (from, to) = (self.machine(), self.machine());
+                self.push(at, Fault::OneWay(Who::Machine(from), to, true));
+                self.push(at + long, Fault::OneWay(Who::Machine(from), to, false));
+            }
+            2 => {
+                let m = self.machine();
+                let link = usize::try_from(self.chance.below(self.layout.links as u64)).unwrap_or(0);
+                self.push(at, Fault::Unplug(Who::Machine(m), link, true));
+                self.push(at + long, Fault::Unplug(Who::Machine(m), link, false));
+            }
+            _ => {
+                let count = self.layout.machines().len();
+                let side: Vec<usize> = (0..count).filter(|_| self.chance.is(500)).collect();
+                self.push(at, Fault::Partition(side.clone(), true));
+                self.push(at + long, Fault::Partition(side, false));
+            }
+        }
+    }
+
+    fn device(&mut self, at: At) {
+        let device = self.device_name();
+        let mood = self.chance.pick(&[
+            DeviceMood::Fails,
+            DeviceMood::Slow,
+            DeviceMood::Lies,
+            DeviceMood::Lies,
+            DeviceMood::ActsLate,
+            DeviceMood::Dead,
+        ]);
+        let long = self.chance.between(SECONDS, 8 * SECONDS);
+        self.push(at, Fault::Device(device.clone(), mood));
+        self.push(at + long, Fault::Device(device, DeviceMood::Works));
+        let pause = self.chance.between(10 * MILLIS, 900 * MILLIS);
+        let unit = self.unit();
+        match self.chance.below(3) {
+            0 => {
+                let m = self.member();
+                self.push(at + pause, Fault::Isolate(Who::Machine(m), true));
+                self.push(at + pause + long, Fault::Isolate(Who::Machine(m), false));
+            }
+            1 => self.push(at + pause, Fault::Freeze(Who::Holder(unit), long)),
+            _ => {
+                let m = self.member();
+                self.push(at + pause, Fault::PowerOff(Who::Machine(m)));
+                self.push(at + pause + long, Fault::PowerOn(Who::Machine(m)));
+            }
+        }
+    }
+
+    fn worker(&mut self, at: At) {
+        let unit = self.unit();
+        let m = self.member();
+        // Something begins; the kill hits its middle.
+        match self.chance.below(4) {
+            0 => self.push(at, Fault::Act(ActionKind::Move(unit.clone(), place(m)))),
+            1 => {
+                let resource = self.resource();
+                self.push(at, Fault::KillService(Who::Holder(unit.clone()), resource));
+            }
+            2 => self.push(at, Fault::PowerOff(Who::Holder(unit.clone()))),
+            _ => {}
+        }
+        for _ in 0..self.chance.between(1, 3) {
+            let pause = self.chance.between(0, 150 * MILLIS);
+            let who = match self.chance.below(3) {
+                0 => Who::Holder(unit.clone()),
+                1 => Who::Leader,
+                _ => Who::Machine(m),
+            };
+            self.push(at + pause, Fault::KillWorker(who));
+        }
+        for m in 0..self.layout.machines().len() {
+            self.push(at + 3 * SECONDS, Fault::PowerOn(Who::Machine(m)));
+        }
+    }
+
+    fn flap(&mut self, at: At) {
+        let m = self.machine();
+        let mut at = at;
+        for _ in 0..self.chance.between(2, 5) {
+            let off = self.chance.between(100 * MILLIS, 2500 * MILLIS);
+            let on = self.chance.between(50 * MILLIS, 1500 * MILLIS);
+            if self.chance.is(700) {
+                self.push(at, Fault::Isolate(Who::Machine(m), true));
+                self.push(at + off, Fault::Isolate(Who::Machine(m), false));
+            } else {
+                // It hears nobody, and everybody hears it.
+                for from in (0..self.layout.machines().len()).filter(|from| *from != m) {
+                    self.push(at, Fault::OneWay(Who::Machine(from), m, true));
+                    self.push(at + off, Fault::OneWay(Who::Machine(from), m, false));
+                }
+            }
+            at += off + on;
+        }
+    }
+
+    fn pause(&mut self, at: At) {
+        let long = match self.chance.below(4) {
+            0 => self.chance.between(20 * MILLIS, 250 * MILLIS),
+            1 | 2 => self.chance.between(250 * MILLIS, 3 * SECONDS),
+            _ => self.chance.between(3 * SECONDS, 30 * SECONDS),
+        };
+        let who = if self.chance.is(700) { Who::Leader } else { self.somebody() };
+        match self.chance.below(5) {
+            0 => self.push(at, Fault::StallPulse(who, long)),
+            1 | 2 => self.push(at, Fault::StallNode(who, long)),
+            3 => self.push(at, Fault::StallSeam(who, long.min(2 * SECONDS))),
+            _ => self.push(at, Fault::Freeze(who, long)),
+        }
+        if self.chance.is(400) {
+            let unit = self.unit();
+            let m = self.member();
+            let action = ActionKind::Move(unit, place(m));
+            self.push(at.saturating_sub(20 * MILLIS), Fault::Act(action));
+        }
+    }
+
+    fn weather(&mut self, at: At) {
+        let long = self.chance.between(2 * SECONDS, 15 * SECONDS);
+        let weather = Weather {
+            loss: self.chance.pick(&[0, 10, 100, 200, 300]),
+            double: self.chance.pick(&[0, 20, 300]),
+            late: self.chance.pick(&[0, 50, 400]),
+            very_late: self.chance.pick(&[0, 20, 150]),
+        };
+        for link in 0..self.layout.links {
+            self.push(at, Fault::Weather(link, weather));
+            self.push(at + long, Fault::Weather(link, Weather::default()));
+        }
+        let pause = self.chance.between(100 * MILLIS, SECONDS);
+        match self.chance.below(4) {
+            0 => self.power(at + pause),
+            1 => self.operator(at + pause),
+            2 => self.pause(at + pause),
+            _ => {}
+        }
+    }
+
+    fn disk(&mut self, at: At) {
+        let who = self.somebody();
+        let long = self.chance.between(300 * MILLIS, 5 * SECONDS);
+        self.push(at, Fault::SlowDisk(who.clone(), long));
+        let pause = self.chance.between(10 * MILLIS, 1500 * MILLIS);
+        match self.chance.below(4) {
+            0 => self.power(at + pause),
+            1 => self.push(at + pause, Fault::KillWorker(who)),
+            2 => self.operator(at + pause),
+            _ => self.election(at + pause),
+        }
+    }
+
+    fn agent(&mut self, at: At) {
+        let (m, resource, unit) = (self.member(), self.resource(), self.unit());
+        let bad = [Mood::Slow, Mood::Fails, Mood::FailsDirty, Mood::Hangs];
+        let mut mood = AgentMood::default();
+        match self.chance.below(4) {
+            0 => mood.start = self.chance.pick(&bad),
+            1 => mood.stop = self.chance.pick(&bad),
+            2 => mood.monitor = self.chance.pick(&bad),
+            _ => mood = AgentMood { start: self.chance.pick(&bad), stop: self.chance.pick(&bad), ..mood },
+        }
+        let long = self.chance.between(SECONDS, 10 * SECONDS);
+        self.push(at, Fault::Agent(m, resource.clone(), mood));
+        self.push(at + long, Fault::Agent(m, resource.clone(), AgentMood::default()));
+        let pause = self.chance.between(0, 500 * MILLIS);
+        match self.chance.below(3) {
+            0 => self.push(at + pause, Fault::KillService(Who::Machine(m), resource)),
+            1 => {
+                let other = self.member();
+                let action = ActionKind::Move(unit, place(other));
+                self.push(at + pause, Fault::Act(action));
+            }
+            _ => {}
+        }
+    }
+
+    fn operator(&mut self, at: At) {
+        let (m, unit) = (self.member(), self.unit());
+        let node = place(m);
+        let long = self.chance.between(200 * MILLIS, 6 * SECONDS);
+        match self.chance.below(9) {
+            0 | 1 => self.push(at, Fault::Act(ActionKind::Move(unit, node))),
+            2 => {
+                self.push(at, Fault::Act(ActionKind::Standby(node)));
+                self.push(at + long, Fault::Undo(ActionKind::Standby(node)));
+            }
+            3 => {
+                self.push(at, Fault::Act(ActionKind::Stop(unit.clone())));
+                self.push(at + long, Fault::Undo(ActionKind::Stop(unit)));
+            }
+            4 => {
+                self.push(at, Fault::Act(ActionKind::NodeMaintenance(node)));
+                self.push(at + long, Fault::Undo(ActionKind::NodeMaintenance(node)));
+            }
+            5 => {
+                let m = self.machine();
+                self.push(at, Fault::Lead(m));
+            }
+            6 => {
+                self.push(at, Fault::Leave(Who::Machine(m)));
+                self.push(at + long + 2 * SECONDS, Fault::PowerOff(Who::Machine(m)));
+                self.push(at + long + 3 * SECONDS, Fault::PowerOn(Who::Machine(m)));
+            }
+            7 => {
+                let mut config = self.layout.config(self.layout.machines().len(), true);
+                for resource in config.resources.values_mut() {
+                    let value = model::ParameterValue::Text(format!("{at}"));
+                    resource.parameters.insert("generation".to_owned(), value);
+                }
+                self.push(at, Fault::Configure(Box::new(config)));
+            }
+            _ => {
+                let step = self.chance.pick(&[-3_600_000, 3_600_000, -500, 120_000]);
+                self.push(at, Fault::WallStep(m, step));
+            }
+        }
+    }
+
+    fn election(&mut self, at: At) {
+        // The leader falls silent, and while the others elect, power goes where a vote was just given.
+        match self.chance.below(3) {
+            0 => self.push(at, Fault::PowerOff(Who::Leader)),
+            1 => {
+                self.push(at, Fault::Freeze(Who::Leader, 2 * SECONDS));
+            }
+            _ => {
+                let m = self.machine();
+                self.push(at, Fault::Lead(m));
+            }
+        }
+        for _ in 0..self.chance.between(1, 3) {
+            let m = self.machine();
+            let pause = self.chance.between(0, 400 * MILLIS);
+            if self.chance.is(500) {
+                self.push(at + pause, Fault::KillWorker(Who::Machine(m)));
+            } else {
+                self.push(at + pause, Fault::PowerOff(Who::Machine(m)));
+                self.push(at + pause + 100 * MILLIS, Fault::PowerOn(Who::Machine(m)));
+            }
+        }
+        for m in 0..self.layout.machines().len() {
+            self.push(at + 4 * SECONDS, Fault::PowerOn(Who::Machine(m)));
+        }
+    }
+}

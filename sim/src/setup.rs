@@ -1,0 +1,233 @@
+//! How does a cluster come to be? As a real one: founded on the first machine, the others admitted one by one, and
+//! then told what to run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use model::{
+    AgentName, Bugs, Class, ClusterConfig, ConfigVersion, Domain, FenceConfig, FenceName, GroupConfig, MonitorConfig,
+    NetworkConfig, NodeConfig, NodeId, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
+    WallTime, Write,
+};
+use node::{Answer, Request};
+use state::{Command, Founder};
+
+use crate::clock::SECONDS;
+use crate::world::{CLUSTER, World};
+
+/// The names of machines, in their order.
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Machines that run resources; at most 6.
+    pub members: usize,
+    /// One more that only votes.
+    pub has_witness: bool,
+    /// Networks between them.
+    pub links: usize,
+    /// All networks are one failure domain.
+    pub is_one_domain: bool,
+    /// Fence devices of every node, tried in this order; each of its own.
+    pub levels: usize,
+    /// What is kept running.
+    pub resources: BTreeMap<ResourceName, ResourceConfig>,
+    /// Resources that run together.
+    pub groups: BTreeMap<model::GroupName, GroupConfig>,
+}
+
+impl Layout {
+    /// Machines, two networks, one fence device, nothing to run.
+    pub fn of(members: usize) -> Self {
+        Layout {
+            members,
+            has_witness: false,
+            links: 2,
+            is_one_domain: false,
+            levels: 1,
+            resources: BTreeMap::new(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// All machines, by name and role.
+    pub fn machines(&self) -> Vec<(&'static str, NodeRole)> {
+        let members = NAMES.iter().take(self.members).map(|name| (*name, NodeRole::Member));
+        members.chain(self.has_witness.then_some(("w", NodeRole::Witness))).collect()
+    }
+
+    /// Adds a resource; a native one is noticed at once when it dies.
+    pub fn add(&mut self, name: &str, is_native: bool, class: Class, placement: Placement) {
+        let agent = if is_native {
+            AgentName::Native("process".to_owned())
+        } else {
+            AgentName::Ocf { provider: "heartbeat".to_owned(), name: "Dummy".to_owned() }
+        };
+        let domains = match class {
+            Class::Exclusive => BTreeSet::from([Domain::Storage, Domain::Network]),
+            Class::BestEffort => BTreeSet::new(),
+        };
+        let config = ResourceConfig {
+            agent,
+            class,
+            domains,
+            parameters: BTreeMap::new(),
+            monitor: MonitorConfig { every: Duration::from_secs(2), timeout: Duration::from_secs(2) },
+            timeouts: Timeouts { start: Duration::from_secs(4), stop: Duration::from_secs(3) },
+            failures_max: 3,
+            placement,
+        };
+        self.resources.insert(name.into(), config);
+    }
+
+    /// Lets resources run together.
+    pub fn group(&mut self, name: &str, members: &[&str]) {
+        let members = members.iter().map(|member| ResourceName::from(*member)).collect();
+        self.groups.insert(name.into(), GroupConfig { members, placement: Placement::default() });
+    }
+
+    /// The cluster file for the first `count` machines, with or without what is to run.
+    pub fn config(&self, count: usize, is_whole: bool) -> ClusterConfig {
+        let devices: Vec<FenceName> = (1..=self.levels).map(|level| FenceName(format!("power{level}"))).collect();
+        let node = |place: usize, role: NodeRole| NodeConfig {
+            links: (0..self.links)
+                .map(|link| IpAddr::V4(Ipv4Addr::new(10, 0, link as u8 + 1, place as u8 + 1)))
+                .collect(),
+            role,
+            fence: devices.clone(),
+        };
+        let device = FenceConfig {
+            agent: "fence_lab".to_owned(),
+            parameters: BTreeMap::new(),
+            covers: BTreeSet::from([Domain::Storage, Domain::Network]),
+            timeout: Duration::from_secs(2),
+            plugs: BTreeMap::new(),
+        };
+        let domain = |link: usize| {
+            (
+                link as u8 + 1,
+                NetworkConfig { domain: if self.is_one_domain { "one".into() } else { format!("net{link}") } },
+            )
+        };
+        ClusterConfig {
+            name: "sim".to_owned(),
+            profile: Profile::Lan,
+            nodes: self
+                .machines()
+                .into_iter()
+                .take(count)
+                .enumerate()
+                .map(|(place, (name, role))| (NodeName::from(name), node(place, role)))
+                .collect(),
+            networks: (0..self.links).map(domain).collect(),
+            fence_devices: devices.iter().map(|name| (name.clone(), device.clone())).collect(),
+            resources: if is_whole { self.resources.clone() } else { BTreeMap::new() },
+            groups: if is_whole { self.groups.clone() } else { BTreeMap::new() },
+        }
+    }
+
+    /// A world in which this cluster is up, complete and runs what it should; `Err`: it did not come to that.
+    pub fn build(&self, seed: u64, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Result<World, World> {
+        let mut world = World::new(seed, self.machines(), self.links, bugs, reference_bugs, is_told);
+        if self.found(&mut world) && self.admit_others(&mut world) && self.configure(&mut world) {
+            world.watch.begin_term_watch();
+            Ok(world)
+        } else {
+            if world.violation().is_none() {
+                let why = crate::invariants::what_is_missing(&world).unwrap_or_else(|| "it took too long".to_owned());
+                world.violate("recovers", format!("the cluster did not come up: {why}"));
+            }
+            Err(world)
+        }
+    }
+
+    fn found(&self, world: &mut World) -> bool {
+        let (name, role) = self.machines()[0];
+        let founder = Founder {
+            name: name.into(),
+            role,
+            storage_uuid: format!("disk-{name}"),
+            machine_id: format!("machine-{name}"),
+        };
+        let begin = state::founding(CLUSTER, founder, "", self.config(1, false), WallTime(0));
+        let writes = consensus::founding(state::encode_snapshot(&begin), NodeId(1));
+        world.watch.agreed.found(begin);
+        self.switch_on(world, 0, NodeId(1), writes);
+        world.run_while_not(10 * SECONDS, |world| {
+            world.leader().and_then(|leader| world.node(leader)).is_some_and(|node| is_online(node, NodeId(1)))
+        })
+    }
+
+    fn admit_others(&self, world: &mut World) -> bool {
+        let machines = self.machines();
+        for (m, (name, role)) in machines.iter().enumerate().skip(1) {
+            let command = |version| Command::Admit {
+                name: (*name).into(),
+                role: *role,
+                storage_uuid: format!("disk-{name}"),
+                machine_id: format!("machine-{name}"),
+                config_text: String::new(),
+                config: Box::new(self.config(m + 1, false)),
+                expected_version: version,
+                token: None,
+            };
+            let Some(index) = ask(world, command) else { return false };
+            self.switch_on(world, m, NodeId(index), consensus::joining());
+        }
+        let wanted = quorum_target(machines.len());
+        world.run_while_not(20 * SECONDS, |world| {
+            world.leader().and_then(|leader| world.node(leader)).is_some_and(|node| {
+                world.by_id.keys().all(|id| is_online(node, *id)) && node.consensus().voters().len() == wanted
+            })
+        })
+    }
+
+    fn configure(&self, world: &mut World) -> bool {
+        let command = |version| Command::Configure {
+            expected_version: version,
+            text: String::new(),
+            config: Box::new(self.config(self.machines().len(), true)),
+            reason: "a new cluster".to_owned(),
+        };
+        ask(world, command).is_some()
+            && world.run_while_not(20 * SECONDS, |world| crate::invariants::what_is_missing(world).is_none())
+    }
+
+    fn switch_on(&self, world: &mut World, m: usize, id: NodeId, writes: Vec<Write>) {
+        world.machines[m].disk.write_all(writes);
+        world.admit(m, id);
+        world.power_on(m);
+    }
+}
+
+/// Asks the leader for a change, until one takes it; its log index.
+fn ask(world: &mut World, command: impl Fn(ConfigVersion) -> Command) -> Option<u64> {
+    for _ in 0..20 {
+        let Some(leader) = world.leader() else {
+            world.run_until(world.now() + SECONDS / 4);
+            continue;
+        };
+        let version = world.node(leader).map_or(ConfigVersion(0), |node| node.state().config_version);
+        let id = world.request(leader, Request::Propose(Box::new(command(version))));
+        world.run_while_not(2 * SECONDS, |world| world.answers.contains_key(&id));
+        if let Some(Answer::Done { index }) = world.answers.remove(&id) {
+            return Some(index);
+        }
+    }
+    None
+}
+
+fn is_online(node: &node::Node, id: NodeId) -> bool {
+    node.state().members.get(&id).is_some_and(|member| member.state == model::MemberState::Online)
+}
+
+fn quorum_target(members: usize) -> usize {
+    match members {
+        0..=2 => members,
+        3..=4 => 3,
+        5..=6 => 5,
+        _ => 7,
+    }
+}

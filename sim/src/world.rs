@@ -1,0 +1,822 @@
+//! The world around the nodes: one heap of events, and whoever is told about each.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+
+use consensus::Stored;
+use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
+use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeId, NodeRole, Profile};
+use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
+
+use crate::agents::Moods;
+use crate::chance::Chance;
+use crate::clock::{At, Clock, MICROS, MILLIS};
+use crate::devices::DeviceMood;
+use crate::faults::Fault;
+use crate::invariants::{Violation, Watch};
+use crate::machine::{Machine, PulseIn, SOCKET_MAX, Worker};
+use crate::network::Network;
+use crate::trace::Trace;
+
+/// The cluster of every run.
+pub(crate) const CLUSTER: u64 = 0xCA2D_EA;
+/// The tag of the null cipher: as long as a real one.
+const TAG: [u8; 16] = [0; 16];
+
+/// Everything: the machines, what is between them, and who looks on.
+pub struct World {
+    pub(crate) now: At,
+    pub(crate) chance: Chance,
+    pub(crate) network: Network,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) moods: Moods,
+    pub(crate) device_moods: BTreeMap<FenceName, DeviceMood>,
+    pub(crate) watch: Watch,
+    pub(crate) trace: Trace,
+    /// A machine that was fenced is powered on again after a while.
+    pub(crate) returns_after_fence: bool,
+    pub(crate) answers: BTreeMap<u64, Answer>,
+    /// What was planned with `plan`.
+    pub(crate) script: Vec<Fault>,
+    pub(crate) by_id: BTreeMap<NodeId, usize>,
+    settings: Settings,
+    steps: u64,
+    heap: BinaryHeap<Scheduled>,
+    sequence: u64,
+    numbers: u64,
+}
+
+struct Scheduled {
+    at: At,
+    sequence: u64,
+    event: Event,
+}
+
+/// Something that will happen.
+pub(crate) enum Event {
+    NodeWakes { machine: usize, life: u64 },
+    PulseWakes { machine: usize, life: u64 },
+    BeatArrives { to: usize, bytes: Rc<[u8]> },
+    MessageArrives { to: usize, from: NodeId, bytes: Rc<[u8]>, stream_to: Option<u64> },
+    Durable { machine: usize, life: u64, token: u64 },
+    Report { machine: usize, life: u64, report: Box<PulseReport> },
+    Order { machine: usize, life: u64, order: Box<PulseOrder> },
+    CallEnds { machine: usize, boot: u64, key: CallKey, number: u64 },
+    DeviceActs { target: usize, action: FenceAction },
+    DeviceAnswers { machine: usize, life: u64, key: u64, target: Option<usize>, answer: Option<FenceOutcome> },
+    Resumes { machine: usize },
+    WorkerStarts { machine: usize, boot: u64 },
+    PowersOn { machine: usize },
+    ServicesEnd { machine: usize, boot: u64 },
+    Fault { number: usize },
+}
+
+impl World {
+    /// `machines` that are off, with `links` networks between them.
+    pub(crate) fn new(
+        seed: u64,
+        machines: Vec<(&str, NodeRole)>,
+        links: usize,
+        bugs: Bugs,
+        reference_bugs: Bugs,
+        is_told: bool,
+    ) -> Self {
+        let mut chance = Chance::new(seed);
+        let compact_every = chance.pick(&[100, 300, 2000]);
+        let settings =
+            Settings { profile: Profile::Lan, is_witness: false, seed, compact_every, digest_every: 64, bugs };
+        let count = machines.len();
+        World {
+            now: 0,
+            chance,
+            network: Network::new(count, links),
+            machines: machines.into_iter().map(|(name, role)| Machine::new(name, role)).collect(),
+            moods: Moods::new(),
+            device_moods: BTreeMap::new(),
+            watch: Watch::new(count, reference_bugs),
+            trace: Trace::new(is_told),
+            returns_after_fence: false,
+            answers: BTreeMap::new(),
+            script: Vec::new(),
+            by_id: BTreeMap::new(),
+            settings,
+            steps: 0,
+            heap: BinaryHeap::new(),
+            sequence: 0,
+            numbers: 0,
+        }
+    }
+
+    // Looking on.
+
+    /// World time.
+    pub fn now(&self) -> At {
+        self.now
+    }
+
+    /// Steps of both halves of all nodes so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The record of the run.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The first broken promise, if any.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.watch.violation.as_ref()
+    }
+
+    /// The place of the machine with this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.name.as_str() == name)
+    }
+
+    /// The node on this machine, if its worker runs.
+    pub fn node(&self, machine: usize) -> Option<&Node> {
+        self.machines[machine].worker.as_ref().map(|worker| &worker.node)
+    }
+
+    /// Why the leader wants the unit where it wants it.
+    pub(crate) fn plan_reason(&self, unit: &model::UnitName) -> Option<String> {
+        let leader = self.leader()?;
+        let view = self.node(leader)?.view(self.moment(leader));
+        view.plan.decisions.get(unit).map(|decision| decision.reason.clone())
+    }
+
+    /// The machine whose node leads, in the newest term.
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.machines.len())
+            .filter_map(|m| self.node(m).filter(|node| node.consensus().is_leader()).map(|n| (n.consensus().term(), m)))
+            .max()
+            .map(|(_, m)| m)
+    }
+
+    /// Names this worker among all that ever were; 0 if none runs.
+    pub(crate) fn life(&self, m: usize) -> u64 {
+        self.machines[m].worker.as_ref().map_or(0, |worker| worker.life)
+    }
+
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(crate) fn violate(&mut self, invariant: &'static str, sentence: String) {
+        self.watch.violate(self.now, invariant, sentence);
+    }
+
+    fn moment(&self, m: usize) -> Moment {
+        let clock = &self.machines[m].clock;
+        Moment { at: clock.local(self.now), wall: clock.wall(self.now) }
+    }
+
+    // Time.
+
+    pub(crate) fn after(&mut self, pause: u64, event: Event) {
+        self.at(self.now.saturating_add(pause), event);
+    }
+
+    pub(crate) fn at(&mut self, at: At, event: Event) {
+        self.sequence += 1;
+        self.heap.push(Scheduled { at: at.max(self.now), sequence: self.sequence, event });
+    }
+
+    /// Lets everything happen until `until`, or until a promise is broken.
+    pub fn run_until(&mut self, until: At) {
+        while self.watch.violation.is_none() && self.heap.peek().is_some_and(|next| next.at <= until) {
+            let Some(Scheduled { at, event, .. }) = self.heap.pop() else { break };
+            self.now = at;
+            self.watch.set_now(at);
+            self.happen(event);
+        }
+        if self.watch.violation.is_none() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// Runs until `is_done`, which is asked every 5 ms; false if that does not come within `limit` nanoseconds.
+    pub fn run_while_not(&mut self, limit: u64, is_done: impl Fn(&World) -> bool) -> bool {
+        let end = self.now + limit;
+        while self.watch.violation.is_none() {
+            if is_done(self) {
+                return true;
+            }
+            if self.now >= end {
+                return false;
+            }
+            self.run_until((self.now + 5 * MILLIS).min(end));
+        }
+        false
+    }
+
+    fn happen(&mut self, event: Event) {
+        self.trace.mix([self.now, event.kind(), event.machine() as u64, event.weight()]);
+        match event {
+            Event::NodeWakes { machine, life } => {
+                if self.is_life(machine, life)
+                    && self.machines[machine].worker.as_ref().is_some_and(|w| w.node_wake == self.now)
+                {
+                    self.wake_node(machine);
+                }
+            }
+            Event::PulseWakes { machine, life } => {
+                if self.is_life(machine, life)
+                    && self.machines[machine].worker.as_ref().is_some_and(|w| w.pulse_wake == self.now)
+                {
+                    self.wake_pulse(machine);
+                }
+            }
+            Event::BeatArrives { to, bytes } => self.beat_arrives(to, bytes),
+            Event::MessageArrives { to, from, bytes, stream_to } => self.message_arrives(to, from, &bytes, stream_to),
+            Event::Durable { machine, life, token } => {
+                if self.is_life(machine, life) {
+                    self.machines[machine].disk.complete(token);
+                    self.tell_node(machine, Input::Persisted { token });
+                }
+            }
+            Event::Report { machine, life, report } => {
+                if self.is_life(machine, life) {
+                    self.tell_node(machine, Input::Pulse(*report));
+                }
+            }
+            Event::Order { machine, life, order } => {
+                if self.is_life(machine, life) {
+                    self.order_arrives(machine, order);
+                }
+            }
+            Event::CallEnds { machine, boot, key, number } => self.end_call(machine, boot, key, number),
+            Event::DeviceActs { target, action } => self.device_acts(target, action),
+            Event::DeviceAnswers { machine, life, key, target, answer } => {
+                self.device_answers(machine, life, key, target, answer);
+            }
+            Event::Resumes { machine } => self.resume(machine),
+            Event::WorkerStarts { machine, boot } => {
+                if self.machines[machine].boot == boot {
+                    self.start_worker(machine);
+                }
+            }
+            Event::PowersOn { machine } => self.power_on(machine),
+            Event::ServicesEnd { machine, boot } => {
+                if self.machines[machine].boot == boot {
+                    self.machines[machine].services.clear();
+                    self.machines[machine].calls.clear();
+                }
+            }
+            Event::Fault { number } => {
+                let fault = self.script[number].clone();
+                self.inflict(&fault);
+            }
+        }
+    }
+
+    fn is_life(&self, m: usize, life: u64) -> bool {
+        self.machines[m].worker.as_ref().is_some_and(|worker| worker.life == life)
+    }
+
+    // Power and processes.
+
+    /// The machine gets power and boots.
+    pub(crate) fn power_on(&mut self, m: usize) {
+        if self.machines[m].is_on || self.machines[m].id.is_none() {
+            return;
+        }
+        let base = self.chance.between(3_000_000_000, 90_000_000_000);
+        let drift = self.chance.pick(&[0, 0, 20, -20, 200, -200]);
+        let machine = &mut self.machines[m];
+        machine.is_on = true;
+        machine.boot += 1;
+        machine.halted = None;
+        machine.clock = Clock::new(self.now, base, drift, machine.clock.wall_offset_ms);
+        let boot = machine.boot;
+        let name = machine.name.clone();
+        self.trace.note(self.now, "power-on", name.as_str(), &format!("boot {boot}"));
+        let pause = self.chance.between(100 * MILLIS, 600 * MILLIS);
+        self.after(pause, Event::WorkerStarts { machine: m, boot });
+    }
+
+    /// The machine loses its power, at once.
+    pub(crate) fn power_off(&mut self, m: usize, why: &str) {
+        let machine = &mut self.machines[m];
+        if !machine.is_on {
+            return;
+        }
+        machine.is_on = false;
+        machine.services.clear();
+        machine.calls.clear();
+        machine.disk.crash(self.now, &mut self.chance);
+        machine.worker = None;
+        machine.frozen_until = 0;
+        machine.pulse_stalled_until = 0;
+        machine.node_stalled_until = 0;
+        machine.seam_stalled_until = 0;
+        let name = machine.name.clone();
+        self.watch.forget(m);
+        self.trace.note(self.now, "power-off", name.as_str(), why);
+    }
+
+    /// The worker process is killed; the supervisor starts another one. What it started goes on.
+    pub(crate) fn crash_worker(&mut self, m: usize) {
+        let machine = &mut self.machines[m];
+        if machine.worker.is_none() {
+            return;
+        }
+        machine.disk.crash(self.now, &mut self.chance);
+        machine.worker = None;
+        machine.services.values_mut().for_each(|service| service.is_watched = false);
+        let (boot, name) = (machine.boot, machine.name.clone());
+        self.watch.forget(m);
+        self.trace.note(self.now, "worker-killed", name.as_str(), "");
+        let pause = self.chance.between(15 * MILLIS, 120 * MILLIS);
+        self.after(pause, Event::WorkerStarts { machine: m, boot });
+    }
+
+    pub(crate) fn start_worker(&mut self, m: usize) {
+        let machine = &self.machines[m];
+        if !machine.is_on || machine.worker.is_some() || machine.halted.is_some() {
+            return;
+        }
+        if self.now < machine.frozen_until {
+            let (again, boot) = (machine.frozen_until, machine.boot);
+            return self.at(again, Event::WorkerStarts { machine: m, boot });
+        }
+        let Some(own) = machine.id else { return };
+        let incarnation = machine.incarnation(m);
+        let identity = Identity {
+            own,
+            cluster: CLUSTER,
+            incarnation,
+            boot_id: format!("{}-{}", machine.name, machine.boot),
+            machine_id: format!("machine-{}", machine.name),
+            storage_uuid: format!("disk-{}", machine.name),
+        };
+        let stored = match Stored::decode(machine.disk.meta(), machine.disk.log()) {
+            Ok(stored) => stored,
+            Err(cause) => return self.violate("restart", format!("{} cannot read its log: {cause}", machine.name)),
+        };
+        let settings = Settings {
+            is_witness: machine.role == NodeRole::Witness,
+            seed: self.settings.seed ^ own.0,
+            ..self.settings
+        };
+        let first_peers = self.first_peers(m);
+        let journal = self.machines[m].disk.journal();
+        let moment = self.moment(m);
+        let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers });
+        let (node, actions) = match begun {
+            Ok(begun) => begun,
+            Err(cause) => {
+                let name = self.machines[m].name.clone();
+                return self.violate("restart", format!("{name} cannot begin: {cause}"));
+            }
+        };
+        let life = self.next_number();
+        let salt = u128::from(self.chance.number()) << 64 | u128::from(self.chance.number());
+        let machine = &mut self.machines[m];
+        machine.quiet_since = machine.quiet_since.max(self.now);
+        machine.worker = Some(Worker {
+            life,
+            node,
+            pulse: None,
+            salt,
+            node_inbox: Default::default(),
+            pulse_inbox: Default::default(),
+            drops: 0,
+            node_wake: At::MAX,
+            pulse_wake: At::MAX,
+        });
+        let name = machine.name.clone();
+        self.trace.line(self.now, name.as_str(), || "worker starts".to_owned());
+        self.after_node_step(m, actions);
+    }
+
+    /// What an admitted node was told about the others.
+    fn first_peers(&self, m: usize) -> Vec<PeerOrder> {
+        let links = u8::try_from(self.network.links()).unwrap_or(1);
+        self.by_id
+            .iter()
+            .filter(|(_, other)| **other != m)
+            .map(|(id, other)| PeerOrder {
+                id: *id,
+                links,
+                incarnation: self.machines[*other].is_on.then(|| self.machines[*other].incarnation(*other)),
+            })
+            .collect()
+    }
+
+    /// Gives the machine on its place the identity that it was admitted under.
+    pub(crate) fn admit(&mut self, m: usize, id: NodeId) {
+        self.machines[m].id = Some(id);
+        self.by_id.insert(id, m);
+    }
+
+    // The rest of the node.
+
+    /// Asks a node for something; the answer comes to `answers`, under the number returned.
+    pub fn request(&mut self, m: usize, request: Request) -> u64 {
+        let id = self.next_number();
+        self.trace.line(self.now, self.machines[m].name.as_str(), || format!("is asked: {request:?}"));
+        self.tell_node(m, Input::Request { id, request, actor: "operator".to_owned() });
+        id
+    }
+
+    pub(crate) fn tell_node(&mut self, m: usize, input: Input) {
+        let gate = self.machines[m].node_gate();
+        let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        if self.now < gate {
+            worker.node_inbox.push_back(input);
+            return;
+        }
+        self.feed_node(m, input);
+    }
+
+    fn feed_node(&mut self, m: usize, input: Input) {
+        let moment = self.moment(m);
+        self.trace.line(self.now, self.machines[m].name.as_str(), || brief(&input));
+        let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        let actions = worker.node.step(moment, input);
+        self.after_node_step(m, actions);
+    }
+
+    fn wake_node(&mut self, m: usize) {
+        if self.now < self.machines[m].node_gate() {
+            return;
+        }
+        let moment = self.moment(m);
+        let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        worker.node_wake = At::MAX;
+        if worker.node.deadline().is_some_and(|at| at <= moment.at) {
+            let actions = worker.node.step(moment, Input::Tick);
+            self.after_node_step(m, actions);
+        } else {
+            self.plan_node_wake(m);
+        }
+    }
+
+    fn after_node_step(&mut self, m: usize, actions: Vec<Action>) {
+        self.steps += 1;
+        self.observe(m);
+        for action in actions {
+            self.act(m, action);
+        }
+        self.plan_node_wake(m);
+    }
+
+    fn plan_node_wake(&mut self, m: usize) {
+        let machine = &mut self.machines[m];
+        let Some(worker) = machine.worker.as_mut() else { return };
+        let Some(deadline) = worker.node.deadline() else { return };
+        let at = machine.clock.world(deadline).max(self.now);
+        if at < worker.node_wake {
+            worker.node_wake = at;
+            let life = worker.life;
+            self.at(at, Event::NodeWakes { machine: m, life });
+        }
+    }
+
+    fn act(&mut self, m: usize, action: Action) {
+        self.check_sent(m, &action);
+        match action {
+            Action::Send { to, message } => self.send(m, to, &message),
+            Action::Persist { token, writes } => {
+                let life = self.life(m);
+                let at = self.machines[m].disk.begin(self.now, token, writes, &mut self.chance);
+                self.at(at, Event::Durable { machine: m, life, token });
+            }
+            Action::Call(call) => self.begin_call(m, call),
+            Action::Abandon(key) => self.abandon_call(m, key),
+            Action::FenceCall(call) => self.begin_fence_call(m, call),
+            Action::Pulse(order) => {
+                let life = self.life(m);
+                let pause = self.chance.between(3 * MICROS, 60 * MICROS);
+                let at = (self.now + pause).max(self.machines[m].seam_stalled_until);
+                self.at(at, Event::Order { machine: m, life, order });
+            }
+            Action::Answer { id, answer } => {
+                self.trace.line(self.now, self.machines[m].name.as_str(), || format!("answers: {answer:?}"));
+                self.answers.insert(id, answer);
+            }
+            Action::Event(event) => {
+                self.trace.line(self.now, self.machines[m].name.as_str(), || {
+                    format!("{} {}: {}", event.event, event.subject, event.reason)
+                });
+            }
+            Action::Halt(halt) => self.halt(m, halt),
+        }
+    }
+
+    /// A node stops. Whatever it ran ends where the cluster does not want it any more.
+    fn halt(&mut self, m: usize, halt: Halt) {
+        let machine = &mut self.machines[m];
+        machine.disk.crash(self.now, &mut self.chance);
+        machine.worker = None;
+        machine.halted = Some(halt);
+        let (boot, name) = (machine.boot, machine.name.clone());
+        self.watch.forget(m);
+        self.trace.note(self.now, "halt", name.as_str(), &format!("{halt:?}"));
+        match halt {
+            Halt::Left => {}
+            Halt::Removed | Halt::Condemned => {
+                let pause = self.chance.between(10 * MILLIS, 500 * MILLIS);
+                self.after(pause, Event::ServicesEnd { machine: m, boot });
+            }
+        }
+    }
+
+    // Messages.
+
+    fn send(&mut self, m: usize, to: NodeId, message: &wire::Message) {
+        let Some(own) = self.machines[m].id else { return };
+        let Some(&to) = self.by_id.get(&to) else { return };
+        let bytes: Rc<[u8]> = wire::encode(message).into();
+        if bytes.len() > wire::DATAGRAM_BYTES_MAX {
+            let receiver = self.life(to);
+            if let Some(at) = self.network.stream(self.now, m, to, &mut self.chance) {
+                self.at(at, Event::MessageArrives { to, from: own, bytes, stream_to: Some(receiver) });
+            }
+            return;
+        }
+        let mut first: Option<At> = None;
+        for link in 0..self.network.links() {
+            let arrivals = self.network.datagram(self.now, m, to, link, &mut self.chance);
+            // The receiver knows the copies of other links; a doubled packet stands for one that it cannot know.
+            first = first.into_iter().chain(arrivals[0]).min();
+            if let Some(at) = arrivals[1] {
+                self.at(at, Event::MessageArrives { to, from: own, bytes: bytes.clone(), stream_to: None });
+            }
+        }
+        let Some(mut at) = first else { return };
+        if self.chance.is(self.network.weather[0].very_late) {
+            at += self.chance.between(300 * MILLIS, 5000 * MILLIS);
+        }
+        self.at(at, Event::MessageArrives { to, from: own, bytes, stream_to: None });
+    }
+
+    fn message_arrives(&mut self, to: usize, from: NodeId, bytes: &[u8], stream_to: Option<u64>) {
+        let machine = &self.machines[to];
+        let Some(worker) = &machine.worker else { return };
+        let is_gone = stream_to.is_some_and(|life| life != worker.life);
+        let is_full = stream_to.is_none() && self.now < machine.node_gate() && worker.node_inbox.len() >= SOCKET_MAX;
+        if is_gone || is_full {
+            return;
+        }
+        match wire::decode(bytes) {
+            Ok(message) => self.tell_node(to, Input::Message { from, message }),
+            Err(cause) => self.violate("codec", format!("a message that was encoded cannot be decoded: {cause}")),
+        }
+    }
+
+    // The pulse.
+
+    fn beat_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
+        let gate = self.machines[to].pulse_gate();
+        let Some(worker) = self.machines[to].worker.as_mut() else { return };
+        if self.now >= gate {
+            return self.feed_pulse(to, vec![PulseIn::Beat { at: self.now, bytes }]);
+        }
+        if worker.pulse_inbox.len() < SOCKET_MAX {
+            worker.pulse_inbox.push_back(PulseIn::Beat { at: self.now, bytes });
+        } else {
+            worker.drops += 1;
+        }
+    }
+
+    fn order_arrives(&mut self, m: usize, order: Box<PulseOrder>) {
+        let gate = self.machines[m].pulse_gate();
+        let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        if self.now < gate {
+            worker.pulse_inbox.push_back(PulseIn::Order(order));
+        } else {
+            self.feed_pulse(m, vec![PulseIn::Order(order)]);
+        }
+    }
+
+    fn wake_pulse(&mut self, m: usize) {
+        if self.now < self.machines[m].pulse_gate() {
+            return;
+        }
+        if let Some(worker) = self.machines[m].worker.as_mut() {
+            worker.pulse_wake = At::MAX;
+        }
+        self.feed_pulse(m, Vec::new());
+    }
+
+    /// As the pulse's thread does: everything that came in first, then what is due.
+    fn feed_pulse(&mut self, m: usize, inputs: Vec<PulseIn>) {
+        let index = m;
+        let now = self.now;
+        let machine = &mut self.machines[m];
+        let local = machine.clock.local(now);
+        let (id, incarnation) = (machine.id, machine.incarnation(index));
+        let (Some(worker), Some(id)) = (machine.worker.as_mut(), id) else { return };
+        let mut actions = Vec::new();
+        for input in inputs {
+            match input {
+                PulseIn::Order(order) => match worker.pulse.as_mut() {
+                    Some(pulse) => actions.extend(pulse.step(local, PulseInput::Order(*order))),
+                    None => {
+                        let own = OwnIdentity { cluster: CLUSTER, id, incarnation, salt: worker.salt, key_epoch: 0 };
+                        worker.pulse = Some(Pulse::new(local, own, *order));
+                    }
+                },
+                PulseIn::Drops => {
+                    let count = worker.drops;
+                    if let Some(pulse) = worker.pulse.as_mut() {
+                        actions.extend(pulse.step(local, PulseInput::SocketDrops { count }));
+                    }
+                }
+                PulseIn::Beat { at, bytes } => {
+                    let Some(pulse) = worker.pulse.as_mut() else { continue };
+                    let Some((sealed, TAG)) = bytes.split_last_chunk::<16>().map(|(body, tag)| (body, *tag)) else {
+                        panic!("a beat without its tag");
+                    };
+                    let (header, body) = wire::decode_header(sealed).expect("the header was encoded");
+                    let beat = wire::decode_beat(body).expect("the beat was encoded");
+                    let received = Received { arrival: machine.clock.local(at), header, beat };
+                    actions.extend(pulse.step(local, PulseInput::Received(received)));
+                }
+            }
+            self.steps += 1;
+        }
+        if let Some(pulse) = worker.pulse.as_mut()
+            && pulse.deadline() <= local
+        {
+            actions.extend(pulse.step(local, PulseInput::Tick));
+            self.steps += 1;
+        }
+        for action in actions {
+            match action {
+                PulseAction::Send { to, link, header, beat } => {
+                    let Some(&to) = self.by_id.get(&to) else { continue };
+                    let arrivals = self.network.datagram(now, m, to, usize::from(link.0), &mut self.chance);
+                    if arrivals == [None, None] {
+                        continue;
+                    }
+                    let mut bytes = Vec::with_capacity(288);
+                    bytes.extend_from_slice(&wire::encode_header(&header));
+                    wire::encode_beat(&beat, &mut bytes);
+                    bytes.extend_from_slice(&TAG);
+                    let bytes: Rc<[u8]> = bytes.into();
+                    for at in arrivals.into_iter().flatten() {
+                        self.at(at, Event::BeatArrives { to, bytes: bytes.clone() });
+                    }
+                }
+                PulseAction::Report(report) => {
+                    let life = self.life(m);
+                    let pause = self.chance.between(3 * MICROS, 60 * MICROS);
+                    let at = (now + pause).max(self.machines[m].seam_stalled_until);
+                    self.at(at, Event::Report { machine: m, life, report: Box::new(report) });
+                }
+            }
+        }
+        self.plan_pulse_wake(m);
+    }
+
+    fn plan_pulse_wake(&mut self, m: usize) {
+        let machine = &mut self.machines[m];
+        let Some(worker) = machine.worker.as_mut() else { return };
+        let Some(pulse) = worker.pulse.as_ref() else { return };
+        let at = machine.clock.world(pulse.deadline()).max(self.now);
+        if at < worker.pulse_wake {
+            worker.pulse_wake = at;
+            let life = worker.life;
+            self.at(at, Event::PulseWakes { machine: m, life });
+        }
+    }
+
+    // Standing still.
+
+    /// Whatever stood still and need not any more goes on with what came in meanwhile.
+    pub(crate) fn resume(&mut self, m: usize) {
+        if self.now >= self.machines[m].pulse_gate() {
+            let inbox = self.machines[m].worker.as_mut().map(|worker| {
+                worker.pulse_wake = At::MAX;
+                if worker.drops > 0 {
+                    worker.pulse_inbox.push_back(PulseIn::Drops);
+                }
+                std::mem::take(&mut worker.pulse_inbox)
+            });
+            self.feed_pulse(m, inbox.unwrap_or_default().into());
+        }
+        if self.now >= self.machines[m].node_gate() {
+            let inbox = self.machines[m].worker.as_mut().map(|worker| {
+                worker.node_wake = At::MAX;
+                std::mem::take(&mut worker.node_inbox)
+            });
+            let life = self.life(m);
+            for input in inbox.unwrap_or_default() {
+                if self.life(m) == life {
+                    self.feed_node(m, input);
+                }
+            }
+            self.wake_node(m);
+        }
+    }
+}
+
+impl Event {
+    fn machine(&self) -> usize {
+        match self {
+            Event::NodeWakes { machine, .. }
+            | Event::PulseWakes { machine, .. }
+            | Event::Durable { machine, .. }
+            | Event::Report { machine, .. }
+            | Event::Order { machine, .. }
+            | Event::CallEnds { machine, .. }
+            | Event::DeviceAnswers { machine, .. }
+            | Event::Resumes { machine }
+            | Event::WorkerStarts { machine, .. }
+            | Event::PowersOn { machine }
+            | Event::ServicesEnd { machine, .. } => *machine,
+            Event::BeatArrives { to, .. } | Event::MessageArrives { to, .. } => *to,
+            Event::DeviceActs { target, .. } => *target,
+            Event::Fault { number } => *number,
+        }
+    }
+
+    fn kind(&self) -> u64 {
+        match self {
+            Event::NodeWakes { .. } => 1,
+            Event::PulseWakes { .. } => 2,
+            Event::BeatArrives { .. } => 3,
+            Event::MessageArrives { .. } => 4,
+            Event::Durable { .. } => 5,
+            Event::Report { .. } => 6,
+            Event::Order { .. } => 7,
+            Event::CallEnds { .. } => 8,
+            Event::DeviceActs { .. } => 9,
+            Event::DeviceAnswers { .. } => 10,
+            Event::Resumes { .. } => 11,
+            Event::WorkerStarts { .. } => 12,
+            Event::PowersOn { .. } => 13,
+            Event::ServicesEnd { .. } => 14,
+            Event::Fault { .. } => 15,
+        }
+    }
+
+    /// Something about the content, for the hash of the run.
+    fn weight(&self) -> u64 {
+        match self {
+            Event::BeatArrives { bytes, .. } | Event::MessageArrives { bytes, .. } => {
+                bytes.len() as u64
+                    ^ bytes
+                        .iter()
+                        .rev()
+                        .skip(16)
+                        .take(24)
+                        .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+            }
+            Event::Durable { token, .. } => *token,
+            _ => 0,
+        }
+    }
+}
+
+impl Ord for Scheduled {
+    /// The earliest is the greatest; of two at the same time, the one that was scheduled first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Scheduled {}
+
+/// An input as one line.
+fn brief(input: &Input) -> String {
+    match input {
+        Input::Pulse(PulseReport::Peer(report)) => {
+            format!(
+                "sees node {} {:?} two-way {} suspects {:?}",
+                report.id, report.verdict, report.is_two_way, report.suspects
+            )
+        }
+        Input::Pulse(report) => format!("{report:?}"),
+        Input::Message { from, message: wire::Message::Consensus(message) } => {
+            format!("node {from}: {:?} term {}", message.kind(), message.term())
+        }
+        Input::Message { from, message } => format!("node {from}: {message:?}"),
+        Input::Persisted { token } => format!("write {token} is durable"),
+        Input::CallDone { key, outcome } => {
+            format!("call {}.{}.{} done: {outcome:?}", key.op.epoch, key.op.index, key.attempt)
+        }
+        Input::Exited { key, how } => format!("service of {}.{} exited: {how}", key.op.epoch, key.op.index),
+        Input::FenceDone { key, outcome } => format!("fence call {key} done: {outcome:?}"),
+        Input::Request { request, .. } => format!("request {request:?}"),
+        Input::Tick => "tick".to_owned(),
+    }
+}
