@@ -216,10 +216,7 @@ impl Node {
             Leave::No => None,
         };
         let reign = if self.reign.is_some() {
-            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility()]
-                .into_iter()
-                .flatten()
-                .min()
+            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility()].into_iter().flatten().min()
         } else {
             None
         };
@@ -595,7 +592,7 @@ impl Node {
             }
         }
         assert!(self.state.applied == entry.index, "entry {} was applied as {}", entry.index, self.state.applied);
-        if entry.index.0 % self.settings.digest_every == 0 {
+        if entry.index.0.is_multiple_of(self.settings.digest_every) {
             self.digest = (entry.index, state::digest(&self.state));
         }
         match entry.proposal.and_then(|id| self.proposals.remove(&id)) {
@@ -666,6 +663,11 @@ impl Node {
                 if self.reign.take().is_some() {
                     self.end_reign(now, todo, out);
                 }
+                if let Leave::Asked { again_at } = &mut self.leave
+                    && leader.is_some()
+                {
+                    *again_at = now.at;
+                }
                 if let Some(leader) = leader {
                     let name = self.state.name_of(leader);
                     out.push(event("leader", &name, format!("{name} leads in term {term}")));
@@ -693,25 +695,23 @@ impl Node {
                     out.push(Action::Call(call));
                 }
                 ExecutorAction::Abandon(key) => out.push(Action::Abandon(key)),
-                ExecutorAction::Report(result) => self.to_leader(ExecutorMessage::Result(result), todo, out),
-                ExecutorAction::Changed(change) => self.to_leader(ExecutorMessage::Changed(change), todo, out),
+                ExecutorAction::Report(result) => self.report_to_leader(ExecutorMessage::Result(result), todo, out),
+                ExecutorAction::Changed(change) => self.report_to_leader(ExecutorMessage::Changed(change), todo, out),
                 ExecutorAction::Inventory { epoch, inventory } => {
-                    self.to_leader(ExecutorMessage::Inventory { epoch, inventory }, todo, out);
+                    self.report_to_leader(ExecutorMessage::Inventory { epoch, inventory }, todo, out);
                 }
             }
         }
     }
 
     /// Reports go to the leader, who may be this very node. Without a leader they are lost, and repeated.
-    fn to_leader(&mut self, message: ExecutorMessage, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+    fn report_to_leader(&mut self, message: ExecutorMessage, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         match self.consensus.leader() {
-            Some(leader) if leader == self.identity.own => {
-                if self.reign.is_some() {
-                    todo.push(Todo::Dispatcher(message, leader));
-                }
+            Some(leader) if leader != self.identity.own => {
+                out.push(Action::Send { to: leader, message: Message::Executor(message) });
             }
-            Some(leader) => out.push(Action::Send { to: leader, message: Message::Executor(message) }),
-            None => {}
+            Some(leader) if self.reign.is_some() => todo.push(Todo::Dispatcher(message, leader)),
+            Some(_) | None => {}
         }
     }
 

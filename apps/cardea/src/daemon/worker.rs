@@ -160,7 +160,14 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
 
     let (database, contents) = Storage::open(&paths.database())?;
     let stored = consensus::Stored::decode(&contents.meta, contents.log)?;
-    let identity = Identity { own, cluster: file.cluster, incarnation, boot_id, machine_id, storage_uuid: file.storage_uuid.clone() };
+    let identity = Identity {
+        own,
+        cluster: file.cluster,
+        incarnation,
+        boot_id,
+        machine_id,
+        storage_uuid: file.storage_uuid.clone(),
+    };
     let settings = Settings {
         profile: pulse_file.profile,
         is_witness: file.is_witness,
@@ -169,8 +176,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     };
     let first_peers = pulse_file.orders();
     let now = moment();
-    let (node, first) =
-        Node::new(now, Start { identity, settings, stored, journal: contents.journal, first_peers })?;
+    let (node, first) = Node::new(now, Start { identity, settings, stored, journal: contents.journal, first_peers })?;
 
     let hub = Arc::new(Hub {
         own,
@@ -292,7 +298,8 @@ fn beat_addresses(peers: &[PulsePeer]) -> BTreeMap<NodeId, Vec<SocketAddr>> {
 /// SIGTERM and SIGINT end this worker in order, SIGHUP makes room for another one.
 fn signals(work: Sender<Work>) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot wait for signals")?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot wait for signals")?;
     std::thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(move || {
         for signal in signals.forever() {
             let told = if signal == SIGHUP { Work::HandOver } else { Work::Terminate };
@@ -348,26 +355,19 @@ impl Worker {
             let now = host::identity::now();
             let deadline = [self.node.deadline(), self.leave_by].into_iter().flatten().min();
             let sleep = deadline.map_or(Duration::from_secs(1), |at| at.since(now));
-            let input = match inbox.recv_timeout(sleep) {
-                Ok(work) => match self.input(work)? {
-                    Next::Input(input) => input,
-                    Next::Inputs(inputs) => {
-                        for input in inputs {
-                            let actions = self.node.step(moment(), input);
-                            if let Some(status) = self.perform(actions) {
-                                return Ok(status);
-                            }
-                        }
-                        Input::Tick
-                    }
+            let inputs = match inbox.recv_timeout(sleep) {
+                Ok(work) => match self.inputs(work)? {
+                    Next::Inputs(inputs) => inputs,
                     Next::End(status) => return Ok(status),
                 },
-                Err(RecvTimeoutError::Timeout) => Input::Tick,
+                Err(RecvTimeoutError::Timeout) => vec![Input::Tick],
                 Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("all other threads of the worker ended")),
             };
-            let actions = self.node.step(moment(), input);
-            if let Some(status) = self.perform(actions) {
-                return Ok(status);
+            for input in inputs {
+                let actions = self.node.step(moment(), input);
+                if let Some(status) = self.perform(actions) {
+                    return Ok(status);
+                }
             }
             if self.leave_by.is_some_and(|at| at <= host::identity::now()) {
                 tracing::warn!("nobody took over what runs here in time; it stays as it is and the daemon ends");
@@ -377,8 +377,8 @@ impl Worker {
         }
     }
 
-    fn input(&mut self, work: Work) -> anyhow::Result<Next> {
-        Ok(Next::Input(match work {
+    fn inputs(&mut self, work: Work) -> anyhow::Result<Next> {
+        let input = match work {
             Work::Pulse(report) => Input::Pulse(report),
             Work::Message { from, message } => Input::Message { from, message },
             Work::Persisted(tokens) => {
@@ -414,7 +414,8 @@ impl Worker {
                 tracing::info!("this worker makes room for the next; services stay");
                 return Ok(Next::End(EXIT_RESTART));
             }
-        }))
+        };
+        Ok(Next::Inputs(vec![input]))
     }
 
     /// Begins each action; the exit status if the node is to stop.
@@ -494,10 +495,10 @@ impl Worker {
     fn learn_addresses(&mut self) {
         let state = self.node.state();
         if state.members.is_empty() {
-            self.addresses =
-                self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone())).collect();
+            self.addresses = self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone())).collect();
         } else {
-            let links = |name: &model::NodeName| state.config.nodes.get(name).map(|n| n.links.clone()).unwrap_or_default();
+            let links =
+                |name: &model::NodeName| state.config.nodes.get(name).map(|n| n.links.clone()).unwrap_or_default();
             self.addresses = state
                 .members
                 .iter()
@@ -598,7 +599,6 @@ impl Worker {
 }
 
 enum Next {
-    Input(Input),
     Inputs(Vec<Input>),
     End(u8),
 }
@@ -606,7 +606,10 @@ enum Next {
 /// A copy for reading; the truth is in the agreed state.
 fn write_cluster_file(paths: &Paths, text: &str) {
     let path = paths.cluster_file();
-    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| host::supervise::replace_file(&path, text.as_bytes()));
+    let written = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| host::supervise::replace_file(&path, text.as_bytes()));
     if let Err(cause) = written {
         tracing::warn!("cannot write {}: {cause}", path.display());
     }
