@@ -203,12 +203,18 @@ impl After {
     /// Listens for another owner; gives the address up if there is one.
     fn has_owner(&self, arp: &Arp, limit: Duration) -> io::Result<bool> {
         let owner = arp.listen(self.address, limit)?;
-        let Some(owner) = owner.filter(|_| self.asks && self.is_here()) else { return Ok(false) };
-        let how = format!("{} answers for {} as well; it was taken away here", arp::show(owner), self.address);
+        let Some(owner) = owner.filter(|_| self.asks) else { return Ok(false) };
+        if !self.watch.take_address(&self.resource, self.key, self.address) {
+            return Ok(false);
+        }
         // Removed before it is told: whoever hears of it may rely on it.
         let removed = remove_address(self.index, self.address, self.prefix);
-        self.watch.lose_address(&self.resource, self.key, self.address, how);
-        removed.map(|_| true)
+        let end = match &removed {
+            Ok(_) => "it was taken away here".to_owned(),
+            Err(error) => format!("it could not be taken away here: {error}"),
+        };
+        self.watch.tell(self.key, format!("{} answers for {} as well; {end}", arp::show(owner), self.address));
+        Ok(true)
     }
 }
 

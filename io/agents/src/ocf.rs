@@ -130,10 +130,9 @@ fn ask(call: &Call<'_>, agent: &Path, provider: &str, name: &str, action: AgentA
                 // What a start left running stays in it.
                 cgroup.remove();
             }
-            exit.map_or_else(
-                || failed("the agent ended, and nobody knows how"),
-                |exit| answer(action, exit, &output.tail()),
-            )
+            let printed = output.tail();
+            output.trim();
+            exit.map_or_else(|| failed("the agent ended, and nobody knows how"), |exit| answer(action, exit, &printed))
         }
         Waited::Limit | Waited::TimeUp => call.end_what_was_started(&process, cgroup.as_ref()),
     }
@@ -174,7 +173,7 @@ fn find_running(call: &Call<'_>, agent: &Path) -> Option<Process> {
     let (path, action) = (agent.display().to_string(), mark::action_word(call.call.action));
     find_marked(&Marks { environment, ..Marks::default() }).into_iter().find(|process| {
         let line = command_line(process.pid());
-        let is_agent = line.iter().any(|word| *word == path) && line.last().is_some_and(|word| word == action);
+        let is_agent = line.contains(&path) && line.last().is_some_and(|word| word == action);
         is_agent && session_of(process.pid()) == Some(process.pid())
     })
 }

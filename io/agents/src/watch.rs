@@ -92,21 +92,23 @@ impl Watch {
         self.watched().addresses.get(resource) == Some(&(key, address))
     }
 
-    /// Ends the watch of an address and says that it is lost, unless it was forgotten before.
-    pub(crate) fn lose_address(&self, resource: &ResourceName, key: CallKey, address: Ipv4Addr, how: String) {
-        let was_watched = {
-            let mut watched = self.watched();
-            let is_it = watched.addresses.get(resource) == Some(&(key, address));
-            is_it && watched.addresses.remove(resource).is_some()
-        };
-        if was_watched {
-            (self.events)(AgentEvent::Exited { key, how });
-        }
+    /// Ends the watch of this very address for this very call; `false` if it was forgotten before.
+    ///
+    /// Who gets `true`, and nobody else, may say what became of the address.
+    pub(crate) fn take_address(&self, resource: &ResourceName, key: CallKey, address: Ipv4Addr) -> bool {
+        let mut watched = self.watched();
+        let is_it = watched.addresses.get(resource) == Some(&(key, address));
+        is_it && watched.addresses.remove(resource).is_some()
     }
 
     /// The addresses that are watched: those that this daemon put up.
     pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
         self.watched().addresses.values().map(|(_, address)| *address).collect()
+    }
+
+    /// Says what became of something that was watched.
+    pub(crate) fn tell(&self, key: CallKey, how: String) {
+        (self.events)(AgentEvent::Exited { key, how });
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -170,7 +172,7 @@ impl Watch {
             watched.processes.remove(resource);
         }
         let how = describe_end(&self.config, process);
-        (self.events)(AgentEvent::Exited { key, how: format!("its process {} {how}", process.pid()) });
+        self.tell(key, format!("its process {} {how}", process.pid()));
     }
 
     fn on_vanished(&self, vanished: &[(u32, Ipv4Addr)]) {
@@ -181,8 +183,9 @@ impl Watch {
                 listed.map(|(resource, (key, _))| (resource.clone(), *key)).collect()
             };
             for (resource, key) in lost {
-                let how = format!("the address {address} was removed from {}", interface_name(*index));
-                self.lose_address(&resource, key, *address, how);
+                if self.take_address(&resource, key, *address) {
+                    self.tell(key, format!("the address {address} was removed from {}", interface_name(*index)));
+                }
             }
         }
     }
