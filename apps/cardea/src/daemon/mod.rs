@@ -8,4 +8,6 @@ pub mod peers;
 pub mod pulse_thread;
 pub mod requests;
 pub mod status;
+#[cfg(test)]
+mod testing;
 pub mod worker;

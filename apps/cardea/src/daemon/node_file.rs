@@ -108,8 +108,9 @@ impl PulseFile {
 
 fn load<T: for<'a> Deserialize<'a>>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text)
-        .with_context(|| format!("{} is damaged; restore it from a backup, or remove this node and join it anew", path.display()))
+    serde_json::from_slice(&text).with_context(|| {
+        format!("{} is damaged; restore it from a backup, or remove this node and join it anew", path.display())
+    })
 }
 
 fn save<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {

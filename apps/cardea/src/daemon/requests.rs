@@ -6,9 +6,7 @@
 
 use api::{Refused, RefusedCode, Request};
 use config::Parsed;
-use model::{
-    ActionKind, ConfigVersion, NodeId, NodeName, NodeRole, ResourceName, UnitName, WallTime,
-};
+use model::{ActionKind, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, ResourceName, UnitName, WallTime};
 use node::View;
 use state::Command;
 
@@ -103,8 +101,7 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
         }
         Request::Rollback { to, reason } => {
             let Some(record) = state.config_history.iter().find(|record| record.version.0 == to) else {
-                let kept: Vec<String> =
-                    state.config_history.iter().map(|record| record.version.to_string()).collect();
+                let kept: Vec<String> = state.config_history.iter().map(|record| record.version.to_string()).collect();
                 return Err(invalid(
                     format!("version {to} of the configuration is not kept"),
                     format!("kept are: {}; see `cardea history --versions`", kept.join(", ")),
@@ -189,7 +186,10 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
         Request::Lead { node } => {
             let id = find_node(view, &node)?;
             if !view.voters.contains(&id) {
-                return Err(invalid(format!("{node} does not vote and cannot lead"), "`cardea status` shows who votes"));
+                return Err(invalid(
+                    format!("{node} does not vote and cannot lead"),
+                    "`cardea status` shows who votes",
+                ));
             }
             Order::one(node::Request::Lead { node: id }, format!("leadership goes to {node}"))
         }
@@ -211,9 +211,14 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
         }
         Request::Remove { node, reason } => {
             let id = find_node(view, &node)?;
+            refuse_to_remove(view, id, &node)?;
             let last = state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
-            let text = config::remove_node(&last, &NodeName(node.clone()))
-                .map_err(|found| invalid(diagnostics::draw(&last, "cluster.toml", &found, false), "apply a cluster file that does not need this node first"))?;
+            let text = config::remove_node(&last, &NodeName(node.clone())).map_err(|found| {
+                invalid(
+                    diagnostics::draw(&last, "cluster.toml", &found, false),
+                    "apply a cluster file that does not need this node first",
+                )
+            })?;
             let parsed = parse(&text, "cluster.toml")?;
             let reason = or(reason, "removed by an operator");
             let remove = Command::Remove { node: id, reason: reason.clone() };
@@ -230,6 +235,27 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
             })
         }
     }
+}
+
+/// A member goes only when it is off or has left, and holds nothing; says what brings that about.
+fn refuse_to_remove(view: &View, id: NodeId, name: &str) -> Result<(), Refused> {
+    let (why, next) = match view.state.members[&id].state {
+        MemberState::Online => (
+            "is online",
+            format!(
+                "stop its daemon first: `systemctl stop cardea` on {name} moves what runs there; if it cannot be reached, \
+                 `cardea fence {name}`"
+            ),
+        ),
+        MemberState::Condemned => (
+            "is lost and not proven off",
+            format!(
+                "wait for its fence, or make sure that it is off and run `cardea fence {name} --confirm-off --reason …`"
+            ),
+        ),
+        MemberState::Absent | MemberState::Left | MemberState::Fenced => return Ok(()),
+    };
+    Err(Refused::new(RefusedCode::Forbidden, format!("{name} {why} and cannot be removed"), next))
 }
 
 fn configure(
@@ -264,7 +290,7 @@ fn move_target(view: &View, unit: &UnitName, to: Option<&str>) -> Result<NodeId,
         return match refusal {
             Some(why) => Err(Refused::new(
                 RefusedCode::Forbidden,
-                format!("{unit} cannot run on {name}: {why}"),
+                format!("{unit} cannot run on {name}: {name} {why}"),
                 format!("`cardea explain {unit}` shows where it can"),
             )),
             None => Ok(id),
@@ -308,11 +334,364 @@ fn clear(view: &View, name: Option<String>, node: Option<String>, reason: String
     Ok(Order { asks, done: format!("failures of {name} are forgotten"), token: None })
 }
 
-/// What to do after the state refused something.
+/// What to do after the state refused something, by the words of its refusal.
 pub fn next_after(reason: &str) -> String {
-    if reason.contains("version") {
+    let says = |words: &str| reason.contains(words);
+    if says("version") {
         "look at the current file with `cardea history --versions`, and apply again".to_owned()
+    } else if says("must lead first") {
+        "let another node lead with `cardea lead NODE`, and ask again".to_owned()
+    } else if says("use `cardea remove`") {
+        "a file cannot add or drop members; `cardea status` shows who they are".to_owned()
+    } else if says("still holds") {
+        "`cardea standby NODE` moves it away; then ask again".to_owned()
+    } else if says("nothing to undo") {
+        "`cardea status` shows what operators asked for".to_owned()
     } else {
         "`cardea status` shows the state of the cluster".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{HolderState, LogIndex};
+
+    use super::super::testing::{self, A, B, C, FILE, NOW, W, change, view};
+    use super::*;
+
+    const AUTHORITY: [u8; 32] = [7; 32];
+
+    fn ask(view: &View, request: Request) -> Result<Order, Refused> {
+        translate(view, request, AUTHORITY, NOW)
+    }
+
+    /// The one command that a request becomes, and what the operator is told.
+    #[track_caller]
+    fn command(view: &View, request: Request) -> (Command, String) {
+        let order = ask(view, request).expect("a request that can be carried out");
+        assert_eq!(order.asks.len(), 1, "{order:?}");
+        match order.asks.into_iter().next() {
+            Some(node::Request::Propose(command)) => (*command, order.done),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The refusal; it always says what to do next.
+    #[track_caller]
+    fn refused(view: &View, request: Request) -> (RefusedCode, String, String) {
+        let refused = ask(view, request).expect_err("a refusal");
+        assert!(!refused.next.is_empty(), "{refused:?}");
+        (refused.code, refused.message, refused.next)
+    }
+
+    fn no_reason() -> String {
+        String::new()
+    }
+
+    fn move_site(to: Option<&str>) -> Request {
+        Request::Move { unit: "site".to_owned(), to: to.map(str::to_owned), reason: "kernel update".to_owned() }
+    }
+
+    #[test]
+    fn a_file_is_applied_on_top_of_the_current_version() {
+        let text = FILE.replace("[groups.site]", "[groups.site]\nprefer = [\"b\"]");
+        let request = Request::Apply { text: text.clone(), expected_version: None, reason: no_reason() };
+        let (command, done) = command(&view(), request);
+        let Command::Configure { expected_version, text: proposed, reason, .. } = command else {
+            panic!("{command:?}")
+        };
+        assert_eq!((expected_version, proposed), (ConfigVersion(12), text));
+        assert_eq!(reason, "applied by an operator", "every change has a reason");
+        assert_eq!(done, "the cluster file is applied");
+    }
+
+    #[test]
+    fn the_version_that_an_operator_expects_is_the_one_that_is_compared() {
+        let request = Request::Apply { text: FILE.to_owned(), expected_version: Some(9), reason: no_reason() };
+        let (command, _) = command(&view(), request);
+        assert!(matches!(command, Command::Configure { expected_version: ConfigVersion(9), .. }), "{command:?}");
+    }
+
+    #[test]
+    fn a_faulty_file_is_refused_with_the_place_of_the_fault() {
+        let text = FILE.replace("prefer", "prefers").replace("[\"address\", \"web\"]", "[\"address\", \"wep\"]");
+        let request = Request::Apply { text, expected_version: None, reason: no_reason() };
+        let (code, message, next) = refused(&view(), request);
+        assert_eq!(code, RefusedCode::Invalid);
+        assert!(message.contains("wep") && message.contains("cluster.toml:"), "{message}");
+        assert!(next.contains("cardea check"), "{next}");
+    }
+
+    #[test]
+    fn an_earlier_version_comes_back_as_a_new_one() {
+        let mut view = view();
+        change(&mut view, |state| state.config_history[0].text = FILE.to_owned());
+        let (command, done) = command(&view, Request::Rollback { to: 1, reason: no_reason() });
+        let Command::Configure { expected_version, reason, .. } = command else { panic!("{command:?}") };
+        assert_eq!((expected_version, reason.as_str()), (ConfigVersion(12), "back to version 1"));
+        assert_eq!(done, "version 1 is current again");
+        let (code, _, next) = refused(&view, Request::Rollback { to: 5, reason: no_reason() });
+        assert_eq!((code, next.contains("1, 12")), (RefusedCode::Invalid, true), "{next}");
+    }
+
+    #[test]
+    fn a_move_goes_where_it_is_sent() {
+        let (command, done) = command(&view(), move_site(Some("c")));
+        let action = ActionKind::Move("site".into(), C);
+        assert_eq!(command, Command::Act { action, reason: "kernel update".to_owned() });
+        assert_eq!(done, "site moves to c");
+    }
+
+    #[test]
+    fn a_move_without_a_target_goes_to_the_best_other_node() {
+        let mut view = view();
+        change(&mut view, |state| {
+            state.config.groups.get_mut(&"site".into()).expect("site").placement.prefer = vec!["c".into()];
+        });
+        let (command, _) = command(&view, move_site(None));
+        assert!(matches!(command, Command::Act { action: ActionKind::Move(_, C), .. }), "{command:?}");
+    }
+
+    #[test]
+    fn a_move_that_cannot_be_says_why_not() {
+        let mut view = view();
+        let (_, message, _) = refused(&view, move_site(Some("a")));
+        assert_eq!(message, "site is on a already");
+        let (code, message, next) = refused(&view, move_site(Some("w")));
+        assert_eq!(code, RefusedCode::Forbidden);
+        assert_eq!(message, "site cannot run on w: w is a witness and runs nothing");
+        assert_eq!(next, "`cardea explain site` shows where it can");
+        for id in [B, C] {
+            testing::silence(&mut view, id);
+        }
+        let (code, message, _) = refused(&view, move_site(None));
+        assert_eq!((code, message.as_str()), (RefusedCode::Forbidden, "site can run nowhere else"));
+    }
+
+    #[test]
+    fn a_member_of_a_group_is_not_moved_alone() {
+        let request = Request::Move { unit: "web".to_owned(), to: None, reason: no_reason() };
+        let (_, message, next) = refused(&view(), request);
+        assert!(message.contains("part of the group `site`"), "{message}");
+        assert_eq!(next, "say `site` instead");
+    }
+
+    #[test]
+    fn a_misspelt_name_is_answered_with_the_nearest_and_with_all() {
+        let request = Request::Stop { unit: "sitee".to_owned(), reason: no_reason() };
+        let (code, message, next) = refused(&view(), request);
+        assert_eq!(code, RefusedCode::Invalid);
+        assert!(message.contains("did you mean `site`?"), "{message}");
+        assert_eq!(next, "there are: db, site");
+        let (_, message, next) = refused(&view(), Request::Lead { node: "x".to_owned() });
+        assert_eq!((message.as_str(), next.as_str()), ("there is no node `x`", "the members are: a, b, c, w"));
+    }
+
+    #[test]
+    fn standby_is_asked_for_and_taken_back() {
+        let standby = |on| Request::Standby { node: "b".to_owned(), on, reason: "new disks".to_owned() };
+        let (on, done) = command(&view(), standby(true));
+        let reason = "new disks".to_owned();
+        assert_eq!(on, Command::Act { action: ActionKind::Standby(B), reason: reason.clone() });
+        assert_eq!(done, "b is in standby");
+        let (off, done) = command(&view(), standby(false));
+        assert_eq!(off, Command::Undo { action: ActionKind::Standby(B), reason });
+        assert_eq!(done, "b works again");
+    }
+
+    #[test]
+    fn maintenance_is_of_a_node_or_of_everything() {
+        let maintenance =
+            |node: Option<&str>| Request::Maintenance { node: node.map(str::to_owned), on: true, reason: no_reason() };
+        let (of_b, done) = command(&view(), maintenance(Some("b")));
+        assert!(matches!(of_b, Command::Act { action: ActionKind::NodeMaintenance(B), .. }), "{of_b:?}");
+        assert_eq!(done, "hands off b");
+        let (of_all, done) = command(&view(), maintenance(None));
+        assert!(matches!(of_all, Command::Act { action: ActionKind::ClusterMaintenance, .. }), "{of_all:?}");
+        assert_eq!(done, "hands off the cluster");
+    }
+
+    #[test]
+    fn only_what_an_operator_stopped_can_be_started() {
+        let mut view = view();
+        let start = || Request::Start { unit: "db".to_owned(), reason: no_reason() };
+        let (_, message, next) = refused(&view, start());
+        assert_eq!(message, "db is not stopped by an operator");
+        assert_eq!(next, "`cardea explain db` says what it waits for");
+        let stop = ActionKind::Stop("db".into());
+        let (stopped, _) = command(&view, Request::Stop { unit: "db".to_owned(), reason: no_reason() });
+        assert!(matches!(&stopped, Command::Act { action, .. } if *action == stop), "{stopped:?}");
+        change(&mut view, |state| _ = state.actions.insert("stop:db".to_owned(), testing::wish(stop.clone())));
+        let (started, done) = command(&view, start());
+        assert!(matches!(&started, Command::Undo { action, .. } if *action == stop), "{started:?}");
+        assert_eq!(done, "db is to start");
+    }
+
+    #[test]
+    fn clear_reaches_a_resource_a_group_a_node_or_everything() {
+        let clear = |name: Option<&str>, node: Option<&str>| {
+            let request =
+                Request::Clear { name: name.map(str::to_owned), node: node.map(str::to_owned), reason: no_reason() };
+            let order = ask(&view(), request).expect("a request that can be carried out");
+            let what = |ask: node::Request| match ask {
+                node::Request::Propose(command) => match *command {
+                    Command::Clear { resource, node, .. } => (resource.map(|name| name.0), node),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            };
+            order.asks.into_iter().map(what).collect::<Vec<_>>()
+        };
+        assert_eq!(clear(None, None), [(None, None)]);
+        assert_eq!(clear(Some("b"), None), [(None, Some(B))]);
+        assert_eq!(clear(Some("web"), Some("a")), [(Some("web".to_owned()), Some(A))]);
+        assert_eq!(clear(Some("site"), None), [(Some("address".to_owned()), None), (Some("web".to_owned()), None)]);
+        let request = Request::Clear { name: Some("x".to_owned()), node: None, reason: no_reason() };
+        assert_eq!(refused(&view(), request).0, RefusedCode::Invalid);
+    }
+
+    #[test]
+    fn a_node_is_fenced_only_if_something_can_fence_it() {
+        let fence = |node: &str| Request::Fence { node: node.to_owned(), reason: no_reason() };
+        let order = ask(&view(), fence("b")).expect("b has a device");
+        assert!(
+            matches!(&order.asks[..], [node::Request::Condemn { node: B, reason }] if !reason.is_empty()),
+            "{order:?}"
+        );
+        let (code, message, next) = refused(&view(), fence("w"));
+        assert_eq!((code, message.as_str()), (RefusedCode::Forbidden, "w has no fence device"));
+        assert!(next.contains("fence = ["), "{next}");
+    }
+
+    /// Whoever attests that a node is off types its name and says why; a slip would cost the data.
+    #[test]
+    fn a_node_counts_as_off_only_by_its_typed_name_and_a_reason() {
+        let confirm = |typed: &str, reason: &str| Request::ConfirmOff {
+            node: "b".to_owned(),
+            typed: typed.to_owned(),
+            reason: reason.to_owned(),
+        };
+        assert!(refused(&view(), confirm("c", "pulled the plug")).1.contains("is not `b`"));
+        assert!(refused(&view(), confirm("", "pulled the plug")).2.contains("--typed b"));
+        assert!(refused(&view(), confirm("b", "  ")).2.contains("--reason"));
+        let (command, done) = command(&view(), confirm("b", "pulled the plug"));
+        let reason = "pulled the plug".to_owned();
+        assert_eq!(command, Command::ManualConfirm { node: B, incarnation: testing::incarnation(B), reason });
+        assert!(done.starts_with("b counts as off"), "{done}");
+    }
+
+    #[test]
+    fn fence_devices_are_tested_for_one_node_or_for_all_that_run_something() {
+        let tested = |node: Option<&str>| -> Vec<NodeId> {
+            let order = ask(&view(), Request::FenceTest { node: node.map(str::to_owned) }).expect("a test");
+            let id = |ask| match ask {
+                node::Request::FenceTest { node } => node,
+                other => panic!("{other:?}"),
+            };
+            order.asks.into_iter().map(id).collect()
+        };
+        assert_eq!(tested(Some("c")), [C]);
+        assert_eq!(tested(None), [A, B, C], "a witness runs nothing and needs no fence");
+    }
+
+    #[test]
+    fn only_a_voter_can_lead() {
+        let mut view = view();
+        let lead = || Request::Lead { node: "b".to_owned() };
+        let order = ask(&view, lead()).expect("b votes");
+        assert!(matches!(order.asks[..], [node::Request::Lead { node: B }]), "{order:?}");
+        view.voters.retain(|id| *id != B);
+        assert!(refused(&view, lead()).1.contains("does not vote"));
+    }
+
+    #[test]
+    fn a_token_is_stored_as_a_hash_and_shown_once() {
+        let create = |seconds| Request::CreateToken { witness: true, name: Some("d".to_owned()), seconds };
+        let order = ask(&view(), create(900)).expect("a token");
+        let text = order.token.clone().expect("the operator needs it");
+        let token: transport::JoinToken = text.parse().expect("what is shown can be typed");
+        let [node::Request::Propose(command)] = &order.asks[..] else { panic!("{order:?}") };
+        let Command::AddToken { id, secret_hash, expires, role, name } = &**command else { panic!("{command:?}") };
+        assert_eq!((*id, secret_hash.clone()), (token.id(), token.secret_hash()));
+        assert_eq!((*expires, *role, name.clone()), (WallTime(NOW.0 + 900_000), NodeRole::Witness, Some("d".into())));
+        assert!(!order.done.contains(&text), "what is done is logged, the token is not");
+        for seconds in [0, 86_401, u64::MAX] {
+            assert_eq!(refused(&view(), create(seconds)).0, RefusedCode::Invalid);
+        }
+    }
+
+    #[test]
+    fn a_removed_node_leaves_the_members_and_then_the_file() {
+        let mut view = view();
+        change(&mut view, |state| state.members.get_mut(&C).expect("c").state = MemberState::Left);
+        let remove = Request::Remove { node: "c".to_owned(), reason: no_reason() };
+        let order = ask(&view, remove).expect("c has left");
+        let [node::Request::Propose(first), node::Request::Propose(second)] = &order.asks[..] else {
+            panic!("{order:?}")
+        };
+        assert!(matches!(**first, Command::Remove { node: C, .. }), "{first:?}");
+        let Command::Configure { expected_version, text, config, .. } = &**second else { panic!("{second:?}") };
+        assert_eq!(*expected_version, ConfigVersion(12));
+        assert!(!text.contains("[nodes.c]") && !config.nodes.contains_key(&"c".into()), "{text}");
+    }
+
+    #[test]
+    fn a_node_that_may_still_run_something_is_not_removed() {
+        let mut view = view();
+        let remove = || Request::Remove { node: "c".to_owned(), reason: no_reason() };
+        let (code, message, next) = refused(&view, remove());
+        assert_eq!((code, message.as_str()), (RefusedCode::Forbidden, "c is online and cannot be removed"));
+        assert!(next.contains("systemctl stop cardea") && next.contains("cardea fence c"), "{next}");
+        change(&mut view, |state| state.members.get_mut(&C).expect("c").state = MemberState::Condemned);
+        assert!(refused(&view, remove()).2.contains("--confirm-off"));
+    }
+
+    #[test]
+    fn a_node_that_the_file_cannot_do_without_is_not_removed() {
+        let mut view = view();
+        change(&mut view, |state| {
+            state.members.get_mut(&W).expect("w").state = MemberState::Left;
+            let text = FILE.replace("[nodes.c]\nlinks = [\"10.0.0.3\", \"10.0.1.3\"]\nfence = [\"power\"]\n", "");
+            state.config_history.back_mut().expect("a version").text = text;
+        });
+        let (_, message, next) = refused(&view, Request::Remove { node: "w".to_owned(), reason: no_reason() });
+        assert!(message.contains("two nodes alone"), "{message}");
+        assert!(next.contains("apply a cluster file"), "{next}");
+    }
+
+    /// The next steps are found by words of the refusals: these must be their words.
+    #[test]
+    fn refusals_of_the_state_have_a_fitting_next_step() {
+        use state::Refusal;
+        let version = Refusal::OtherVersion { expected: ConfigVersion(1), current: ConfigVersion(12) };
+        assert!(next_after(&version.to_string()).contains("history --versions"));
+        assert!(next_after(&Refusal::Leads("a".to_owned()).to_string()).contains("cardea lead"));
+        assert!(next_after(&Refusal::DropsMember("c".to_owned()).to_string()).contains("members"));
+        let holds = Refusal::StillHolds { node: "a".to_owned(), unit: "site".into() };
+        assert!(next_after(&holds.to_string()).contains("cardea standby"));
+        assert!(next_after(&Refusal::NoSuchAction.to_string()).contains("operators"));
+        assert!(next_after(&Refusal::Condemned("b".to_owned()).to_string()).contains("cardea status"));
+    }
+
+    /// What is translated is also what the kernel takes, on the state it was made from.
+    #[test]
+    fn the_state_accepts_what_is_translated() {
+        let view = view();
+        let requests = [
+            move_site(Some("b")),
+            Request::Standby { node: "b".to_owned(), on: true, reason: no_reason() },
+            Request::Stop { unit: "site".to_owned(), reason: no_reason() },
+            Request::Clear { name: None, node: None, reason: no_reason() },
+            Request::Apply { text: FILE.to_owned(), expected_version: None, reason: no_reason() },
+            Request::CreateToken { witness: false, name: None, seconds: 60 },
+        ];
+        for request in requests {
+            let (command, done) = command(&view, request);
+            let mut state = view.state.as_ref().clone();
+            let entry = state::Entry { at: NOW, actor: "root@a".to_owned(), command };
+            let applied = state::apply(&mut state, LogIndex(41), &entry, model::Bugs::NONE);
+            assert!(applied.verdict.is_ok(), "{done}: {:?}", applied.verdict);
+            assert!(matches!(state.holders[&"site".into()].state, HolderState::Held));
+        }
     }
 }

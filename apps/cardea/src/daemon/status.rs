@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use api::{
-    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus, Status,
-    StepStatus, VersionItem,
+    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
+    Status, StepStatus, VersionItem,
 };
 use jiff::Timestamp;
 use liveness::{PeerReport, Verdict};
@@ -23,7 +23,10 @@ pub fn show_time(at: WallTime) -> String {
     if at.0 == 0 {
         return String::new();
     }
-    i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map_or_else(String::new, |t| t.to_string())
+    i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .map_or_else(String::new, |t| t.to_string())
 }
 
 /// The whole picture; `age_ms` is how old it may be.
@@ -69,7 +72,9 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
         MemberState::Fenced => "fenced",
         MemberState::Left => "left",
         MemberState::Online if !is_heard => "lost",
-        MemberState::Online if has(ActionKind::NodeMaintenance(id)) || has(ActionKind::ClusterMaintenance) => "maintenance",
+        MemberState::Online if has(ActionKind::NodeMaintenance(id)) || has(ActionKind::ClusterMaintenance) => {
+            "maintenance"
+        }
         MemberState::Online if has(ActionKind::Standby(id)) => "standby",
         MemberState::Online => "online",
     };
@@ -189,7 +194,8 @@ fn problems(view: &View, decisions: &Decisions<'_>) -> Vec<String> {
         problems.extend(decisions.iter().filter_map(|(unit, decision)| nowhere_problem(view, unit, decision)));
     }
     let members = view.state.members.keys();
-    problems.extend(members.filter_map(|id| member_problem(view, *id)).filter(|problem| !view.problems.contains(problem)));
+    problems
+        .extend(members.filter_map(|id| member_problem(view, *id)).filter(|problem| !view.problems.contains(problem)));
     for (name, nodes) in &view.state.failures {
         problems.extend(nodes.iter().map(|(id, failures)| failure_problem(view, name, *id, failures)));
     }
@@ -268,7 +274,8 @@ fn link_problems(view: &View, peer: &PeerReport) -> Vec<String> {
         return Vec::new();
     }
     let name = view.state.name_of(peer.id);
-    let addresses = view.state.config.nodes.get(&NodeName(name.clone())).map(|node| &node.links[..]).unwrap_or_default();
+    let addresses =
+        view.state.config.nodes.get(&NodeName(name.clone())).map(|node| &node.links[..]).unwrap_or_default();
     peer.links
         .iter()
         .filter(|link| !link.is_up)
@@ -411,5 +418,299 @@ pub fn show_plan(state: &ClusterState, plan: &Plan, config_version: u64, warning
             })
             .collect(),
         warnings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::testing::{self, A, B, C, W, change, view};
+    use super::*;
+
+    fn node(status: &Status, name: &str) -> NodeStatus {
+        status.nodes.iter().find(|node| node.name == name).expect("a member").clone()
+    }
+
+    fn resource(status: &Status, name: &str) -> ResourceStatus {
+        status.resources.iter().find(|resource| resource.name == name).expect("a resource").clone()
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().expect("an object").keys().map(String::as_str).collect()
+    }
+
+    #[track_caller]
+    fn only_problem(status: &Status) -> &str {
+        assert_eq!(status.problems.len(), 1, "{:?}", status.problems);
+        &status.problems[0]
+    }
+
+    /// Scripts read these names. A field may be added here; one that is renamed or missing breaks them.
+    #[test]
+    fn the_json_has_the_documented_fields() {
+        let json = serde_json::to_value(status(&view(), 0)).expect("plain data");
+        let mut expected = vec![
+            "version",
+            "cluster",
+            "node",
+            "config_version",
+            "quorate",
+            "leader",
+            "term",
+            "applied",
+            "age_ms",
+            "nodes",
+            "resources",
+            "actions",
+            "problems",
+        ];
+        expected.sort_unstable();
+        assert_eq!(keys(&json), expected);
+        let mut of_node = vec!["name", "id", "state", "role", "vote", "eligible", "caught_up", "reason", "links"];
+        of_node.sort_unstable();
+        assert_eq!(keys(&json["nodes"][0]), of_node);
+        assert_eq!(keys(&json["nodes"][1]["links"][0]), ["address", "loss", "rtt_ms", "state"]);
+        let mut of_resource = vec!["name", "unit", "agent", "state", "role", "node", "since", "reason", "failures"];
+        of_resource.sort_unstable();
+        assert_eq!(keys(&json["resources"][0]), of_resource);
+    }
+
+    #[test]
+    fn a_healthy_cluster_shows_what_runs_where_and_who_leads() {
+        let status = status(&view(), 0);
+        assert_eq!((status.cluster.as_str(), status.node.as_str(), status.config_version), ("shop", "a", 12));
+        assert!(status.quorate);
+        assert_eq!((status.leader.as_deref(), status.term), (Some("a"), 3));
+        let web = resource(&status, "web");
+        assert_eq!((web.state.as_str(), web.role.as_str(), web.node.as_deref()), ("running", "started", Some("a")));
+        assert_eq!(web.since, "2026-11-22T20:00:00Z");
+        assert_eq!(web.reason, "site runs on a: it has room");
+        assert!(status.nodes.iter().all(|node| node.state == "online" && node.caught_up));
+        let votes: Vec<&str> = status.nodes.iter().map(|node| node.vote.as_str()).collect();
+        assert_eq!(votes, ["leader", "voter", "voter", "voter"]);
+        assert_eq!(status.problems, Vec::<String>::new(), "a unit on its way is no problem");
+    }
+
+    #[test]
+    fn links_show_address_state_round_trip_and_loss() {
+        let mut view = view();
+        view.peers.get_mut(&B).expect("b").links[1].loss_permille = 125;
+        let status = status(&view, 0);
+        let b = node(&status, "b");
+        let shown: Vec<_> =
+            b.links.iter().map(|link| (link.address.as_str(), link.state.as_str(), link.rtt_ms, link.loss)).collect();
+        assert_eq!(shown, [("10.0.0.2", "up", Some(0.25), 0.0), ("10.0.1.2", "up", Some(0.25), 0.125)]);
+        let a = node(&status, "a");
+        assert!(a.links.iter().all(|link| link.state == "own" && link.rtt_ms.is_none()));
+    }
+
+    #[test]
+    fn a_witness_may_be_given_nothing_and_that_is_no_fault_of_it() {
+        let w = node(&status(&view(), 0), "w");
+        assert_eq!((w.role.as_str(), w.eligible, w.reason.as_str()), ("witness", false, ""));
+    }
+
+    /// Without a majority the last known state is shown with its age, and nothing claims to be possible.
+    #[test]
+    fn without_a_majority_the_last_known_state_is_shown() {
+        let mut view = view();
+        for id in [B, C, W] {
+            testing::silence(&mut view, id);
+        }
+        view.is_quorate = false;
+        view.problems = vec!["this node does not belong to a majority".to_owned()];
+        let status = status(&view, 4200);
+        assert!(!status.quorate);
+        assert_eq!((status.leader.as_deref(), status.age_ms), (None, 4200));
+        assert_eq!(resource(&status, "web").node.as_deref(), Some("a"), "what is known is still told");
+        assert_eq!(node(&status, "b").state, "lost");
+        assert!(status.nodes.iter().all(|node| !node.eligible && node.vote != "leader"));
+        assert_eq!(status.problems[0], "this node does not belong to a majority");
+        assert!(!status.problems.iter().any(|problem| problem.contains("runs nowhere")), "{:?}", status.problems);
+    }
+
+    #[test]
+    fn a_condemned_node_says_what_waits_for_it_and_what_helps() {
+        let mut view = view();
+        view.own = B;
+        view.leader = Some(B);
+        view.peers = [A, C, W].into_iter().map(|id| (id, PeerReport { id, ..view.peers[&C].clone() })).collect();
+        testing::silence(&mut view, A);
+        change(&mut view, |state| state.members.get_mut(&A).expect("a").state = MemberState::Condemned);
+        let seen = status(&view, 0);
+        let a = node(&seen, "a");
+        assert_eq!((a.state.as_str(), a.eligible), ("condemned", false));
+        assert!(only_problem(&seen).contains("cardea fence a --confirm-off"), "{:?}", seen.problems);
+        assert_eq!(resource(&seen, "web").node.as_deref(), Some("a"), "it may still run there");
+
+        view.problems = vec!["a is not proven off (the device does not answer, and is tried again): …".to_owned()];
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("a is not proven off"), "the leader knows more; it is said once");
+    }
+
+    #[test]
+    fn a_silent_node_is_a_problem_whether_it_holds_something_or_not() {
+        let mut view = view();
+        testing::silence(&mut view, B);
+        let seen = status(&view, 0);
+        assert_eq!(node(&seen, "b").state, "lost");
+        assert!(only_problem(&seen).starts_with("b is not heard; it holds nothing"), "{:?}", seen.problems);
+        change(&mut view, |state| state.holders.get_mut(&"site".into()).expect("site").node = B);
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("b is not heard and holds site"), "{:?}", seen.problems);
+    }
+
+    #[test]
+    fn a_fenced_node_waits_to_be_looked_at() {
+        let mut view = view();
+        testing::silence(&mut view, B);
+        change(&mut view, |state| state.members.get_mut(&B).expect("b").state = MemberState::Fenced);
+        let seen = status(&view, 0);
+        assert_eq!(node(&seen, "b").state, "fenced");
+        assert!(only_problem(&seen).contains("cardea remove b"), "{:?}", seen.problems);
+    }
+
+    #[test]
+    fn a_node_that_left_in_order_is_no_problem() {
+        let mut view = view();
+        testing::silence(&mut view, B);
+        change(&mut view, |state| state.members.get_mut(&B).expect("b").state = MemberState::Left);
+        let seen = status(&view, 0);
+        assert_eq!(node(&seen, "b").state, "left");
+        assert_eq!(seen.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failed_resource_tells_its_own_reason_and_the_way_back() {
+        let mut view = view();
+        change(&mut view, |state| {
+            state
+                .known
+                .insert("web".into(), testing::known(A, ResourceState::Failed, "its process ended with status 1"));
+            state.failures.insert("web".into(), testing::failures(A, 1, "its process ended with status 1"));
+        });
+        let seen = status(&view, 0);
+        let web = resource(&seen, "web");
+        assert_eq!((web.state.as_str(), web.reason.as_str()), ("failed", "its process ended with status 1"));
+        assert_eq!(web.failures, 1);
+        assert_eq!(
+            only_problem(&seen),
+            "web failed once on a: its process ended with status 1; once mended: `cardea clear web`"
+        );
+        change(&mut view, |state| {
+            state.failures.insert("web".into(), testing::failures(A, 3, "no such file"));
+        });
+        assert!(
+            status(&view, 0).problems[0].starts_with("web failed 3 times on a and may not run there: no such file")
+        );
+    }
+
+    #[test]
+    fn a_blocked_unit_says_how_to_unblock_it() {
+        let mut view = view();
+        change(&mut view, |state| {
+            let why = "process 7 cannot be ended".to_owned();
+            state.holders.get_mut(&"site".into()).expect("site").state = HolderState::Blocked { why };
+        });
+        let seen = status(&view, 0);
+        let web = resource(&seen, "web");
+        assert_eq!((web.state.as_str(), web.reason.as_str()), ("blocked", "process 7 cannot be ended"));
+        let problem = only_problem(&seen);
+        assert!(problem.contains("cardea clear site") && problem.contains("cardea fence a"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_being_given_up_is_stopping_until_it_has_stopped() {
+        let mut view = view();
+        change(&mut view, |state| state.holders.get_mut(&"site".into()).expect("site").state = HolderState::Releasing);
+        assert_eq!(resource(&status(&view, 0), "web").state, "stopping");
+        change(&mut view, |state| _ = state.known.insert("web".into(), testing::known(A, ResourceState::Stopped, "")));
+        assert_eq!(resource(&status(&view, 0), "web").state, "stopped");
+        assert_eq!(resource(&status(&view, 0), "address").state, "stopping");
+    }
+
+    #[test]
+    fn a_unit_that_can_run_nowhere_is_a_problem_and_a_stopped_one_is_not() {
+        let mut view = view();
+        change(&mut view, |state| {
+            for id in [A, B, C] {
+                state.actions.insert(format!("standby:{id}"), testing::wish(ActionKind::Standby(id)));
+            }
+        });
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("db runs nowhere: "), "{:?}", seen.problems);
+        assert_eq!(resource(&seen, "db").state, "stopped");
+        change(&mut view, |state| {
+            _ = state.actions.insert("stop:db".to_owned(), testing::wish(ActionKind::Stop("db".into())))
+        });
+        assert_eq!(status(&view, 0).problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn standby_and_maintenance_tell_who_asked_and_why() {
+        let mut view = view();
+        change(&mut view, |state| {
+            state.actions.insert("standby:b".to_owned(), testing::wish(ActionKind::Standby(B)));
+            state.actions.insert("maintenance:c".to_owned(), testing::wish(ActionKind::NodeMaintenance(C)));
+        });
+        let seen = status(&view, 0);
+        let (b, c) = (node(&seen, "b"), node(&seen, "c"));
+        assert_eq!((b.state.as_str(), b.reason.as_str()), ("standby", "is in standby (root@a: new disks)"));
+        assert_eq!((c.state.as_str(), c.reason.as_str()), ("maintenance", "is in maintenance (root@a: new disks)"));
+        assert!(!b.eligible && !c.eligible);
+        let actions: Vec<&str> = seen.actions.iter().map(|action| action.action.as_str()).collect();
+        assert_eq!(actions, ["maintenance of c", "standby of b"]);
+    }
+
+    #[test]
+    fn one_cut_network_is_told_with_its_number_and_address() {
+        let mut view = view();
+        view.peers.get_mut(&B).expect("b").links[1].is_up = false;
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("network 2 to b (10.0.1.2) is down"), "{:?}", seen.problems);
+        assert_eq!(node(&seen, "b").links[1].state, "down");
+    }
+
+    #[test]
+    fn explain_answers_for_nodes_groups_and_members_of_groups() {
+        let view = view();
+        let of_node = explain(&view, "a").expect("a node");
+        assert_eq!(of_node.decision, "a is online and holds site");
+        let of_member = explain(&view, "web").expect("a resource");
+        assert_eq!(of_member.subject, "web");
+        assert_eq!(of_member.nodes.len(), 4);
+        assert!(of_member.nodes.iter().any(|node| node.node == "w" && !node.can_run));
+        let told: Vec<u64> = of_member.history.iter().map(|item| item.index).collect();
+        assert_eq!(told, [31, 33], "what happened to its group as well, in order");
+        assert!(explain(&view, "nothing").is_none());
+    }
+
+    #[test]
+    fn the_newest_history_is_kept_and_comes_in_order() {
+        let view = view();
+        let indexes = |limit, subject| -> Vec<u64> {
+            history(&view.state, limit, subject).iter().map(|item| item.index).collect()
+        };
+        assert_eq!(indexes(2, None), [33, 35]);
+        assert_eq!(indexes(10, Some("site")), [31]);
+        assert_eq!(versions(&view.state).iter().map(|item| item.config_version).collect::<Vec<_>>(), [1, 12]);
+    }
+
+    #[test]
+    fn a_plan_reads_as_numbered_steps_that_name_what_they_wait_for() {
+        let view = view();
+        let plan = scheduler::plan(&view.state, &view.live);
+        let shown = show_plan(&view.state, &plan, 12, Vec::new());
+        assert_eq!(shown.steps[0].number, 1);
+        assert!(shown.steps[0].what.starts_with("grant db to "), "{:?}", shown.steps);
+        assert_eq!(shown.steps[1].after, [1]);
+        assert!(shown.steps.iter().all(|step| !step.reason.is_empty()));
+    }
+
+    #[test]
+    fn the_beginning_of_time_is_no_time() {
+        assert_eq!(show_time(WallTime(0)), "");
+        assert_eq!(show_time(WallTime(u64::MAX)), "", "nor is what no calendar has");
     }
 }
