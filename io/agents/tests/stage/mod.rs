@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agents::{AgentEvent, Agents, AgentsConfig};
-use host::process::{Marks, Process, find_marked};
+use host::process::{Ladder, Marks, Process, end_all, find_marked};
 use model::{
     AgentAction, AgentCall, AgentName, CallKey, Epoch, FenceAction, FenceCall, FenceOutcome, OpId, Outcome,
     ParameterValue,
@@ -157,9 +157,8 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         // A worker that follows takes over what runs.
-        let is_last = Arc::strong_count(&self.folder) == 1;
-        for process in self.processes().into_iter().filter(|_| is_last) {
-            let _ = process.signal(host::process::Signal::KILL);
+        if Arc::strong_count(&self.folder) == 1 {
+            end_all(Ladder { polite: Duration::ZERO, forced: PATIENCE }, None, || self.processes());
         }
     }
 }
