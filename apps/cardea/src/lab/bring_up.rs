@@ -1,13 +1,13 @@
 //! How do machines become a cluster? As on real ones: `init` on the first, `join` on the others, `apply` of the file.
 //!
-//! In: machines that are on, with empty disks. Out: a cluster in which every node is a voter and caught up.
+//! In: machines that are on, with empty disks. Out: a cluster in which every node votes, as far as it should, and is caught up.
 
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use api::Status;
+use api::{NodeStatus, Status};
 
 use super::daemon_api;
 use super::layout::Layout;
@@ -63,13 +63,13 @@ fn token(printed: &str) -> anyhow::Result<String> {
     }
 }
 
-/// Is the node a voter that has everything?
+/// Has the node everything, and does it vote, or are there as many voters as there should be without it?
 pub fn is_ready(status: &Status, name: &str) -> bool {
-    status.quorate
-        && status
-            .nodes
-            .iter()
-            .any(|node| node.name == name && matches!(node.vote.as_str(), "leader" | "voter") && node.caught_up)
+    let votes = |node: &NodeStatus| matches!(node.vote.as_str(), "leader" | "voter");
+    let voters = status.nodes.iter().filter(|node| votes(node)).count();
+    let learns = |node: &NodeStatus| node.vote == "learner" && voters >= quorum::voter_target(status.nodes.len());
+    let is_done = |node: &NodeStatus| node.caught_up && (votes(node) || learns(node));
+    status.quorate && status.nodes.iter().any(|node| node.name == name && is_done(node))
 }
 
 fn wait(machine: &Machine, is_done: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
@@ -99,18 +99,27 @@ fn log_tail(machine: &Machine) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_learner_is_not_ready() {
-        let node = |vote: &str| api::NodeStatus {
-            name: "b".to_owned(),
-            vote: vote.to_owned(),
+    fn status(votes: &[&str]) -> Status {
+        let nodes = votes.iter().zip(["a", "b", "c", "d"]).map(|(vote, name)| NodeStatus {
+            name: name.to_owned(),
+            vote: (*vote).to_owned(),
             caught_up: true,
-            ..api::NodeStatus::default()
-        };
-        let status = |vote: &str| Status { quorate: true, nodes: vec![node(vote)], ..Status::default() };
-        assert!(is_ready(&status("voter"), "b"));
-        assert!(!is_ready(&status("learner"), "b"));
-        assert!(!is_ready(&status("voter"), "c"));
+            ..NodeStatus::default()
+        });
+        Status { quorate: true, nodes: nodes.collect(), ..Status::default() }
+    }
+
+    #[test]
+    fn a_learner_that_should_vote_is_not_ready() {
+        assert!(is_ready(&status(&["leader", "voter"]), "b"));
+        assert!(!is_ready(&status(&["leader", "learner"]), "b"));
+        assert!(!is_ready(&status(&["leader", "voter"]), "c"));
+    }
+
+    #[test]
+    fn the_fourth_node_is_ready_without_a_vote() {
+        assert!(is_ready(&status(&["leader", "voter", "voter", "learner"]), "d"));
+        assert!(!is_ready(&status(&["leader", "voter", "learner", "learner"]), "d"));
     }
 
     #[test]
