@@ -383,17 +383,22 @@ impl Node {
     }
 }
 
-/// Does every node vote, has everything and may run everything, and does everything run?
+/// Has every node everything, may it run everything, does it vote (of an even number one learns), and does everything
+/// run?
 pub fn is_whole(status: &Value) -> Result<(), String> {
     if status["quorate"] != true {
         return Err(format!("not quorate: {status}"));
     }
-    for node in status["nodes"].as_array().into_iter().flatten() {
-        let votes = matches!(node["vote"].as_str(), Some("leader" | "voter"));
-        let works = node["role"] == "witness" || node["eligible"] == true;
-        if !(votes && works && node["caught_up"] == true) {
-            return Err(format!("not ready: {node}"));
-        }
+    let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+    let votes = |node: &Value| matches!(node["vote"].as_str(), Some("leader" | "voter"));
+    let voters = nodes.iter().filter(|node| votes(node)).count();
+    let voters_wanted = if nodes.len() > 2 { nodes.len() - usize::from(nodes.len() % 2 == 0) } else { nodes.len() };
+    if voters < voters_wanted {
+        return Err(format!("only {voters} vote: {status}"));
+    }
+    let works = |node: &Value| node["role"] == "witness" || node["eligible"] == true;
+    if let Some(node) = nodes.iter().find(|node| !(works(node) && node["caught_up"] == true)) {
+        return Err(format!("not ready: {node}"));
     }
     match status["resources"].as_array().into_iter().flatten().find(|resource| resource["state"] != "running") {
         Some(resource) => Err(format!("does not run: {resource}")),
