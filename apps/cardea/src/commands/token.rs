@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use api::Request;
+use api::{Request, Status};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -46,14 +46,28 @@ enum Role {
 pub fn run(root: &Path, args: TokenArgs) -> anyhow::Result<()> {
     let TokenCommand::Create { role, name, valid, json } = args.command;
     let seconds = seconds(&valid)?;
-    let request = Request::CreateToken { witness: matches!(role, Role::Witness), name, seconds };
-    let reply = Client::new(root)?.request(&request)?;
-    let token = reply.token.unwrap_or_default();
+    let client = Client::new(root)?;
+    let request = Request::CreateToken { witness: matches!(role, Role::Witness), name: name.clone(), seconds };
+    let token = client.request(&request)?.token.unwrap_or_default();
     if json {
         return print_json(&json!({ "version": api::VERSION, "token": token, "valid_seconds": seconds }));
     }
-    println!("good for one join within {valid}; on the new node:\n  cardea join ADDRESS --token {token} --node NAME --link ADDRESS");
+    let status: Status = client.get("/v1/status")?;
+    println!("good for one join within {valid}; on the new node:\n  {}", join_line(&status, &token, role, name));
     Ok(())
+}
+
+/// What to type on the new node: this node is asked first, by its address on the first network.
+fn join_line(status: &Status, token: &str, role: Role, name: Option<String>) -> String {
+    let own = status.nodes.iter().find(|node| node.name == status.node);
+    let address = own.and_then(|node| node.links.first()).map_or("ADDRESS", |link| &link.address);
+    let name = name.unwrap_or_else(|| "NAME".to_owned());
+    let links = " --link ADDRESS".repeat(own.map_or(1, |node| node.links.len().max(1)));
+    let witness = match role {
+        Role::Member => "",
+        Role::Witness => " --witness",
+    };
+    format!("cardea join {address} --token {token} --node {name}{links}{witness}")
 }
 
 fn seconds(text: &str) -> anyhow::Result<u64> {
@@ -67,5 +81,40 @@ fn seconds(text: &str) -> anyhow::Result<u64> {
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)) {
         Some(seconds @ 1..=86_400) => Ok(seconds),
         Some(_) | None => bail!("`{text}` is no time between 1s and 24h\n  for example `--valid 15m`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{LinkStatus, NodeStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_token_lives_for_a_second_to_a_day() {
+        for (text, expected) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1s", 1), ("24h", 86_400)] {
+            assert_eq!(seconds(text).ok(), Some(expected), "{text}");
+        }
+        for text in
+            ["", "15", "m", "0s", "25h", "1d", "-1m", "1.5h", "99999999999999999999s", "18446744073709551615h", "ü"]
+        {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_line_for_the_new_node_can_be_pasted() {
+        let link = |address: &str| LinkStatus { address: address.to_owned(), ..LinkStatus::default() };
+        let links = vec![link("10.0.0.1"), link("10.0.1.1")];
+        let node = NodeStatus { name: "a".to_owned(), links, ..NodeStatus::default() };
+        let status = Status { node: "a".to_owned(), nodes: vec![node], ..Status::default() };
+        assert_eq!(
+            join_line(&status, "T", Role::Witness, Some("w".to_owned())),
+            "cardea join 10.0.0.1 --token T --node w --link ADDRESS --link ADDRESS --witness"
+        );
+        assert_eq!(
+            join_line(&Status::default(), "T", Role::Member, None),
+            "cardea join ADDRESS --token T --node NAME --link ADDRESS"
+        );
     }
 }

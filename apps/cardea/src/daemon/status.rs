@@ -393,7 +393,7 @@ pub fn show_plan(state: &ClusterState, plan: &Plan, config_version: u64, warning
     PlanStatus {
         version: api::VERSION,
         config_version,
-        decisions: plan.decisions.iter().map(|(unit, decision)| format!("{unit}: {}", decision.reason)).collect(),
+        decisions: plan.decisions.values().map(|decision| decision.reason.clone()).collect(),
         steps: plan
             .steps
             .iter()
