@@ -16,7 +16,7 @@ pub struct Weather {
     pub double: u64,
     /// Packets in 1000 that come up to 20 ms late.
     pub late: u64,
-    /// Node messages in 1000 that come 0.3–5 s late.
+    /// Node messages in 1000 that come 0.3–5 s late, or once more so late.
     pub very_late: u64,
 }
 

@@ -146,6 +146,9 @@ impl Scenario {
 
 /// Repairs everything, and waits until everything runs.
 pub(crate) fn heal(world: &mut World, bound: u64) {
+    if world.violation().is_some() {
+        return;
+    }
     world.inflict(&Fault::HealAll);
     let end = world.now() + bound;
     let mut well_since = None;
@@ -471,11 +474,19 @@ impl Draft {
             self.push(at + long, Fault::Weather(link, Weather::default()));
         }
         let pause = self.chance.between(100 * MILLIS, SECONDS);
-        match self.chance.below(4) {
+        match self.chance.below(6) {
             0 => self.power(at + pause),
             1 => self.operator(at + pause),
             2 => self.pause(at + pause),
-            _ => {}
+            3 => {}
+            // What is restarted in place again and again gives late orders something to disturb.
+            _ => {
+                let (unit, resource) = (self.unit(), self.resource());
+                for n in 1..=4 {
+                    let pause = n * self.chance.between(200 * MILLIS, SECONDS);
+                    self.push(at + pause, Fault::KillService(Who::Holder(unit.clone()), resource.clone()));
+                }
+            }
         }
     }
 
@@ -560,6 +571,9 @@ impl Draft {
     }
 
     fn election(&mut self, at: At) {
+        if self.chance.is(150) {
+            return self.lost_vote(at);
+        }
         // The leader falls silent, and while the others elect, power goes where a vote was just given.
         match self.chance.below(3) {
             0 => self.push(at, Fault::PowerOff(Who::Leader)),
@@ -584,5 +598,21 @@ impl Draft {
         for m in 0..self.layout.machines().len() {
             self.push(at + 4 * SECONDS, Fault::PowerOn(Who::Machine(m)));
         }
+    }
+
+    /// A voter loses power between its vote and the disk, and is asked again by the other side of a cut.
+    fn lost_vote(&mut self, at: At) {
+        let machines: Vec<usize> = (0..3).collect();
+        let [old, new, voter] = [0, 1, 2].map(|n| machines[(n + self.layout.links) % 3]);
+        let elected = at + 1500 * MILLIS;
+        let lost = elected + self.chance.between(230 * MILLIS, 420 * MILLIS);
+        self.push(at, Fault::Lead(old));
+        self.push(elected, Fault::SlowDisk(Who::Machine(voter), 2 * SECONDS));
+        self.push(elected, Fault::Isolate(Who::Machine(old), true));
+        self.push(lost, Fault::KillWorker(Who::Machine(voter)));
+        self.push(lost, Fault::Isolate(Who::Machine(new), true));
+        self.push(lost, Fault::Isolate(Who::Machine(old), false));
+        self.push(lost, Fault::KillWorker(Who::Machine(old)));
+        self.push(lost + 4 * SECONDS, Fault::Isolate(Who::Machine(new), false));
     }
 }

@@ -550,7 +550,13 @@ impl World {
         }
         let Some(mut at) = first else { return };
         if self.chance.is(self.network.weather[0].very_late) {
-            at += self.chance.between(300 * MILLIS, 5000 * MILLIS);
+            let late = at + self.chance.between(300 * MILLIS, 5000 * MILLIS);
+            if self.chance.is(500) {
+                let bytes = bytes.clone();
+                self.at(late, Event::MessageArrives { to, from: own, bytes, stream_to: None });
+            } else {
+                at = late;
+            }
         }
         self.at(at, Event::MessageArrives { to, from: own, bytes, stream_to: None });
     }

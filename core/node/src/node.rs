@@ -573,8 +573,14 @@ impl Node {
         if entry.data.is_empty() {
             state.applied = entry.index;
         } else {
-            let decoded = Entry::decode(&entry.data)
+            let mut decoded = Entry::decode(&entry.data)
                 .unwrap_or_else(|cause| panic!("log entry {} cannot be read: {cause}", entry.index));
+            if self.settings.bugs.has(model::Bug::DigestSkipped)
+                && state.members.keys().next_back() == Some(&self.identity.own)
+                && matches!(decoded.command, Command::Observed { .. })
+            {
+                decoded.command = Command::Nothing;
+            }
             let applied = state::apply(state, entry.index, &decoded, self.settings.bugs);
             // What was known to be committed before this life is no news.
             if entry.index > self.replayed {

@@ -2,10 +2,10 @@
 //!
 //! The world knows who can hear whom. A rise of the newest term breaks the promise if, for the last two seconds, the
 //! leader of that term led and ran without a disturbance, and so did voters that make up a majority with it, and
-//! between the leader and each of these some link carried packets well in both directions. A hand-over that somebody
-//! asked for, and a witness that leads, are excused.
+//! between the leader and each of these some link carried packets well in both directions. Excused are a hand-over that somebody
+//! asked for, a witness that leads, and a leader that cannot stop what it runs: another one has to fence it.
 
-use model::{NodeRole, Term};
+use model::{HolderState, NodeRole, Term};
 
 use crate::clock::{At, SECONDS};
 use crate::world::World;
@@ -40,7 +40,16 @@ impl World {
             return Ok(());
         }
         let Some((leader, since)) = leader.filter(|(leader, _)| *leader != m) else { return Ok(()) };
-        let is_calm = self.machines[leader].role == NodeRole::Member
+        let own = self.machines[leader].id;
+        let is_blocked = self
+            .watch
+            .agreed
+            .state
+            .holders
+            .values()
+            .any(|holder| Some(holder.node) == own && matches!(holder.state, HolderState::Blocked { .. }));
+        let is_calm = !is_blocked
+            && self.machines[leader].role == NodeRole::Member
             && since + CALM <= self.now
             && self.machines[leader].is_quiet_for(self.now, CALM)
             && self.node(leader).is_some_and(|node| node.consensus().is_leader() && node.consensus().term() == old);
