@@ -16,12 +16,61 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+/// The commands as people look for them; `cardea COMMAND --help` says more of each.
+const HELP: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+See what is:
+  status       problems, nodes, links, resources
+  explain      why a group or resource runs where it runs, or why not
+  history      what happened and why; earlier versions of the cluster file
+  events       what happens on this node, line by line
+
+Change what should be:
+  check        points at mistakes in a cluster file
+  plan         what a cluster file would change
+  apply        makes a cluster file current
+  rollback     makes an earlier version current again
+
+Act:
+  move         moves a group or resource, once
+  start, stop  starts what was stopped; stops until it is started again
+  standby      lets a node run nothing
+  maintenance  keeps hands off a node, or off everything
+  clear        forgets failures
+  fence        cuts a node off; tests the devices; attests that a node is off
+  lead         lets another node lead
+
+Members:
+  init         begins a cluster on this node
+  token        lets a new node in
+  join         enters a cluster
+  remove       removes a node that is off or has left
+  daemon       runs this node; systemd starts it
+
+Try it:
+  demo         a service survives every common failure, here, in minutes
+  lab          a cluster in namespaces on this machine, to play with
+
+Options:
+{options}
+
+Exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage.
+";
+
 /// Keeps services running while machines die.
 #[derive(Debug, Parser)]
-#[command(name = "cardea", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CARDEA_GIT_ID"), ")"), arg_required_else_help = true)]
+#[command(
+    name = "cardea",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CARDEA_GIT_ID"), ")"),
+    arg_required_else_help = true,
+    help_template = HELP
+)]
 struct Cli {
     /// Everything of the node lies below this folder: etc/cardea, var/lib/cardea, run/cardea.
-    #[arg(long, global = true, default_value = "/", value_name = "DIR")]
+    #[arg(long, global = true, env = "CARDEA_ROOT", default_value = "/", value_name = "DIR")]
     root: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -46,7 +95,7 @@ enum Command {
     Stop(commands::change::UnitArgs),
     Clear(commands::change::ClearArgs),
     Fence(commands::fence::FenceArgs),
-    /// Lets this node lead the cluster.
+    /// Lets another node lead the cluster; services stay where they are.
     Lead(commands::change::NodeArgs),
     Init(commands::init::InitArgs),
     Token(commands::token::TokenArgs),
@@ -129,5 +178,46 @@ fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
             lab::inside::run(&serde_json::from_str(&inside).context("the node's orders make no sense")?)?;
             Ok(0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_options_contradict_nobody() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_command() {
+        let command = Cli::command();
+        for known in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = known.get_name();
+            let is_named = HELP.lines().any(|line| {
+                let words = line.strip_prefix("  ").and_then(|line| line.split("  ").next()).unwrap_or_default();
+                words.split(", ").any(|word| word == name)
+            });
+            assert!(is_named, "`cardea --help` does not mention {name}");
+        }
+    }
+
+    /// Every command and option that people see says what it is for.
+    #[test]
+    fn everything_has_a_help_text() {
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} has no help");
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{path}: `{}` has no help", argument.get_id());
+            }
+            for below in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+                look(below, &path);
+            }
+        }
+        look(&Cli::command(), "");
     }
 }

@@ -13,16 +13,16 @@ use super::{check, plan, print_reply};
 /// Makes a cluster file current on all nodes, after showing what it changes.
 #[derive(Args, Debug)]
 pub struct ApplyArgs {
-    /// The file.
+    /// The cluster file.
     file: PathBuf,
-    /// Does not ask.
+    /// Does not ask before it changes anything.
     #[arg(long, short)]
     yes: bool,
     /// Why; recorded in the history.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     reason: String,
     /// Refuses unless this version is the current one.
-    #[arg(long)]
+    #[arg(long, value_name = "VERSION")]
     expect_version: Option<u64>,
     /// JSON instead of sentences; implies --yes.
     #[arg(long)]

@@ -12,7 +12,7 @@ use super::print_reply;
 #[derive(Args, Debug, Clone)]
 pub struct Common {
     /// Why; recorded in the history.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     reason: String,
     /// JSON instead of a sentence.
     #[arg(long)]
@@ -20,18 +20,22 @@ pub struct Common {
 }
 
 /// Moves a group or resource to another node, once.
+///
+/// It is stopped where it runs and started there; nothing stays behind that would hold it there or bring it back.
 #[derive(Args, Debug)]
 pub struct MoveArgs {
     /// The group or resource.
     unit: String,
     /// The node; without it the best other one.
-    #[arg(long)]
+    #[arg(long, value_name = "NODE")]
     to: Option<String>,
     #[command(flatten)]
     common: Common,
 }
 
 /// Lets a node run nothing, or work again with --off.
+///
+/// What runs there moves away in order, or stops where nothing else can run it. The node goes on voting.
 #[derive(Args, Debug)]
 pub struct StandbyArgs {
     /// The node.
@@ -43,7 +47,10 @@ pub struct StandbyArgs {
     common: Common,
 }
 
-/// Keeps hands off a node or off everything: nothing is started, stopped, moved or fenced for a failed stop there.
+/// Keeps hands off a node or off everything, or looks after it again with --off.
+///
+/// Nothing is started, stopped or moved there, and a failed stop fences nobody. Services go on running as they are. A
+/// node that falls silent is still fenced if it holds something.
 #[derive(Args, Debug)]
 pub struct MaintenanceArgs {
     /// The node; without it the whole cluster.
@@ -65,6 +72,8 @@ pub struct UnitArgs {
 }
 
 /// Forgets failures, so that resources may run again where they failed.
+///
+/// Also ends a blockade (after the service was stopped by hand) and the wait of a node that came and went too often.
 #[derive(Args, Debug)]
 pub struct ClearArgs {
     /// A resource, group or node; without it everything.

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::{is_colored, print_json};
 use crate::diagnostics;
 
-/// Checks a cluster file and points at what is wrong.
+/// Checks a cluster file and points at what is wrong; needs no daemon.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// The file.
+    /// The cluster file.
     file: PathBuf,
     /// JSON instead of a drawing.
     #[arg(long)]

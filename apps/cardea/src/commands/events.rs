@@ -15,7 +15,7 @@ pub struct EventsArgs {
     #[arg(long, short)]
     follow: bool,
     /// Only events after this number.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     since: u64,
     /// One JSON object per line.
     #[arg(long)]

@@ -12,6 +12,9 @@ use super::status::table;
 use super::{print_json, print_reply};
 
 /// Fences a node; with --confirm-off attests that it is off; `fence test` asks the devices.
+///
+/// The node is cut off by its devices, and they are asked whether it is off; only then does what it held start
+/// elsewhere. Where no device answers, a person can look and attest it: that is recorded.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct FenceArgs {
@@ -24,10 +27,10 @@ pub struct FenceArgs {
     #[arg(long)]
     confirm_off: bool,
     /// The node's name again, where there is no terminal to type it on.
-    #[arg(long, requires = "confirm_off")]
+    #[arg(long, requires = "confirm_off", value_name = "NODE")]
     typed: Option<String>,
     /// Why; recorded in the history.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     reason: String,
     /// JSON instead of a sentence.
     #[arg(long)]

@@ -13,13 +13,13 @@ use super::status::table;
 #[derive(Args, Debug)]
 pub struct HistoryArgs {
     /// The newest so many entries.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
     limit: usize,
     /// The versions of the configuration instead.
     #[arg(long)]
     versions: bool,
     /// The text of this version of the configuration.
-    #[arg(long, conflicts_with = "versions")]
+    #[arg(long, conflicts_with = "versions", value_name = "VERSION")]
     show: Option<u64>,
     /// JSON instead of a table.
     #[arg(long)]

@@ -18,13 +18,13 @@ use crate::diagnostics;
 #[derive(Args, Debug)]
 pub struct InitArgs {
     /// The name of the cluster.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     cluster: String,
     /// The name of this node.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     node: String,
     /// This node's address on each network, in the same order on all nodes; repeat for each network.
-    #[arg(long = "link", required = true)]
+    #[arg(long = "link", required = true, value_name = "ADDRESS")]
     links: Vec<IpAddr>,
     /// JSON instead of sentences.
     #[arg(long)]
@@ -74,8 +74,14 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     let founder = Founder { name, role: NodeRole::Member, storage_uuid: storage_uuid.clone(), machine_id };
     let state = state::founding(cluster, founder, &text, parsed.config.clone(), host::identity::wall());
     storage::create(&paths.database(), &consensus::founding(state::encode_snapshot(&state), NodeId(1)))?;
-    PulseFile { version: 1, profile: parsed.config.profile, own: args.links.clone(), peers: Vec::new(), voters: vec![1] }
-        .save(&paths)?;
+    PulseFile {
+        version: 1,
+        profile: parsed.config.profile,
+        own: args.links.clone(),
+        peers: Vec::new(),
+        voters: vec![1],
+    }
+    .save(&paths)?;
     // Last: a node with this file is a member.
     NodeFile {
         version: 1,
@@ -88,7 +94,9 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     }
     .save(&paths)?;
     if args.json {
-        return print_json(&serde_json::json!({ "version": api::VERSION, "cluster": args.cluster, "node": args.node, "id": 1 }));
+        return print_json(
+            &serde_json::json!({ "version": api::VERSION, "cluster": args.cluster, "node": args.node, "id": 1 }),
+        );
     }
     println!("cluster {} begins with node {}", args.cluster, args.node);
     println!("next:");

@@ -12,7 +12,7 @@ use super::{check, print_json};
 /// Shows what applying a cluster file would change, and why; changes nothing.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
-    /// The file.
+    /// The cluster file.
     file: PathBuf,
     /// JSON instead of lines.
     #[arg(long)]

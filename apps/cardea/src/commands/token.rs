@@ -21,14 +21,14 @@ pub struct TokenArgs {
 enum TokenCommand {
     /// Makes a token that is good for one join.
     Create {
-        /// What the joiner becomes.
+        /// What the joiner becomes; a witness votes and runs nothing.
         #[arg(long, value_enum, default_value_t = Role::Member)]
         role: Role,
         /// The only name it may use.
-        #[arg(long)]
+        #[arg(long, value_name = "NODE")]
         name: Option<String>,
         /// How long it is good for: 90s, 15m, 2h.
-        #[arg(long, default_value = "15m")]
+        #[arg(long, default_value = "15m", value_name = "TIME")]
         valid: String,
         /// JSON instead of the command to type.
         #[arg(long)]
@@ -53,21 +53,17 @@ pub fn run(root: &Path, args: TokenArgs) -> anyhow::Result<()> {
         return print_json(&json!({ "version": api::VERSION, "token": token, "valid_seconds": seconds }));
     }
     let status: Status = client.get("/v1/status")?;
-    println!("good for one join within {valid}; on the new node:\n  {}", join_line(&status, &token, role, name));
+    println!("good for one join within {valid}; on the new node:\n  {}", join_line(&status, &token, name));
     Ok(())
 }
 
 /// What to type on the new node: this node is asked first, by its address on the first network.
-fn join_line(status: &Status, token: &str, role: Role, name: Option<String>) -> String {
+fn join_line(status: &Status, token: &str, name: Option<String>) -> String {
     let own = status.nodes.iter().find(|node| node.name == status.node);
     let address = own.and_then(|node| node.links.first()).map_or("ADDRESS", |link| &link.address);
     let name = name.unwrap_or_else(|| "NAME".to_owned());
     let links = " --link ADDRESS".repeat(own.map_or(1, |node| node.links.len().max(1)));
-    let witness = match role {
-        Role::Member => "",
-        Role::Witness => " --witness",
-    };
-    format!("cardea join {address} --token {token} --node {name}{links}{witness}")
+    format!("cardea join {address} --token {token} --node {name}{links}")
 }
 
 fn seconds(text: &str) -> anyhow::Result<u64> {
@@ -109,11 +105,11 @@ mod tests {
         let node = NodeStatus { name: "a".to_owned(), links, ..NodeStatus::default() };
         let status = Status { node: "a".to_owned(), nodes: vec![node], ..Status::default() };
         assert_eq!(
-            join_line(&status, "T", Role::Witness, Some("w".to_owned())),
-            "cardea join 10.0.0.1 --token T --node w --link ADDRESS --link ADDRESS --witness"
+            join_line(&status, "T", Some("w".to_owned())),
+            "cardea join 10.0.0.1 --token T --node w --link ADDRESS --link ADDRESS"
         );
         assert_eq!(
-            join_line(&Status::default(), "T", Role::Member, None),
+            join_line(&Status::default(), "T", None),
             "cardea join ADDRESS --token T --node NAME --link ADDRESS"
         );
     }
