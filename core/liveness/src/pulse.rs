@@ -199,6 +199,14 @@ impl Pulse {
         self.deadline
     }
 
+    /// Is every peer heard as usual, so that what arrives may wait for the next deadline?
+    ///
+    /// With the time of arrival from the kernel, beats that are read a little later prove as much. As soon as a peer
+    /// is late, every one counts at once: an answer, the suspicion of another node.
+    pub fn is_calm(&self) -> bool {
+        self.peers.iter().all(|peer| peer.verdict() == Verdict::Reachable)
+    }
+
     /// What was refused since the start.
     pub fn counters(&self) -> Counters {
         self.counters

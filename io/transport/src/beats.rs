@@ -105,6 +105,14 @@ impl BeatSockets {
         sockets::wait(self.links.iter().map(|link| link.socket.as_ref()), &self.waker, Some(timeout))
     }
 
+    /// Waits until the waker was used, a signal came, or `timeout` is over; packets wait in their sockets meanwhile.
+    ///
+    /// # Errors
+    /// As [`BeatSockets::wait`].
+    pub fn rest(&self, timeout: Duration) -> io::Result<()> {
+        sockets::wait(std::iter::empty(), &self.waker, Some(timeout))
+    }
+
     /// Reads what has arrived on every link and hands each packet to `each`; never waits.
     pub fn drain(&mut self, mut each: impl FnMut(Packet<'_>)) -> Drained {
         let now = Instant::now();

@@ -258,7 +258,11 @@ async fn pass_on(hub: &Arc<Hub>, leader: NodeId, forwarded: Forwarded) -> Result
         )
     })?;
     let answer: Result<Reply, Refused> = serde_json::from_slice(&answer).map_err(|cause| {
-        Refused::new(RefusedCode::TimedOut, format!("the answer of {name} makes no sense: {cause}"), "`cardea --version` on both nodes")
+        Refused::new(
+            RefusedCode::TimedOut,
+            format!("the answer of {name} makes no sense: {cause}"),
+            "`cardea --version` on both nodes",
+        )
     })?;
     answer
 }
@@ -266,7 +270,11 @@ async fn pass_on(hub: &Arc<Hub>, leader: NodeId, forwarded: Forwarded) -> Result
 /// Another daemon passed a request on to this one, which should lead.
 pub async fn on_forwarded(hub: &Arc<Hub>, forwarded: serde_json::Value) -> Vec<u8> {
     let answer: Result<Reply, Refused> = match serde_json::from_value::<Forwarded>(forwarded) {
-        Err(cause) => Err(Refused::new(RefusedCode::Invalid, format!("not a request: {cause}"), "`cardea --version` on both nodes")),
+        Err(cause) => Err(Refused::new(
+            RefusedCode::Invalid,
+            format!("not a request: {cause}"),
+            "`cardea --version` on both nodes",
+        )),
         Ok(forwarded) => {
             let picture = hub.picture();
             let view = &picture.view;

@@ -30,8 +30,6 @@ pub struct JoinDetails {
     pub name: String,
     /// Its address on each network.
     pub links: Vec<IpAddr>,
-    /// Votes, runs nothing.
-    pub is_witness: bool,
     /// The identity of its storage.
     pub storage_uuid: String,
     /// Its machine id.
@@ -143,9 +141,10 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
     let request = JoinRequest::parse(request).ok_or_else(|| anyhow!("the request to join makes no sense"))?;
     let view = hub.picture().view.clone();
     let state = &view.state;
-    let token = state.tokens.get(&request.token).ok_or_else(|| {
-        anyhow!("this token is unknown, used up or burnt; make a new one with `cardea token create`")
-    })?;
+    let token = state
+        .tokens
+        .get(&request.token)
+        .ok_or_else(|| anyhow!("this token is unknown, used up or burnt; make a new one with `cardea token create`"))?;
     if !request.is_proven(&token.secret_hash, exporter) {
         let _ = propose(hub, Command::WrongToken { id: request.token }).await;
         bail!("the token's secret is wrong; copy the token whole");
@@ -153,10 +152,13 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
     if token.expires < host::identity::wall() {
         bail!("this token has expired; make a new one with `cardea token create`");
     }
-    let details: JoinDetails = serde_json::from_slice(&request.details).context("the request to join makes no sense")?;
+    let details: JoinDetails =
+        serde_json::from_slice(&request.details).context("the request to join makes no sense")?;
     let authority = Authority::load(&hub.paths().identity())?
         .ok_or_else(|| anyhow!("the leader has no authority key (it is a witness); `cardea lead NODE` first"))?;
-    let role = if details.is_witness { NodeRole::Witness } else { NodeRole::Member };
+    // What the joiner becomes is bound to its token.
+    let role = token.role;
+    let is_witness = role == NodeRole::Witness;
     let name = NodeName(details.name.clone());
     let current = state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
     let wanted = NodeConfig { links: details.links.clone(), role, fence: Vec::new() };
@@ -186,7 +188,7 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
             id: id.0,
             name: details.name,
             storage_uuid: details.storage_uuid,
-            is_witness: details.is_witness,
+            is_witness,
         },
         pulse: PulseFile {
             version: 1,
@@ -205,7 +207,7 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
         },
         certificate: BASE64.encode(certificate),
         cluster_key: BASE64.encode(hub.key().bytes()),
-        authority_key: (!details.is_witness).then(|| BASE64.encode(authority.key())),
+        authority_key: (!is_witness).then(|| BASE64.encode(authority.key())),
     })
 }
 

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use liveness::{OwnIdentity, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{LinkId, NodeId};
 use transport::{BeatSockets, ClusterKey, Label, Opener, Sealer, Waker};
@@ -24,7 +24,7 @@ pub struct PulseJob {
 
 /// The thread, as the rest of the worker sees it.
 pub struct PulseThread {
-    jobs: Sender<PulseJob>,
+    jobs: SyncSender<PulseJob>,
     waker: Waker,
     _thread: JoinHandle<()>,
 }
@@ -43,11 +43,14 @@ impl PulseThread {
         first: PulseJob,
         report: impl Fn(PulseReport) + Send + 'static,
     ) -> anyhow::Result<PulseThread> {
-        let links: Vec<(LinkId, SocketAddr)> =
-            links.iter().enumerate().map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), *address)).collect();
+        let links: Vec<(LinkId, SocketAddr)> = links
+            .iter()
+            .enumerate()
+            .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), *address))
+            .collect();
         let sockets = BeatSockets::bind(&links).context("cannot bind the heartbeat sockets")?;
         let waker = sockets.waker();
-        let (jobs, inbox) = crossbeam_channel::bounded(JOBS_MAX);
+        let (jobs, inbox) = std::sync::mpsc::sync_channel(JOBS_MAX);
         let mut beating = Beating {
             own: own.id,
             pulse: Pulse::new(host::identity::now(), own, first.order),
@@ -117,7 +120,9 @@ impl Beating {
                 tracing::info!(%link, "link can be used");
             }
             let sleep = self.pulse.deadline().since(host::identity::now()).min(Duration::from_secs(1));
-            if let Err(cause) = self.sockets.wait(sleep) {
+            // While all is well, one wake-up per slot of the rhythm does: the kernel notes when each beat arrived.
+            let waited = if self.pulse.is_calm() { self.sockets.rest(sleep) } else { self.sockets.wait(sleep) };
+            if let Err(cause) = waited {
                 tracing::error!(%cause, "the heartbeat thread cannot wait for its sockets");
             }
         }
@@ -147,8 +152,7 @@ impl Beating {
                 return;
             };
             let Ok(beat) = wire::decode_beat(&body[..length]) else { return };
-            let arrival =
-                model::Instant::from_nanos(arrived.as_nanos().saturating_sub(packet.age.as_nanos() as u64));
+            let arrival = model::Instant::from_nanos(arrived.as_nanos().saturating_sub(packet.age.as_nanos() as u64));
             received.push(Received { arrival, header, beat });
         });
         if drained.dropped > 0 {

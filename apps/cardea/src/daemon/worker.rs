@@ -21,7 +21,7 @@ use agents::{AgentEvent, Agents, AgentsConfig};
 use anyhow::{Context, anyhow};
 use api::EventKind;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use host::supervise::{EXIT_FINAL, EXIT_RESTART};
 use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
 use model::{AgentAction, CallKey, Incarnation, Instant, LinkId, NodeId, Outcome, ResourceName};
@@ -154,7 +154,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     let incarnation = incarnation(&boot_id, &file.storage_uuid);
     let own = NodeId(file.id);
 
-    let (work, inbox) = crossbeam_channel::unbounded();
+    let (work, inbox) = std::sync::mpsc::channel();
     let pulse = start_pulse(&file, &pulse_file, &key, incarnation, work.clone())?;
     signals(work.clone())?;
 
