@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// A process that has not ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A process that has not ended. Two are equal if they are the same process, whoever its parent has become.
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Its number, as the caller sees it.
     pub pid: i32,
@@ -14,6 +14,12 @@ pub struct Process {
     pub started: u64,
     /// Its command line.
     pub argv: Vec<String>,
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Process) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
 }
 
 /// Every process that the caller can see, but zombies and threads of the kernel.

@@ -1,0 +1,135 @@
+//! Do agents of others run as they are?
+
+use std::path::Path;
+
+use anyhow::Result;
+use e2e::{Lab, cluster_file, now_us, skip, until};
+
+const AGENTS: &str = "/usr/lib/ocf/resource.d/heartbeat";
+
+fn has(agents: &[&str]) -> bool {
+    let missing: Vec<&&str> = agents.iter().filter(|agent| !Path::new(AGENTS).join(agent).exists()).collect();
+    if !missing.is_empty() {
+        skip("OCF agents", &format!("{missing:?} of the package resource-agents are missing"));
+    }
+    missing.is_empty()
+}
+
+#[test]
+fn the_real_ocf_agents_run_and_move_when_their_node_dies() -> Result<()> {
+    if !has(&["Dummy", "IPaddr2"]) {
+        return Ok(());
+    }
+    let more = "\
+[resources.dummy]
+agent = \"ocf:heartbeat:Dummy\"
+
+[resources.address]
+agent = \"ocf:heartbeat:IPaddr2\"
+ip = \"10.77.1.101\"
+cidr_netmask = 24
+nic = \"eth0\"
+
+[groups.both]
+members = [\"dummy\", \"address\"]
+";
+    let lab = Lab::with_file(&cluster_file(&["a", "b", "c"], more))?;
+    let place = until("Dummy runs", || lab.place_now("dummy"))?;
+    let address = until("IPaddr2 has answered", || {
+        let resource = lab.resource("address")?;
+        match resource["state"].as_str() {
+            Some("running" | "failed") => Ok(resource),
+            _ if resource["failures"].as_u64() > Some(0) => Ok(resource),
+            _ => Err(resource.to_string()),
+        }
+    })?;
+    let with_address = address["state"] == "running";
+    if !with_address {
+        let problems = lab.status().map_err(anyhow::Error::msg)?["problems"].to_string();
+        assert!(!rustix::process::geteuid().is_root(), "root may do everything: {problems}\n{}", lab.logs());
+        skip("ocf:heartbeat:IPaddr2 without rights", &problems);
+    }
+    if with_address {
+        lab.wait_until_whole()?;
+        let seen = lab.exec(&place, &["ip", "-4", "-o", "addr", "show", "dev", "eth0"])?.out;
+        assert!(seen.contains("10.77.1.101/24"), "{seen}");
+        lab.leader()?.must(&["stop", "both"])?;
+        until("the address is gone", || {
+            let seen = lab.exec(&place, &["ip", "-4", "-o", "addr"]).map_err(|error| error.to_string())?.out;
+            if seen.contains("10.77.1.101") { Err(seen) } else { Ok(()) }
+        })?;
+        lab.leader()?.must(&["start", "both"])?;
+        lab.wait_until_whole()?;
+        let place = lab.place_of("dummy")?;
+        let since = now_us();
+        lab.must(&["crash", &place])?;
+        lab.wait_for_event("fenced", &place, since)?;
+        let next = until("both run elsewhere", || {
+            let (dummy, address) = (lab.place_now("dummy")?, lab.place_now("address")?);
+            if dummy == place || dummy != address { Err(format!("{dummy} {address}")) } else { Ok(dummy) }
+        })?;
+        let seen = lab.exec(&next, &["ip", "-4", "-o", "addr"])?.out;
+        assert!(seen.contains("10.77.1.101/24"), "{seen}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_agent_an_agent_without_execute_bit_and_one_of_garbage_are_told_apart() -> Result<()> {
+    let more = "\
+[resources.missing]
+agent = \"ocf:test:missing\"
+
+[resources.unmarked]
+agent = \"ocf:test:unmarked\"
+
+[resources.garbage]
+agent = \"ocf:test:garbage\"
+
+[resources.endless]
+agent = \"ocf:test:endless\"
+start = { timeout = \"300ms\" }
+";
+    let lab = Lab::with_file(&cluster_file(&["a", "b", "c"], ""))?;
+    for node in lab.nodes()? {
+        let folder = node.root.join("usr/lib/ocf/resource.d/test");
+        std::fs::create_dir_all(&folder)?;
+        let agents = [
+            ("unmarked", "#!/bin/sh\nexit 0\n", 0o644),
+            (
+                "garbage",
+                "#!/bin/sh\nhead -c 100000 /dev/urandom\nhead -c 100000 /dev/urandom >&2\ncase $1 in start) exit 99;; monitor) exit 7;; *) exit 0;; esac\n",
+                0o755,
+            ),
+            (
+                "endless",
+                "#!/bin/sh\ncase $1 in start) trap '' TERM; while :; do sleep 1; done;; monitor) exit 7;; *) exit 0;; esac\n",
+                0o755,
+            ),
+        ];
+        for (name, text, mode) in agents {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::write(folder.join(name), text)?;
+            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode))?;
+        }
+    }
+    lab.wait_until_whole()?;
+    let file = lab.write("agents.toml", &cluster_file(&["a", "b", "c"], more))?;
+    lab.leader()?.must(&["apply", &file, "--yes"])?;
+    for name in ["missing", "unmarked", "garbage", "endless"] {
+        let problem = until(&format!("{name} is told as a problem"), || {
+            let status = lab.status()?;
+            let problems = status["problems"].as_array().cloned().unwrap_or_default();
+            let about = |problem: &&serde_json::Value| problem.as_str().is_some_and(|text| text.contains(name));
+            problems.iter().find(about).map(ToString::to_string).ok_or_else(|| status.to_string())
+        })?;
+        assert!(problem.contains("cardea "), "the next step is named: {problem}");
+    }
+    for node in lab.names()? {
+        until("an agent that never ends is ended", || {
+            let left = lab.running(&node, "endless");
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        })?;
+    }
+    Ok(())
+}
