@@ -31,8 +31,8 @@ pub struct Link {
     pub name: String,
     /// Administratively up.
     pub is_up: bool,
-    /// Has a carrier.
-    pub has_carrier: bool,
+    /// Has a carrier, and everything that follows from it has happened.
+    pub is_running: bool,
 }
 
 /// What a bridge does with frames at one of its ports.
@@ -82,7 +82,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const NESTED: u16 = 0x8000;
 const IFF_UP: u32 = 0x1;
-const IFF_LOWER_UP: u32 = 0x1_0000;
+const IFF_RUNNING: u32 = 0x40;
 const AF_BRIDGE: u8 = 7;
 const IFA_F_NODAD: u8 = 0x02;
 const HEADER: usize = 16;
@@ -101,10 +101,13 @@ impl Netlink {
     }
 
     /// Makes a bridge without spanning tree or forwarding delay, and brings it up.
-    pub fn add_bridge(&mut self, name: &str) -> io::Result<LinkIndex> {
+    ///
+    /// It keeps `address`: left to itself, its hardware address changes with the cables that are plugged in.
+    pub fn add_bridge(&mut self, name: &str, address: [u8; 6]) -> io::Result<LinkIndex> {
         let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         message.link_header(0, LinkIndex(0), IFF_UP, IFF_UP);
         message.text(IFLA_IFNAME, name);
+        message.attribute(IFLA_ADDRESS, &address);
         message.nested(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "bridge");
             info.nested(IFLA_INFO_DATA, |data| {
@@ -176,7 +179,7 @@ impl Netlink {
 
     /// Opens or closes the port of a bridge that `link` is plugged into.
     ///
-    /// Fails if the interface is in no bridge; opening also fails while it has no carrier.
+    /// Fails if the interface is in no bridge; opening also fails while it is not running.
     pub fn set_port(&mut self, link: LinkIndex, state: PortState) -> io::Result<()> {
         let mut message = Message::new(RTM_SETLINK, 0);
         message.link_header(AF_BRIDGE, link, 0, 0);
@@ -222,7 +225,7 @@ impl Netlink {
                 index: LinkIndex(index),
                 name,
                 is_up: flags & IFF_UP != 0,
-                has_carrier: flags & IFF_LOWER_UP != 0,
+                is_running: flags & IFF_RUNNING != 0,
             });
         })?;
         Ok(links)

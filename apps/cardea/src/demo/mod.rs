@@ -283,7 +283,7 @@ impl Demo<'_> {
         let begun = Instant::now();
         let mut told = Stages::default();
         loop {
-            let stages = stages(&self.watch.since(fault_us), fault, victim);
+            let stages = stages(&self.watch.fresh_since(fault_us), fault, victim);
             self.tell_new(&told, &stages, fault_us);
             told = stages;
             let holder = match fault {
@@ -433,17 +433,18 @@ impl Demo<'_> {
         let begun = Instant::now();
         let mut asked = None;
         loop {
-            let status = self.status()?;
-            let is_so = (status.leader.as_deref() == Some(victim)) == leads;
-            if is_so {
+            // While leadership passes on, nobody leads.
+            let leader = self.status().ok().and_then(|status| status.leader);
+            if leader.as_ref().is_some_and(|leader| (leader == victim) == leads) {
                 return self.wait_until_whole();
             }
             if begun.elapsed() > REPAIR_LIMIT {
                 bail!("leadership could not be transferred");
             }
-            if asked.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(1)) {
+            if let Some(leader) = leader
+                && asked.is_none_or(|at: Instant| at.elapsed() > Duration::from_secs(1))
+            {
                 let node = if leads { victim.to_owned() } else { self.other_than(victim)? };
-                let leader = status.leader.unwrap_or_default();
                 let _ = daemon_api::action(&self.hub.machine(&leader)?.api_socket(), &Request::Lead { node });
                 asked = Some(Instant::now());
             }

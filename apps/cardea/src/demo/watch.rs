@@ -1,5 +1,6 @@
 //! What do the nodes tell? The events of every node, followed as long as it lives, in one list.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -36,11 +37,37 @@ impl Watch {
         found
     }
 
+    /// The events since `since_us` that are no old news.
+    pub fn fresh_since(&self, since_us: u64) -> Vec<Event> {
+        fresh(self.since(0)).into_iter().filter(|event| event.at_us >= since_us).collect()
+    }
+
     /// To whom `unit` was given, since the beginning.
     pub fn grants(&self, unit: &str) -> Vec<Grant> {
-        let events = self.since(0).into_iter();
-        events.filter(|event| event.subject == unit).filter_map(|event| grant(&event)).collect()
+        fresh(self.since(0)).iter().filter(|event| event.subject == unit).filter_map(grant).collect()
     }
+}
+
+/// Leaves out old news: what a node tells between the start of its worker and its own joining, it was told.
+///
+/// Events must be in the order of their times.
+fn fresh(events: Vec<Event>) -> Vec<Event> {
+    let mut is_catching_up = BTreeSet::new();
+    let is_fresh = |event: &Event| {
+        match event.event {
+            EventKind::Started => {
+                is_catching_up.insert(event.node.clone());
+            }
+            EventKind::Joined if event.subject == event.node => {
+                is_catching_up.remove(&event.node);
+            }
+            _ => {}
+        }
+        !is_catching_up.contains(&event.node)
+    };
+    let mut events = events;
+    events.retain(is_fresh);
+    events
 }
 
 /// The grant that an event tells of: its reason begins with `to NODE: `.
@@ -72,17 +99,35 @@ fn follow(events: &Mutex<Vec<Event>>, socket: &PathBuf) {
 mod tests {
     use super::*;
 
+    fn event(at_us: u64, node: &str, event: EventKind, subject: &str, reason: &str) -> Event {
+        Event {
+            number: at_us,
+            at_us,
+            wall_ms: 0,
+            node: node.to_owned(),
+            event,
+            subject: subject.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
     #[test]
     fn a_grant_names_its_node() {
-        let event = Event {
-            number: 1,
-            at_us: 7,
-            wall_ms: 0,
-            node: "c".to_owned(),
-            event: EventKind::Granted,
-            subject: "site".to_owned(),
-            reason: "to b: a is fenced".to_owned(),
-        };
+        let event = event(7, "c", EventKind::Granted, "site", "to b: a is fenced");
         assert_eq!(grant(&event), Some(Grant { at_us: 7, node: "b".to_owned() }));
+    }
+
+    #[test]
+    fn what_a_node_learns_when_it_comes_back_is_old_news() {
+        let events = vec![
+            event(1, "b", EventKind::Granted, "site", "to b: a is fenced"),
+            event(5, "a", EventKind::Started, "a", "the worker of this node started"),
+            event(6, "a", EventKind::Granted, "site", "to b: a is fenced"),
+            event(7, "b", EventKind::Joined, "a", "a is back"),
+            event(8, "a", EventKind::Joined, "a", "a is back"),
+            event(9, "a", EventKind::Granted, "site", "to a: asked"),
+        ];
+        let times: Vec<u64> = fresh(events).iter().map(|event| event.at_us).collect();
+        assert_eq!(times, [1, 7, 8, 9]);
     }
 }

@@ -247,6 +247,7 @@ impl Machine {
             netlink.add_address(link, *address, self.site.networks[number].prefix)?;
             netlink.set_up(link, true)?;
         }
+        locked(&self.site.switches).settle(self.position)?;
         let inside = Inside {
             name: self.layout.name.clone(),
             root: self.root(),

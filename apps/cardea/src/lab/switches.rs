@@ -8,10 +8,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use host::network::{LinkGroup, LinkIndex, Netlink, PortState};
 
 use super::layout::NetworkLayout;
+
+/// Longest time for a carrier to be noticed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The switches of a lab.
 pub struct Switches {
@@ -71,7 +75,8 @@ impl Switches {
         netlink.set_up(loopback, true)?;
         let mut bridges = Vec::new();
         for (number, network) in (1..).zip(networks) {
-            let bridge = netlink.add_bridge(&bridge_name(number))?;
+            let octet = u8::try_from(number).expect("a lab is small");
+            let bridge = netlink.add_bridge(&bridge_name(number), [0x02, 0x77, 0, 0, octet, 0xfe])?;
             netlink.add_address(bridge, network.hub, network.prefix)?;
             bridges.push(bridge);
         }
@@ -133,10 +138,27 @@ impl Switches {
         }
     }
 
+    /// Waits until every cable of a node has a carrier and its port is open: the kernel takes notice of a carrier a
+    /// moment later, and would open a port again that was closed meanwhile.
+    pub fn settle(&mut self, node: usize) -> io::Result<()> {
+        let begun = Instant::now();
+        let plugs = self.ports.iter().filter(|(plug, port)| plug.node == node && port.has_carrier);
+        let names: Vec<String> = plugs.map(|(plug, _)| cable_name(*plug)).collect();
+        while begun.elapsed() < SETTLE_LIMIT {
+            let links = self.netlink.links()?;
+            if names.iter().all(|name| links.iter().any(|link| link.name == *name && link.is_running)) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Err(io::Error::other("a cable of the node has no carrier"))
+    }
+
     /// Closes or opens one port, without a word to the node: its carrier stays.
     pub fn set_cut(&mut self, plug: Plug, cut: bool) -> io::Result<()> {
-        let Some(port) = self.ports.get_mut(&plug) else { return Ok(()) };
-        if cut || port.has_carrier {
+        let Some(port) = self.ports.get_mut(&plug).filter(|port| port.is_cut != cut) else { return Ok(()) };
+        // Without a carrier the port is closed anyway, and opens with it.
+        if port.has_carrier {
             let state = if cut { PortState::Disabled } else { PortState::Forwarding };
             self.netlink.set_port(port.link, state)?;
         }
@@ -146,11 +168,15 @@ impl Switches {
 
     /// Takes the node's carrier away, or gives it back.
     pub fn set_carrier(&mut self, plug: Plug, carrier: bool) -> io::Result<()> {
-        let Some(port) = self.ports.get_mut(&plug) else { return Ok(()) };
+        let Some(port) = self.ports.get_mut(&plug).filter(|port| port.has_carrier != carrier) else { return Ok(()) };
         self.netlink.set_up(port.link, carrier)?;
         port.has_carrier = carrier;
-        if carrier && port.is_cut {
-            self.netlink.set_port(port.link, PortState::Disabled)?;
+        let (is_cut, link) = (port.is_cut, port.link);
+        if carrier {
+            self.settle(plug.node)?;
+            if is_cut {
+                self.netlink.set_port(link, PortState::Disabled)?;
+            }
         }
         Ok(())
     }
