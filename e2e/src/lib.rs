@@ -11,6 +11,7 @@
 
 mod api;
 mod binary;
+pub mod counted;
 mod lab;
 pub mod processes;
 mod skip;
