@@ -82,9 +82,7 @@ number!(
 );
 
 /// Position of a link in a node's `links`, counted from 0: the same position is the same network on all nodes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(transparent)]
 #[serde(transparent)]
 pub struct LinkId(#[n(0)] pub u8);

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{AgentName, Epoch, FenceName, GrantId, Incarnation, NodeName, ParameterValue, ResourceName, UnitName};
 
 /// Identifies an operation; ordered, and unique for ever.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 pub struct OpId {
     /// The leader's epoch.
     #[n(0)]

@@ -51,9 +51,7 @@ impl Sub<Instant> for Instant {
 }
 
 /// Wall-clock milliseconds since 1970, UTC: for display only, never for a decision about liveness or exclusion.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(transparent)]
 #[serde(transparent)]
 pub struct WallTime(#[n(0)] pub u64);

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use std::sync::mpsc::{Receiver, SyncSender};
 use liveness::{OwnIdentity, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{LinkId, NodeId};
+use std::sync::mpsc::{Receiver, SyncSender};
 use transport::{BeatSockets, ClusterKey, Label, Opener, Sealer, Waker};
 
 /// A new order, and where the members are.
