@@ -79,7 +79,7 @@ impl World {
         if call.action != AgentAction::Monitor {
             let name = self.machines[m].name.clone();
             let what = if call.action == AgentAction::Start { "start" } else { "stop" };
-            self.trace.note(self.now, what, call.resource.as_str(), name.as_str());
+            self.note(what, call.resource.as_str(), name.as_str());
             self.check_call(m, &call);
         }
         let timeout = u64::try_from(call.timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -169,7 +169,7 @@ impl World {
     pub(crate) fn kill_service(&mut self, m: usize, resource: &ResourceName) {
         let Some(service) = self.machines[m].services.remove(resource) else { return };
         let name = self.machines[m].name.clone();
-        self.trace.note(self.now, "died", resource.as_str(), name.as_str());
+        self.note("died", resource.as_str(), name.as_str());
         if service.is_watched && self.machines[m].worker.is_some() {
             self.tell_node(m, Input::Exited { key: service.key, how: "it was killed".to_owned() });
         }

@@ -34,7 +34,7 @@ impl World {
             format!("calls {:?} of {} for {} ({mood:?})", call.action, call.device, call.target)
         });
         if call.action == FenceAction::Off {
-            self.trace.note(self.now, "fence-called", call.target.as_str(), name.as_str());
+            self.note("fence-called", call.target.as_str(), name.as_str());
         }
         let timeout = u64::try_from(call.timeout.as_nanos()).unwrap_or(u64::MAX);
         let target = self.index_of(call.plug.as_str());

@@ -78,11 +78,29 @@ pub enum Fault {
     HealAll,
 }
 
+/// A step that waits for something to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ambush {
+    /// The note that it waits for (see [`crate::Note`]).
+    pub word: &'static str,
+    /// At the so-manieth time; at least 1.
+    pub countdown: u64,
+    /// So long after it, in nanoseconds.
+    pub pause: u64,
+    /// What happens then.
+    pub fault: Fault,
+}
+
 impl World {
     /// Schedules a step.
     pub fn plan(&mut self, at: At, fault: Fault) {
         self.script.push(fault);
         self.at(at, Event::Fault { number: self.script.len() - 1 });
+    }
+
+    /// Lets a step wait for its moment.
+    pub fn ambush(&mut self, ambush: Ambush) {
+        self.ambushes.push(ambush);
     }
 
     /// The machine that is meant.
@@ -219,6 +237,7 @@ impl World {
     /// Repairs everything, and powers on what is off or has halted.
     fn heal_all(&mut self) {
         self.network.heal(self.now);
+        self.ambushes.clear();
         self.moods.clear();
         self.device_moods.clear();
         for m in 0..self.machines.len() {

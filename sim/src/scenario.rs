@@ -13,7 +13,7 @@ use crate::campaign::last_panic;
 use crate::chance::Chance;
 use crate::clock::{At, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
-use crate::faults::{Fault, Who};
+use crate::faults::{Ambush, Fault, Who};
 use crate::invariants::{Violation, stopped_at, what_is_missing};
 use crate::network::Weather;
 use crate::setup::Layout;
@@ -53,9 +53,13 @@ pub enum Flavour {
     Operators,
     /// Elections, and voters that lose power in the middle of them.
     Elections,
+    /// Everything, and no time to recover.
+    Storm,
+    /// Power cuts, kills and stalls just when something was agreed or begun.
+    Ambushes,
 }
 
-const FLAVOURS: [Flavour; 12] = [
+const FLAVOURS: [Flavour; 14] = [
     Flavour::Mixed,
     Flavour::Power,
     Flavour::Partitions,
@@ -68,6 +72,8 @@ const FLAVOURS: [Flavour; 12] = [
     Flavour::BadAgents,
     Flavour::Operators,
     Flavour::Elections,
+    Flavour::Storm,
+    Flavour::Ambushes,
 ];
 
 /// One seed, spelled out.
@@ -81,6 +87,8 @@ pub struct Scenario {
     pub layout: Layout,
     /// What happens when, counted from the moment at which the cluster is up.
     pub faults: Vec<(At, Fault)>,
+    /// What waits for its moment, counted from then, too.
+    pub ambushes: Vec<Ambush>,
 }
 
 /// What a run came to.
@@ -102,11 +110,11 @@ impl Scenario {
         let mut chance = Chance::new(seed ^ 0x5eed_0f_5ce_a210);
         let flavour = FLAVOURS[usize::try_from(seed % FLAVOURS.len() as u64).unwrap_or(0)];
         let layout = layout(&mut chance, flavour);
-        let mut draft = Draft { chance, layout, faults: Vec::new() };
+        let mut draft = Draft { chance, layout, faults: Vec::new(), ambushes: Vec::new() };
         draft.fill(flavour);
-        let Draft { layout, mut faults, .. } = draft;
+        let Draft { layout, mut faults, ambushes, .. } = draft;
         faults.sort_by_key(|(at, _)| *at);
-        Scenario { seed, flavour, layout, faults }
+        Scenario { seed, flavour, layout, faults, ambushes }
     }
 
     /// Runs it. A panic of the code under test counts as a broken promise named `assertion`.
@@ -132,6 +140,7 @@ impl Scenario {
         for (at, fault) in &self.faults {
             world.plan(begin + at, fault.clone());
         }
+        world.ambushes.clone_from(&self.ambushes);
         world.run_until(begin + FAULTY);
         let has_bad_devices = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Device(..)));
         let bound = if has_bad_devices { BOUND + FENCE_PAUSE } else { BOUND };
@@ -232,15 +241,16 @@ struct Draft {
     chance: Chance,
     layout: Layout,
     faults: Vec<(At, Fault)>,
+    ambushes: Vec<Ambush>,
 }
 
 impl Draft {
     fn fill(&mut self, flavour: Flavour) {
-        let count = self.chance.between(4, 14);
+        let count = if flavour == Flavour::Storm { self.chance.between(25, 60) } else { self.chance.between(4, 14) };
         for _ in 0..count {
             let at = self.chance.between(300 * MILLIS, FAULTY - 5 * SECONDS);
             match flavour {
-                Flavour::Mixed => self.any(at),
+                Flavour::Mixed | Flavour::Storm => self.any(at),
                 Flavour::Power => self.power(at),
                 Flavour::Partitions => self.partition(at),
                 Flavour::Devices => self.device(at),
@@ -252,6 +262,10 @@ impl Draft {
                 Flavour::BadAgents => self.agent(at),
                 Flavour::Operators => self.operator(at),
                 Flavour::Elections => self.election(at),
+                Flavour::Ambushes => {
+                    self.ambush();
+                    self.trigger(at);
+                }
             }
         }
         // Something else besides, so that no flavour is a world of its own.
@@ -567,6 +581,52 @@ impl Draft {
                 let step = self.chance.pick(&[-3_600_000, 3_600_000, -500, 120_000]);
                 self.push(at, Fault::WallStep(m, step));
             }
+        }
+    }
+
+    /// Something goes wrong within milliseconds of what the cluster itself does.
+    fn ambush(&mut self) {
+        let word = self.chance.pick(&[
+            "start",
+            "stop",
+            "granted",
+            "releasing",
+            "released",
+            "condemned",
+            "fence-called",
+            "fenced",
+            "leads",
+            "joined",
+            "running",
+            "power-off",
+        ]);
+        let who = self.somebody();
+        let long = self.chance.between(20 * MILLIS, 3 * SECONDS);
+        let fault = match self.chance.below(7) {
+            0 | 1 => Fault::PowerOff(who),
+            2 | 3 => Fault::KillWorker(who),
+            4 => Fault::StallNode(who, long),
+            5 => Fault::Freeze(who, long),
+            _ => Fault::SlowDisk(who, long),
+        };
+        let (countdown, pause) = (self.chance.between(1, 5), self.chance.between(0, 4 * MILLIS));
+        self.ambushes.push(Ambush { word, countdown, pause, fault });
+    }
+
+    /// Gives the cluster something to do, and power to whoever lost it.
+    fn trigger(&mut self, at: At) {
+        let (unit, resource, m) = (self.unit(), self.resource(), self.member());
+        match self.chance.below(4) {
+            0 => self.push(at, Fault::Act(ActionKind::Move(unit, place(m)))),
+            1 => self.push(at, Fault::KillService(Who::Holder(unit), resource)),
+            2 => self.push(at, Fault::PowerOff(Who::Holder(unit))),
+            _ => {
+                self.push(at, Fault::Isolate(Who::Machine(m), true));
+                self.push(at + 2 * SECONDS, Fault::Isolate(Who::Machine(m), false));
+            }
+        }
+        for m in 0..self.layout.machines().len() {
+            self.push(at + 3 * SECONDS, Fault::PowerOn(Who::Machine(m)));
         }
     }
 

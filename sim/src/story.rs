@@ -1,10 +1,483 @@
 //! How is a story told? A cluster, what happens to it, and what must be true then.
-pub struct Cluster;
-pub struct Expectation;
-pub trait Seconds {}
-pub fn any() {}
-pub fn cluster() {}
-pub fn never() {}
-pub fn node() {}
-pub fn pair() {}
-pub fn resource() {}
+//!
+//! ```text
+//!   cluster(3).resource("db", "prefers a").settle()
+//!       .power_off("a").run_for(2.s())
+//!       .expect(resource("db").runs_on("b"));
+//! ```
+//!
+//! Every promise of `invariants` is watched all along: a story fails when one is broken. A story that fails tells how
+//! it went on standard output.
+
+use std::time::Duration;
+
+use model::{ActionKind, Bugs, Class, NodeId, NodeName, Placement, ResourceName, UnitName};
+
+use crate::agents::{AgentMood, Mood};
+use crate::clock::{At, MILLIS, SECONDS};
+use crate::devices::DeviceMood;
+use crate::faults::{Ambush, Fault, Who};
+use crate::invariants::what_is_missing;
+use crate::network::Weather;
+use crate::setup::Layout;
+use crate::trace::Note;
+use crate::world::World;
+
+/// Durations as a story says them.
+pub trait Seconds {
+    /// So many seconds.
+    fn s(self) -> Duration;
+    /// So many milliseconds.
+    fn ms(self) -> Duration;
+}
+
+impl Seconds for u64 {
+    fn s(self) -> Duration {
+        Duration::from_secs(self)
+    }
+    fn ms(self) -> Duration {
+        Duration::from_millis(self)
+    }
+}
+
+/// A cluster that a story is told about.
+pub struct Cluster {
+    layout: Layout,
+    seed: u64,
+    world: Option<World>,
+    /// Expectations about what happened look back to here.
+    since: At,
+}
+
+/// What must be true.
+pub struct Expectation {
+    text: String,
+    check: Box<dyn Fn(&World, At) -> Result<(), String>>,
+}
+
+/// So many machines with two networks and a fence device each.
+pub fn cluster(members: usize) -> Cluster {
+    Cluster { layout: Layout::of(members), seed: 1, world: None, since: 0 }
+}
+
+impl Cluster {
+    /// Another course of chance.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// One network instead of two.
+    pub fn one_network(mut self) -> Self {
+        self.layout.links = 1;
+        self
+    }
+
+    /// One more machine that only votes: `w`.
+    pub fn witness(mut self) -> Self {
+        self.layout.has_witness = true;
+        self
+    }
+
+    /// Something to run. `words`, separated by commas: `prefers NODE`, `best-effort`, `unwatched` (its death is found
+    /// by checks alone).
+    pub fn resource(mut self, name: &str, words: &str) -> Self {
+        let mut placement = Placement::default();
+        let (mut class, mut is_native) = (Class::Exclusive, true);
+        for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.split_once(' ') {
+                Some(("prefers", node)) => placement.prefer.push(NodeName::from(node)),
+                None if word == "best-effort" => class = Class::BestEffort,
+                None if word == "unwatched" => is_native = false,
+                Some(_) | None => panic!("`{word}` is no word of a story"),
+            }
+        }
+        self.layout.add(name, is_native, class, placement);
+        self
+    }
+
+    /// Resources that run together.
+    pub fn group(mut self, name: &str, members: &[&str]) -> Self {
+        self.layout.group(name, members);
+        self
+    }
+
+    /// The first time: founds the cluster and lets it come up. Later: waits until everything is well.
+    pub fn settle(mut self) -> Self {
+        if self.world.is_none() {
+            let built = self.layout.build(self.seed, Bugs::NONE, Bugs::NONE, false);
+            self.world = Some(built.unwrap_or_else(|world| fail(&world, "the cluster did not come up")));
+            self.since = self.world().now();
+            return self;
+        }
+        let is_well = self.world().run_while_not(60 * SECONDS, |world| what_is_missing(world).is_none());
+        self.check_promises();
+        if !is_well {
+            let missing = what_is_missing(self.world()).unwrap_or_default();
+            fail(self.world(), &format!("the cluster does not settle: {missing}"));
+        }
+        self
+    }
+
+    fn world(&mut self) -> &mut World {
+        self.world.as_mut().expect("a story begins with `settle`")
+    }
+
+    fn check_promises(&mut self) {
+        let world = self.world();
+        if let Some(violation) = world.violation() {
+            fail(world, &format!("{} is broken: {}", violation.invariant, violation.sentence));
+        }
+    }
+
+    fn machine(&mut self, name: &str) -> usize {
+        self.world().index_of(name).unwrap_or_else(|| panic!("there is no machine {name}"))
+    }
+
+    fn who(&mut self, name: &str) -> Who {
+        match name {
+            "leader" => Who::Leader,
+            "follower" => Who::Follower,
+            name => Who::Machine(self.machine(name)),
+        }
+    }
+
+    /// Lets something happen.
+    pub fn inflict(mut self, fault: Fault) -> Self {
+        self.world().inflict(&fault);
+        self
+    }
+
+    /// Lets something happen at the next note `word`.
+    pub fn when(self, word: &'static str, fault: Fault) -> Self {
+        self.when_after(word, Duration::ZERO, fault)
+    }
+
+    /// Lets something happen so long after the next note `word`.
+    pub fn when_after(mut self, word: &'static str, pause: Duration, fault: Fault) -> Self {
+        self.world().ambush(Ambush { word, countdown: 1, pause: nanos(pause), fault });
+        self
+    }
+
+    /// Time passes.
+    pub fn run_for(mut self, long: Duration) -> Self {
+        let until = self.world().now() + nanos(long);
+        self.world().run_until(until);
+        self.check_promises();
+        self
+    }
+
+    /// Time passes until a note `word` about `subject`, at most a minute.
+    pub fn until(mut self, word: &'static str, subject: &'static str) -> Self {
+        let begin = self.world().now();
+        let has_come = self.world().run_while_not(60 * SECONDS, |world| {
+            world.trace().notes().iter().rev().take_while(|note| note.at >= begin).any(|note| {
+                note.what == word && note.subject == subject
+            })
+        });
+        self.check_promises();
+        if !has_come {
+            fail(self.world(), &format!("`{word} {subject}` does not come"));
+        }
+        self
+    }
+
+    /// Expectations about what happened look back to here from now on.
+    pub fn from_here(mut self) -> Self {
+        self.since = self.world().now();
+        self
+    }
+
+    /// This must be true.
+    pub fn expect(mut self, expectation: Expectation) -> Self {
+        let since = self.since;
+        if let Err(why) = (expectation.check)(self.world(), since) {
+            fail(self.world(), &format!("expected: {}, but {why}", expectation.text));
+        }
+        self
+    }
+
+    /// The power goes.
+    pub fn power_off(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::PowerOff(who))
+    }
+
+    /// The power comes.
+    pub fn power_on(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::PowerOn(who))
+    }
+
+    /// The worker process is killed; its supervisor starts another one.
+    pub fn kill_worker(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::KillWorker(who))
+    }
+
+    /// Every process of the machine stands still.
+    pub fn freeze(mut self, name: &str, long: Duration) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Freeze(who, nanos(long)))
+    }
+
+    /// The pulse stands still.
+    pub fn stall_pulse(mut self, name: &str, long: Duration) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::StallPulse(who, nanos(long)))
+    }
+
+    /// Everything of the worker but the pulse stands still.
+    pub fn stall_rest(mut self, name: &str, long: Duration) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::StallNode(who, nanos(long)))
+    }
+
+    /// The machine is cut from every network.
+    pub fn isolate(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Isolate(who, true))
+    }
+
+    /// Nothing goes between these and the rest.
+    pub fn partition(mut self, side: &[&str]) -> Self {
+        let side = side.iter().map(|name| self.machine(name)).collect();
+        self.inflict(Fault::Partition(side, true))
+    }
+
+    /// Nothing goes from the first to the second.
+    pub fn cut_one_way(mut self, from: &str, to: &str) -> Self {
+        let (from, to) = (self.who(from), self.machine(to));
+        self.inflict(Fault::OneWay(from, to, true))
+    }
+
+    /// How all networks treat their packets.
+    pub fn weather(mut self, weather: Weather) -> Self {
+        for link in 0..self.layout.links {
+            self = self.inflict(Fault::Weather(link, weather));
+        }
+        self
+    }
+
+    /// Cables, devices and agents work again; nobody gets power.
+    pub fn heal_networks(mut self) -> Self {
+        let now = self.world().now();
+        self.world().network.heal(now);
+        self
+    }
+
+    /// Everything is repaired and has power.
+    pub fn heal(self) -> Self {
+        self.inflict(Fault::HealAll)
+    }
+
+    /// A service dies.
+    pub fn kill(mut self, resource: &str) -> Self {
+        let world = self.world();
+        let unit = world.watch.agreed.state.config.unit_of(&ResourceName::from(resource));
+        self.inflict(Fault::KillService(Who::Holder(unit), resource.into()))
+    }
+
+    /// How the fence devices work from now on.
+    pub fn devices(self, mood: DeviceMood) -> Self {
+        self.inflict(Fault::Device("power1".into(), mood))
+    }
+
+    /// Stops of the resource on this machine come to this.
+    pub fn stops_are(mut self, name: &str, resource: &str, stop: Mood) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::Agent(m, resource.into(), AgentMood { stop, ..AgentMood::default() }))
+    }
+
+    /// The operator moves a unit.
+    pub fn move_to(mut self, unit: &str, name: &str) -> Self {
+        let place = NodeId(self.machine(name) as u64);
+        self.inflict(Fault::Act(ActionKind::Move(UnitName::from(unit), place)))
+    }
+
+    /// Leadership goes to this machine, and has gone there.
+    pub fn lead(mut self, name: &str) -> Self {
+        let m = self.machine(name);
+        self = self.inflict(Fault::Lead(m));
+        let leads = self.world().run_while_not(10 * SECONDS, |world| world.leader() == Some(m));
+        self.check_promises();
+        if !leads {
+            fail(self.world(), &format!("{name} does not get the lead"));
+        }
+        self.run_for(500.ms())
+    }
+}
+
+fn nanos(long: Duration) -> u64 {
+    u64::try_from(long.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn fail(world: &World, why: &str) -> ! {
+    for Note { at, what, subject, detail } in world.trace().notes() {
+        println!("{:>4}.{:03} {what} {subject}: {detail}", at / SECONDS, at % SECONDS / MILLIS);
+    }
+    panic!("at {}.{:03} s: {why}", world.now() / SECONDS, world.now() % SECONDS / MILLIS);
+}
+
+/// Expectations about one machine.
+pub struct OfNode(String);
+
+/// Speaks of a machine.
+pub fn node(name: &str) -> OfNode {
+    OfNode(name.to_owned())
+}
+
+/// Expectations about one resource.
+pub struct OfResource(String);
+
+/// Speaks of a resource.
+pub fn resource(name: &str) -> OfResource {
+    OfResource(name.to_owned())
+}
+
+fn expectation(text: String, check: impl Fn(&World, At) -> Result<(), String> + 'static) -> Expectation {
+    Expectation { text, check: Box::new(check) }
+}
+
+fn notes<'a>(world: &'a World, since: At, word: &'a str, subject: &'a str) -> impl Iterator<Item = &'a Note> {
+    world.trace().notes().iter().filter(move |note| note.at >= since && note.what == word && note.subject == subject)
+}
+
+fn times(word: &'static str, subject: String, wanted: usize) -> Expectation {
+    expectation(format!("`{word} {subject}` {wanted} times"), move |world, since| {
+        match notes(world, since, word, &subject).count() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("it came {count} times")),
+        }
+    })
+}
+
+impl OfNode {
+    /// It was fenced so many times.
+    pub fn was_fenced(self, wanted: usize) -> Expectation {
+        times("fenced", self.0, wanted)
+    }
+
+    /// It was condemned so many times.
+    pub fn was_condemned(self, wanted: usize) -> Expectation {
+        times("condemned", self.0, wanted)
+    }
+
+    /// It lost its power so many times.
+    pub fn lost_power(self, wanted: usize) -> Expectation {
+        times("power-off", self.0, wanted)
+    }
+
+    /// It leads.
+    pub fn leads(self) -> Expectation {
+        expectation(format!("{} leads", self.0), move |world, _| match world.leader() {
+            Some(leader) if world.machines[leader].name.as_str() == self.0 => Ok(()),
+            Some(leader) => Err(format!("{} leads", world.machines[leader].name)),
+            None => Err("nobody leads".to_owned()),
+        })
+    }
+
+    /// It does not belong to a majority that has a leader.
+    pub fn is_inquorate(self) -> Expectation {
+        expectation(format!("{} is inquorate", self.0), move |world, _| {
+            let m = world.index_of(&self.0).ok_or("there is no such machine")?;
+            match world.node(m).is_some_and(|node| node.consensus().is_quorate()) {
+                false => Ok(()),
+                true => Err("it is quorate".to_owned()),
+            }
+        })
+    }
+
+    /// Its fence was proven before the resource was started anywhere.
+    pub fn fenced_before_start_of(self, resource: &str) -> Expectation {
+        let resource = resource.to_owned();
+        expectation(format!("{} is fenced before {resource} starts", self.0), move |world, since| {
+            let fenced = notes(world, since, "fenced", &self.0).map(|note| note.at).next();
+            let started = notes(world, since, "start", &resource).map(|note| note.at).next();
+            match (fenced, started) {
+                (Some(fenced), Some(started)) if fenced <= started => Ok(()),
+                (_, None) => Err(format!("{resource} was not started")),
+                (fenced, Some(_)) => Err(format!("the fence came at {fenced:?}")),
+            }
+        })
+    }
+
+    /// It is counted as lost within this time after its power went.
+    pub fn was_detected_within(self, limit: Duration) -> Expectation {
+        expectation(format!("{} is lost within {limit:?}", self.0), move |world, since| {
+            let off = notes(world, since, "power-off", &self.0).map(|note| note.at).next().ok_or("it has power")?;
+            let lost = notes(world, off, "condemned", &self.0).map(|note| note.at).next().ok_or("it is not condemned")?;
+            if lost - off <= nanos(limit) { Ok(()) } else { Err(format!("it took {} ms", (lost - off) / MILLIS)) }
+        })
+    }
+}
+
+impl OfResource {
+    /// It really runs there, and nowhere else.
+    pub fn runs_on(self, name: &str) -> Expectation {
+        let name = name.to_owned();
+        expectation(format!("{} runs on {name}", self.0), move |world, _| match world.active_on(&self.0).as_slice() {
+            [only] if *only == name => Ok(()),
+            others => Err(format!("it runs on {others:?}")),
+        })
+    }
+
+    /// It runs somewhere.
+    pub fn runs(self) -> Expectation {
+        expectation(format!("{} runs", self.0), move |world, _| match world.active_on(&self.0).as_slice() {
+            [_] => Ok(()),
+            others => Err(format!("it runs on {others:?}")),
+        })
+    }
+
+    /// It runs nowhere.
+    pub fn is_stopped(self) -> Expectation {
+        expectation(format!("{} is stopped", self.0), move |world, _| match world.active_on(&self.0).as_slice() {
+            [] => Ok(()),
+            others => Err(format!("it runs on {others:?}")),
+        })
+    }
+
+    /// Its start was spawned so many times.
+    pub fn was_started(self, wanted: usize) -> Expectation {
+        times("start", self.0, wanted)
+    }
+
+    /// It was granted so many times; for resources in no group.
+    pub fn was_granted(self, wanted: usize) -> Expectation {
+        times("granted", self.0, wanted)
+    }
+
+    /// It runs again within this time after it died, or whoever ran it lost power.
+    pub fn was_back_within(self, limit: Duration) -> Expectation {
+        expectation(format!("{} is back within {limit:?}", self.0), move |world, since| {
+            let back = notes(world, since, "running", &self.0).last().map(|note| note.at).ok_or("it is not back")?;
+            if back - since <= nanos(limit) { Ok(()) } else { Err(format!("it took {} ms", (back - since) / MILLIS)) }
+        })
+    }
+}
+
+/// The newest term rose by so much.
+pub fn term(rises: usize) -> Expectation {
+    expectation(format!("{rises} new terms"), move |world, since| {
+        let leads = world.trace().notes().iter().filter(|note| note.at >= since && note.what == "leads");
+        match leads.filter(|note| note.detail.starts_with("term ")).count() {
+            count if count == rises => Ok(()),
+            count => Err(format!("there were {count}")),
+        }
+    })
+}
+
+/// Somebody was elected within this time after the look back began.
+pub fn leader(limit: Duration) -> Expectation {
+    expectation(format!("a leader within {limit:?}"), move |world, since| {
+        let led = world.trace().notes().iter().find(|note| note.at >= since && note.what == "leads");
+        let led = led.ok_or("nobody was elected")?.at;
+        if led - since <= nanos(limit) { Ok(()) } else { Err(format!("it took {} ms", (led - since) / MILLIS)) }
+    })
+}
+
+/// Everything that can run runs, and every member is there.
+pub fn everything() -> Expectation {
+    expectation("everything is well".to_owned(), |world, _| what_is_missing(world).map_or(Ok(()), Err))
+}

@@ -1,19 +1,19 @@
 //! The world around the nodes: one heap of events, and whoever is told about each.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
-use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeId, NodeRole, Profile};
+use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeId, NodeRole};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
 
 use crate::agents::Moods;
 use crate::chance::Chance;
 use crate::clock::{At, Clock, MICROS, MILLIS};
 use crate::devices::DeviceMood;
-use crate::faults::Fault;
+use crate::faults::{Ambush, Fault};
 use crate::invariants::{Violation, Watch};
 use crate::machine::{Machine, PulseIn, SOCKET_MAX, Worker};
 use crate::network::Network;
@@ -39,6 +39,8 @@ pub struct World {
     pub(crate) answers: BTreeMap<u64, Answer>,
     /// What was planned with `plan`.
     pub(crate) script: Vec<Fault>,
+    /// What waits for its moment.
+    pub(crate) ambushes: Vec<Ambush>,
     pub(crate) by_id: BTreeMap<NodeId, usize>,
     settings: Settings,
     steps: u64,
@@ -83,9 +85,15 @@ impl World {
         is_told: bool,
     ) -> Self {
         let mut chance = Chance::new(seed);
-        let compact_every = chance.pick(&[100, 300, 2000]);
-        let settings =
-            Settings { profile: Profile::Lan, is_witness: false, seed, compact_every, digest_every: 64, bugs };
+        let compact_every = chance.pick(&[40, 100, 300, 2000]);
+        let settings = Settings {
+            seed,
+            compact_every,
+            digest_every: 64,
+            tail_entries: compact_every / 4,
+            bugs,
+            ..Settings::default()
+        };
         let count = machines.len();
         World {
             now: 0,
@@ -99,6 +107,7 @@ impl World {
             returns_after_fence: false,
             answers: BTreeMap::new(),
             script: Vec::new(),
+            ambushes: Vec::new(),
             by_id: BTreeMap::new(),
             settings,
             steps: 0,
@@ -172,6 +181,24 @@ impl World {
     fn moment(&self, m: usize) -> Moment {
         let clock = &self.machines[m].clock;
         Moment { at: clock.local(self.now), wall: clock.wall(self.now) }
+    }
+
+    /// Keeps what mattered, and springs what waited for it.
+    pub(crate) fn note(&mut self, what: &str, subject: &str, detail: &str) {
+        self.trace.note(self.now, what, subject, detail);
+        let mut sprung = Vec::new();
+        for ambush in &mut self.ambushes {
+            if ambush.word == what && ambush.countdown > 0 {
+                ambush.countdown -= 1;
+                if ambush.countdown == 0 {
+                    sprung.push((ambush.pause, ambush.fault.clone()));
+                }
+            }
+        }
+        for (pause, fault) in sprung {
+            self.plan(self.now + pause, fault);
+        }
+        self.ambushes.retain(|ambush| ambush.countdown > 0);
     }
 
     // Time.
@@ -293,7 +320,7 @@ impl World {
         machine.clock = Clock::new(self.now, base, drift, machine.clock.wall_offset_ms);
         let boot = machine.boot;
         let name = machine.name.clone();
-        self.trace.note(self.now, "power-on", name.as_str(), &format!("boot {boot}"));
+        self.note("power-on", name.as_str(), &format!("boot {boot}"));
         let pause = self.chance.between(100 * MILLIS, 600 * MILLIS);
         self.after(pause, Event::WorkerStarts { machine: m, boot });
     }
@@ -315,7 +342,7 @@ impl World {
         machine.seam_stalled_until = 0;
         let name = machine.name.clone();
         self.watch.forget(m);
-        self.trace.note(self.now, "power-off", name.as_str(), why);
+        self.note("power-off", name.as_str(), why);
     }
 
     /// The worker process is killed; the supervisor starts another one. What it started goes on.
@@ -329,7 +356,7 @@ impl World {
         machine.services.values_mut().for_each(|service| service.is_watched = false);
         let (boot, name) = (machine.boot, machine.name.clone());
         self.watch.forget(m);
-        self.trace.note(self.now, "worker-killed", name.as_str(), "");
+        self.note("worker-killed", name.as_str(), "");
         let pause = self.chance.between(15 * MILLIS, 120 * MILLIS);
         self.after(pause, Event::WorkerStarts { machine: m, boot });
     }
@@ -516,7 +543,7 @@ impl World {
         machine.halted = Some(halt);
         let (boot, name) = (machine.boot, machine.name.clone());
         self.watch.forget(m);
-        self.trace.note(self.now, "halt", name.as_str(), &format!("{halt:?}"));
+        self.note("halt", name.as_str(), &format!("{halt:?}"));
         match halt {
             Halt::Left => {}
             Halt::Removed | Halt::Condemned => {
@@ -577,26 +604,26 @@ impl World {
 
     // The pulse.
 
+    /// While all is well the pulse reads what arrived when its next beat is due; else at once.
     fn beat_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
         let gate = self.machines[to].pulse_gate();
         let Some(worker) = self.machines[to].worker.as_mut() else { return };
-        if self.now >= gate {
-            return self.feed_pulse(to, vec![PulseIn::Beat { at: self.now, bytes }]);
-        }
         if worker.pulse_inbox.len() < SOCKET_MAX {
             worker.pulse_inbox.push_back(PulseIn::Beat { at: self.now, bytes });
         } else {
             worker.drops += 1;
+        }
+        if self.now >= gate && worker.pulse.as_ref().is_some_and(|pulse| !pulse.is_calm()) {
+            self.read_sockets(to);
         }
     }
 
     fn order_arrives(&mut self, m: usize, order: Box<PulseOrder>) {
         let gate = self.machines[m].pulse_gate();
         let Some(worker) = self.machines[m].worker.as_mut() else { return };
-        if self.now < gate {
-            worker.pulse_inbox.push_back(PulseIn::Order(order));
-        } else {
-            self.feed_pulse(m, vec![PulseIn::Order(order)]);
+        worker.pulse_inbox.push_back(PulseIn::Order(order));
+        if self.now >= gate {
+            self.read_sockets(m);
         }
     }
 
@@ -607,11 +634,17 @@ impl World {
         if let Some(worker) = self.machines[m].worker.as_mut() {
             worker.pulse_wake = At::MAX;
         }
-        self.feed_pulse(m, Vec::new());
+        self.read_sockets(m);
+    }
+
+    fn read_sockets(&mut self, m: usize) {
+        let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        let inbox = std::mem::take(&mut worker.pulse_inbox);
+        self.feed_pulse(m, inbox);
     }
 
     /// As the pulse's thread does: everything that came in first, then what is due.
-    fn feed_pulse(&mut self, m: usize, inputs: Vec<PulseIn>) {
+    fn feed_pulse(&mut self, m: usize, inputs: VecDeque<PulseIn>) {
         let index = m;
         let now = self.now;
         let machine = &mut self.machines[m];
@@ -698,14 +731,13 @@ impl World {
     /// Whatever stood still and need not any more goes on with what came in meanwhile.
     pub(crate) fn resume(&mut self, m: usize) {
         if self.now >= self.machines[m].pulse_gate() {
-            let inbox = self.machines[m].worker.as_mut().map(|worker| {
+            if let Some(worker) = self.machines[m].worker.as_mut() {
                 worker.pulse_wake = At::MAX;
                 if worker.drops > 0 {
                     worker.pulse_inbox.push_back(PulseIn::Drops);
                 }
-                std::mem::take(&mut worker.pulse_inbox)
-            });
-            self.feed_pulse(m, inbox.unwrap_or_default().into());
+            }
+            self.read_sockets(m);
         }
         if self.now >= self.machines[m].node_gate() {
             let inbox = self.machines[m].worker.as_mut().map(|worker| {

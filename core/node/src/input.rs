@@ -48,6 +48,8 @@ pub struct Settings {
     pub compact_every: u64,
     /// Applied entries between two digests of the state (SAFETY §5); at least 1.
     pub digest_every: u64,
+    /// Entries that stay in the log below a snapshot, for followers a little behind.
+    pub tail_entries: u64,
     /// Planted bugs; none in the product.
     pub bugs: Bugs,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
             seed: 1,
             compact_every: 2000,
             digest_every: 256,
+            tail_entries: 500,
             bugs: Bugs::NONE,
         }
     }

@@ -133,6 +133,7 @@ impl Node {
         let config = consensus::Config {
             priority: if is_witness { -1 } else { 0 },
             bugs: settings.bugs,
+            tail_entries: settings.tail_entries,
             ..consensus::Config::of(identity.own, settings.seed, profile)
         };
         let consensus = Consensus::new(now.at, config, stored)?;

@@ -158,7 +158,7 @@ impl World {
         }
         if now.is_leader && (!before.is_leader || before.term != now.term) {
             let name = self.machines[m].name.clone();
-            self.trace.note(self.now, "leads", name.as_str(), &format!("term {}", now.term));
+            self.note("leads", name.as_str(), &format!("term {}", now.term));
             self.watch.term.on_leader(self.now, m, now.term);
             let verdict = self.watch.one_leader.check(now.term, m, name.as_str());
             self.watch.judge(self.now, "one-leader", verdict);
@@ -180,7 +180,7 @@ impl World {
             if !is_known {
                 let Some(step) = self.watch.agreed.apply(&entry) else { continue };
                 for event in &step.events {
-                    self.trace.note(self.now, &event.event, &event.subject, &event.reason);
+                    self.note(&event.event, &event.subject, &event.reason);
                 }
                 self.observe_entry(&step);
             }
