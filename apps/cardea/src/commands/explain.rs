@@ -1,5 +1,6 @@
 //! `cardea explain`: why here, and why not there?
 
+use std::io::Write;
 use std::path::Path;
 
 use api::Explanation;
@@ -25,17 +26,23 @@ pub fn run(root: &Path, args: &ExplainArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&explanation);
     }
-    println!("{}", explanation.decision);
+    std::io::stdout().lock().write_all(draw(&explanation).as_bytes())?;
+    Ok(())
+}
+
+/// The decision, each node with what speaks for or against it, and what happened lately.
+fn draw(explanation: &Explanation) -> String {
+    let mut out = format!("{}\n", explanation.decision);
     for node in &explanation.nodes {
-        println!("  {} {}: {}", if node.can_run { "+" } else { "-" }, node.node, node.reason);
+        out += &format!("  {} {}: {}\n", if node.can_run { "+" } else { "-" }, node.node, node.reason);
     }
     if !explanation.history.is_empty() {
-        println!("lately:");
+        out += "lately:\n";
     }
     for item in &explanation.history {
-        println!("  {}  {} {}: {}", item.at, item.subject, item.event, item.reason);
+        out += &format!("  {}  {} {}: {}\n", item.at, item.subject, item.event, item.reason);
     }
-    Ok(())
+    out
 }
 
 /// What may stand in a query as it is stays, the rest is escaped.
@@ -44,5 +51,50 @@ fn percent(byte: u8) -> String {
         char::from(byte).to_string()
     } else {
         format!("%{byte:02X}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{HistoryItem, NodeExplanation};
+
+    use super::*;
+
+    #[test]
+    fn an_explanation_shows_what_speaks_for_and_against_each_node() {
+        let node = |node: &str, can_run, reason: &str| NodeExplanation {
+            node: node.to_owned(),
+            can_run,
+            reason: reason.to_owned(),
+        };
+        let explanation = Explanation {
+            decision: "site stays on a".to_owned(),
+            nodes: vec![
+                node("a", true, "can run it, with 200 points"),
+                node("b", false, "is in standby (root@a: disks)"),
+            ],
+            history: vec![HistoryItem {
+                at: "2026-11-22T20:00:00Z".to_owned(),
+                event: "granted".to_owned(),
+                subject: "site".to_owned(),
+                reason: "site goes to a, which it prefers".to_owned(),
+                ..HistoryItem::default()
+            }],
+            ..Explanation::default()
+        };
+        let expected = "\
+site stays on a
+  + a: can run it, with 200 points
+  - b: is in standby (root@a: disks)
+lately:
+  2026-11-22T20:00:00Z  site granted: site goes to a, which it prefers
+";
+        assert_eq!(draw(&explanation), expected);
+    }
+
+    #[test]
+    fn any_name_can_be_asked_for() {
+        let escaped: String = "web 1/ü&x=".bytes().map(percent).collect();
+        assert_eq!(escaped, "web%201%2F%C3%BC%26x%3D");
     }
 }

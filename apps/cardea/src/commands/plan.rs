@@ -1,5 +1,6 @@
 //! `cardea plan`: what would this cluster file change?
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use api::PlanStatus;
@@ -31,21 +32,69 @@ pub fn ask(client: &Client, text: &str) -> anyhow::Result<PlanStatus> {
     client.post("/v1/plan", &json!({ "text": text }))
 }
 
-/// The plan for people.
+/// Prints the plan for people.
 pub fn print(plan: &PlanStatus) -> anyhow::Result<()> {
+    std::io::stdout().lock().write_all(draw(plan).as_bytes())?;
+    Ok(())
+}
+
+/// The plan as lines: warnings, where everything goes, the steps.
+fn draw(plan: &PlanStatus) -> String {
+    let mut out = String::new();
     for warning in &plan.warnings {
-        println!("warning: {warning}");
+        out += &format!("warning: {warning}\n");
     }
     for decision in &plan.decisions {
-        println!("{decision}");
+        out += &format!("{decision}\n");
     }
     if plan.steps.is_empty() {
-        println!("nothing would change");
+        out += "nothing would be started, stopped or moved\n";
     }
     for step in &plan.steps {
         let after: Vec<String> = step.after.iter().map(ToString::to_string).collect();
         let after = if after.is_empty() { String::new() } else { format!("  (after {})", after.join(", ")) };
-        println!("{:>3}. {}: {}{after}", step.number, step.what, step.reason);
+        // Every decision stands above with its reason; a step tells its own only where it is another one.
+        let reason = if plan.decisions.contains(&step.reason) { String::new() } else { format!(": {}", step.reason) };
+        out += &format!("{:>3}. {}{reason}{after}\n", step.number, step.what);
     }
-    Ok(())
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use api::StepStatus;
+
+    use super::*;
+
+    fn step(number: usize, what: &str, reason: &str, after: &[usize]) -> StepStatus {
+        StepStatus { number, what: what.to_owned(), reason: reason.to_owned(), after: after.to_vec() }
+    }
+
+    #[test]
+    fn a_plan_tells_every_reason_once() {
+        let decision = "web goes to b, the best of the nodes that can run it";
+        let plan = PlanStatus {
+            decisions: vec![decision.to_owned()],
+            steps: vec![
+                step(1, "probe db on c", "nobody knows whether db runs on c", &[]),
+                step(2, "grant web to b", decision, &[]),
+                step(3, "start web on b", decision, &[2]),
+            ],
+            warnings: vec!["node `a` has a single link".to_owned()],
+            ..PlanStatus::default()
+        };
+        let expected = "\
+warning: node `a` has a single link
+web goes to b, the best of the nodes that can run it
+  1. probe db on c: nobody knows whether db runs on c
+  2. grant web to b
+  3. start web on b  (after 2)
+";
+        assert_eq!(draw(&plan), expected);
+    }
+
+    #[test]
+    fn a_plan_without_steps_says_so() {
+        assert_eq!(draw(&PlanStatus::default()), "nothing would be started, stopped or moved\n");
+    }
 }

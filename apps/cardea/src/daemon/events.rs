@@ -70,3 +70,47 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(count: u64) -> Events {
+        let events = Events::new("a");
+        for number in 1..=count {
+            events.tell(EventKind::Note, "b", &number.to_string());
+        }
+        events
+    }
+
+    #[test]
+    fn events_are_numbered_from_one_and_can_be_asked_for_from_any_number_on() {
+        let events = told(3);
+        let numbers = |since| events.since(since).iter().map(|event| event.number).collect::<Vec<_>>();
+        assert_eq!(numbers(0), [1, 2, 3]);
+        assert_eq!(numbers(2), [3]);
+        assert_eq!(numbers(9), [] as [u64; 0]);
+        let first = &events.since(0)[0];
+        assert_eq!((first.node.as_str(), first.subject.as_str(), first.reason.as_str()), ("a", "b", "1"));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_and_no_number_comes_twice() {
+        let most = KEPT_MAX as u64;
+        let events = told(most + 5);
+        let kept = events.since(0);
+        assert_eq!((kept.len(), kept[0].number), (KEPT_MAX, 6));
+        assert_eq!(kept.last().map(|event| event.number), Some(most + 5));
+    }
+
+    /// A follower that asks, finds nothing and then waits misses nothing that came in between.
+    #[test]
+    fn what_comes_before_the_wait_ends_it() {
+        let events = told(1);
+        let mut listener = events.listen();
+        events.tell(EventKind::Note, "b", "in between");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(listener.wait());
+        assert_eq!(events.since(1).len(), 1);
+    }
+}

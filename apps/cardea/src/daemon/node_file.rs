@@ -117,3 +117,62 @@ fn save<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let text = serde_json::to_vec_pretty(value)?;
     storage::state_file::save(path, &text).with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node_file() -> NodeFile {
+        NodeFile {
+            version: 1,
+            cluster: u64::MAX,
+            cluster_name: "shop".to_owned(),
+            id: 9,
+            name: "b".to_owned(),
+            storage_uuid: "00ff".to_owned(),
+            is_witness: true,
+        }
+    }
+
+    fn root() -> (tempfile::TempDir, Paths) {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        std::fs::create_dir_all(paths.lib()).expect("a folder");
+        (root, paths)
+    }
+
+    #[test]
+    fn who_a_node_is_survives_the_disk() {
+        let (_root, paths) = root();
+        node_file().save(&paths).expect("a writable folder");
+        assert_eq!(NodeFile::load(&paths).expect("what was written"), node_file());
+    }
+
+    #[test]
+    fn a_node_of_no_cluster_is_told_how_to_enter_one() {
+        let (_root, paths) = root();
+        let error = NodeFile::load(&paths).expect_err("nothing is there").to_string();
+        assert!(error.contains("cardea init") && error.contains("cardea join"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let (_root, paths) = root();
+        std::fs::write(paths.node_file(), b"{\"version\": 1").expect("a writable folder");
+        let error = format!("{:#}", NodeFile::load(&paths).expect_err("half a file"));
+        assert!(error.contains("node.json") && error.contains("damaged"), "{error}");
+    }
+
+    /// What an earlier version wrote is read, and so is a file with fields of a later one.
+    #[test]
+    fn the_files_of_other_versions_stay_readable() {
+        let node = r#"{"version":1,"cluster":18446744073709551615,"cluster_name":"shop","id":9,"name":"b",
+            "storage_uuid":"00ff","is_witness":true,"new":[1]}"#;
+        assert_eq!(serde_json::from_str::<NodeFile>(node).expect("a node file"), node_file());
+        let pulse = r#"{"version":1,"profile":"lan","own":["10.0.0.1","10.0.1.1"],
+            "peers":[{"id":9,"links":["10.0.0.2"],"incarnation":null}],"voters":[1,9],"new":true}"#;
+        let pulse: PulseFile = serde_json::from_str(pulse).expect("a pulse file");
+        assert_eq!(pulse.orders(), [PeerOrder { id: NodeId(9), links: 1, incarnation: None }], "links that both have");
+        assert_eq!(pulse.timing(), Timing::of(Profile::Lan));
+    }
+}

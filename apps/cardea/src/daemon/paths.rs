@@ -59,3 +59,25 @@ impl Paths {
         self.run().join("api.sock")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_hangs_below_the_root() {
+        let paths = Paths::new(Path::new("/tmp/x"));
+        let all = [
+            paths.cluster_file(),
+            paths.lib(),
+            paths.database(),
+            paths.identity(),
+            paths.node_file(),
+            paths.pulse_file(),
+            paths.run(),
+            paths.socket(),
+        ];
+        assert!(all.iter().all(|path| path.starts_with("/tmp/x")), "{all:?}");
+        assert_eq!(Paths::new(Path::new("/")).cluster_file(), Path::new("/etc/cardea/cluster.toml"));
+    }
+}
