@@ -50,7 +50,12 @@ fn restart(paths: &Paths) -> anyhow::Result<i32> {
         .split_once(' ')
         .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)))
         .and_then(|(pid, started)| host::process::Process::open_exact(pid, host::process::StartTime(started)))
-        .ok_or_else(|| anyhow!("no daemon runs on {}\n  start it with `systemctl start cardea` or `cardea daemon`", paths.run().display()))?;
+        .ok_or_else(|| {
+            anyhow!(
+                "no daemon runs on {}\n  start it with `systemctl start cardea` or `cardea daemon`",
+                paths.run().display()
+            )
+        })?;
     daemon.signal(rustix::process::Signal::HUP).context("cannot signal the daemon")?;
     println!("the worker is being replaced; services stay as they are");
     Ok(0)
@@ -60,7 +65,12 @@ fn restart(paths: &Paths) -> anyhow::Result<i32> {
 fn log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("CARDEA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
 }
 
 /// A worker that broke one of its own rules must not go on in any of its threads.

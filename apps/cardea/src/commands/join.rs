@@ -15,23 +15,23 @@ use crate::daemon::paths::Paths;
 use crate::daemon::peers::{self, JoinDetails, JoinGrant};
 
 /// Enters a cluster by one of its members.
+///
+/// Needs a token (`cardea token create` on a member) and port 7600 (TCP) of a member. The node is written into the
+/// cluster file as a new version.
 #[derive(Args, Debug)]
 pub struct JoinArgs {
     /// Addresses of members, the first that answers is asked.
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "MEMBER")]
     addresses: Vec<IpAddr>,
     /// What `cardea token create` printed on a member.
     #[arg(long)]
     token: String,
     /// The name of this node.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     node: String,
     /// This node's address on each network, in the same order on all nodes; repeat for each network.
-    #[arg(long = "link", required = true)]
+    #[arg(long = "link", required = true, value_name = "ADDRESS")]
     links: Vec<IpAddr>,
-    /// This node votes and runs nothing.
-    #[arg(long)]
-    witness: bool,
     /// JSON instead of sentences.
     #[arg(long)]
     json: bool,
@@ -45,7 +45,6 @@ pub fn run(root: &Path, args: JoinArgs) -> anyhow::Result<()> {
     let details = JoinDetails {
         name: args.node.clone(),
         links: args.links,
-        is_witness: args.witness,
         storage_uuid: init::storage_uuid(),
         machine_id: host::identity::machine_id(root).context("cannot read the machine id")?,
     };
