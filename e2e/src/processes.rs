@@ -44,10 +44,10 @@ pub fn read(pid: i32) -> Option<Process> {
     Some(Process { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()?, argv })
 }
 
-/// Clock ticks of processor time that a process has used, its ended children not counted.
+/// Clock ticks of processor time that a process and its ended children have used.
 pub fn ticks(pid: i32) -> Option<u64> {
     let fields = stat(pid)?;
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    fields.get(11..15)?.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// The fields of `/proc/PID/stat` after the name, which may contain anything.
