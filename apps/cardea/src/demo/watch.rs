@@ -1,7 +1,7 @@
 //! What do the nodes tell? The events of every node, followed as long as it lives, in one list.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -79,7 +79,7 @@ pub fn grant(event: &Event) -> Option<Grant> {
     Some(Grant { at_us: event.at_us, node: node.to_owned() })
 }
 
-fn follow(events: &Mutex<Vec<Event>>, socket: &PathBuf) {
+fn follow(events: &Mutex<Vec<Event>>, socket: &Path) {
     // A worker that starts again counts from 1 and remembers nothing; one that only broke the connection tells all.
     let mut last = (0, 0);
     loop {

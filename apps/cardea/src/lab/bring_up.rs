@@ -16,6 +16,9 @@ use super::machine::Machine;
 /// Longest time that a step of bringing up may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long to wait for the services of a fresh cluster.
+const STARTED_LIMIT: Duration = Duration::from_secs(5);
+
 /// How often a node is asked whether it is there yet.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -45,6 +48,11 @@ pub fn bring_up(layout: &Layout, machines: &[Machine], tell: &mut dyn FnMut(&str
     std::fs::write(&file, &layout.file)?;
     first.run(&cardea(first, &["apply", &file.to_string_lossy(), "--yes"], &[]))?;
     tell("the cluster file is applied");
+    // Whoever looks first should see it run; a file whose services are disabled or broken is no failure of the lab.
+    let count = config::parse(&layout.file).map_or(0, |parsed| parsed.config.resources.len());
+    let _ = wait_for(first, STARTED_LIMIT, |status| {
+        status.resources.iter().filter(|resource| resource.state == "running").count() == count
+    });
     Ok(())
 }
 
@@ -73,9 +81,13 @@ pub fn is_ready(status: &Status, name: &str) -> bool {
 }
 
 fn wait(machine: &Machine, is_done: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
+    wait_for(machine, PATIENCE, is_done)
+}
+
+fn wait_for(machine: &Machine, limit: Duration, is_done: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut last = String::new();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < limit {
         match daemon_api::status(&machine.api_socket()) {
             Ok(status) if is_done(&status) => return Ok(()),
             Ok(status) => last = serde_json::to_string(&status)?,
@@ -83,7 +95,7 @@ fn wait(machine: &Machine, is_done: impl Fn(&Status) -> bool) -> anyhow::Result<
         }
         thread::sleep(PAUSE);
     }
-    bail!("{} is not ready after {PATIENCE:?}; last answer: {last}{}", machine.layout.name, log_tail(machine))
+    bail!("{} is not ready after {limit:?}; last answer: {last}{}", machine.layout.name, log_tail(machine))
 }
 
 /// The last lines of a node's log, for an error message.

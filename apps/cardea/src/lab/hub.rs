@@ -124,7 +124,8 @@ fn run_lab(orders: Orders) -> anyhow::Result<i32> {
     let built = Hub::build(orders).and_then(|hub| {
         hub.serve()?;
         hub.power_on_all()?;
-        tell(&Progress::Done(format!("{} machines are on", hub.machines.len())));
+        let names: Vec<&str> = hub.machines.iter().map(|machine| machine.layout.name.as_str()).collect();
+        tell(&Progress::Done(format!("switched on: {}", names.join(", "))));
         if bring {
             bring_up(&hub.layout, &hub.machines, &mut |line| tell(&Progress::Done(line.to_owned())))?;
         } else {
