@@ -10,6 +10,7 @@ use model::{ActionKind, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, 
 use node::View;
 use state::Command;
 
+use super::status;
 use crate::diagnostics;
 
 /// What to do for a request, in this order; all but the last must succeed for the next to be tried.
@@ -240,6 +241,13 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
 /// A member goes only when it is off or has left, and holds nothing; says what brings that about.
 fn refuse_to_remove(view: &View, id: NodeId, name: &str) -> Result<(), Refused> {
     let (why, next) = match view.state.members[&id].state {
+        MemberState::Online if !status::is_heard(view, id) => (
+            "is not heard and not proven off",
+            format!(
+                "`cardea fence {name}` switches it off and proves it; or make sure that it is off and run \
+                 `cardea fence {name} --confirm-off --reason …`"
+            ),
+        ),
         MemberState::Online => (
             "is online",
             format!(
@@ -255,7 +263,7 @@ fn refuse_to_remove(view: &View, id: NodeId, name: &str) -> Result<(), Refused> 
         ),
         MemberState::Absent | MemberState::Left | MemberState::Fenced => return Ok(()),
     };
-    Err(Refused::new(RefusedCode::Forbidden, format!("{name} {why} and cannot be removed"), next))
+    Err(Refused::new(RefusedCode::Forbidden, format!("{name} {why}: it cannot be removed"), next))
 }
 
 fn configure(
@@ -640,8 +648,10 @@ mod tests {
         let mut view = view();
         let remove = || Request::Remove { node: "c".to_owned(), reason: no_reason() };
         let (code, message, next) = refused(&view, remove());
-        assert_eq!((code, message.as_str()), (RefusedCode::Forbidden, "c is online and cannot be removed"));
+        assert_eq!((code, message.as_str()), (RefusedCode::Forbidden, "c is online: it cannot be removed"));
         assert!(next.contains("systemctl stop cardea") && next.contains("cardea fence c"), "{next}");
+        testing::silence(&mut view, C);
+        assert_eq!(refused(&view, remove()).1, "c is not heard and not proven off: it cannot be removed");
         change(&mut view, |state| state.members.get_mut(&C).expect("c").state = MemberState::Condemned);
         assert!(refused(&view, remove()).2.contains("--confirm-off"));
     }

@@ -131,7 +131,8 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
     }
 }
 
-fn is_heard(view: &View, id: NodeId) -> bool {
+/// Does this node hear the member, or is it this node itself?
+pub(super) fn is_heard(view: &View, id: NodeId) -> bool {
     let is_reachable = |verdict| match verdict {
         Verdict::Reachable | Verdict::Late => true,
         Verdict::Unknown | Verdict::Suspect => false,
