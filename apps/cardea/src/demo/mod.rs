@@ -129,6 +129,9 @@ pub fn run(hub: &Arc<Hub>, options: &Options) -> anyhow::Result<i32> {
     problems.extend(failure);
     problems.extend(doubles.iter().cloned());
     problems.extend(found.doubles.iter().cloned());
+    if found.served == 0 {
+        problems.push("the sampler never saw the service on any node, so it proves nothing".to_owned());
+    }
     if !demo.client.is_alive() {
         problems.push("the client ended before the demo".to_owned());
     }
@@ -141,14 +144,15 @@ pub fn run(hub: &Arc<Hub>, options: &Options) -> anyhow::Result<i32> {
         ok: problems.is_empty(),
         problems,
     };
-    let missed = if options.check { report::missed(&report.steps) } else { Vec::new() };
+    // A demo that broke off has measured too little to be judged.
+    let missed = if options.check && report.ok { report::missed(&report.steps) } else { Vec::new() };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!("\nmilliseconds after the fault, medians of {} runs\n{}", options.runs, report::table(&report));
         println!(
-            "answers from two nodes: {}; looks that found two holders: {} of {}",
-            report.double_answers, report.double_holders, found.looks
+            "answers from two nodes: {}; looks at the nodes: {}, {} found the service, {} found it twice",
+            report.double_answers, found.looks, found.served, report.double_holders
         );
     }
     for problem in report.problems.iter().chain(&missed) {
@@ -518,10 +522,11 @@ fn end_of_start(events: &[Event], begun: &Event) -> Option<u64> {
 fn responder(machine: &Machine) -> anyhow::Result<Pid> {
     let is_responder = |pid: &Pid| {
         let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
-        let words = std::fs::read(path).unwrap_or_default();
-        let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
-        let program = String::from_utf8_lossy(program);
-        program.ends_with("cardea-web") || program.ends_with("nginx") || program.starts_with("nginx:")
+        let line = std::fs::read(path).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        let (program, first) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let is_built_in = program.ends_with("cardea-web") || (program.ends_with("cardea") && first == "web");
+        is_built_in || program.ends_with("nginx") || program.starts_with("nginx:")
     };
     let found = machine.processes()?.into_iter().find(is_responder);
     found.with_context(|| format!("no process of {WEB} runs on {}", machine.layout.name))

@@ -27,6 +27,8 @@ pub struct Sampler {
 pub struct Found {
     /// Looks so far.
     pub looks: u64,
+    /// Looks that found one node or more: none would mean that the sampler is blind.
+    pub served: u64,
     /// Looks that found two nodes or more, one sentence each.
     pub doubles: Vec<String>,
 }
@@ -76,6 +78,7 @@ fn look(hub: &Hub, service: SocketAddr, seen: &Mutex<Found>) {
         .collect();
     let mut found = seen.lock().unwrap_or_else(PoisonError::into_inner);
     found.looks += 1;
+    found.served += u64::from(!serving.is_empty());
     if serving.len() > 1 {
         found.doubles.push(format!("{} had the address and a responder at {} ms", serving.join(" and "), ms(now_us())));
     }
