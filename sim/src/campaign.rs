@@ -40,6 +40,8 @@ pub struct Report {
     pub violations: usize,
     /// Schedules of sixty virtual seconds of faults, by minute and core.
     pub schedules_per_minute_per_core: f64,
+    /// The longest time that everything took to run again after healing, in milliseconds, and its seed.
+    pub slowest_recovery_ms: (u64, u64),
     /// The broken ones, by seed.
     #[serde(skip)]
     pub broken: Vec<Run>,
@@ -71,6 +73,7 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
     let end = campaign.from + campaign.seeds;
     let (done, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let broken: Mutex<Vec<Run>> = Mutex::new(Vec::new());
+    let slowest: Mutex<(u64, u64)> = Mutex::new((0, 0));
     let busy: Mutex<Duration> = Mutex::new(Duration::ZERO);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -86,6 +89,10 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
                     let run = Scenario::of(seed).run(campaign.bugs, campaign.reference_bugs, false);
                     done.fetch_add(1, Ordering::Relaxed);
                     steps.fetch_add(run.steps, Ordering::Relaxed);
+                    {
+                        let mut slowest = slowest.lock().expect("no thread panics with it");
+                        *slowest = (*slowest).max((run.recovery / crate::clock::MILLIS, seed));
+                    }
                     if run.violation.is_some() {
                         each(&run);
                         broken.lock().expect("no thread panics with it").push(run);
@@ -105,6 +112,7 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
         steps: steps.into_inner(),
         violations: broken.len(),
         schedules_per_minute_per_core: (rate * 10.0).round() / 10.0,
+        slowest_recovery_ms: slowest.into_inner().expect("all threads have ended"),
         broken,
     }
 }

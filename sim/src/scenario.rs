@@ -100,6 +100,8 @@ pub struct Run {
     pub steps: u64,
     /// Equal for equal runs.
     pub hash: u64,
+    /// How long everything took to run again after healing, in nanoseconds; 0 if it did not come to that.
+    pub recovery: u64,
     /// The first broken promise.
     pub violation: Option<Violation>,
 }
@@ -125,6 +127,7 @@ impl Scenario {
                 seed: self.seed,
                 steps: 0,
                 hash: 0,
+                recovery: 0,
                 violation: Some(Violation { invariant: "assertion", at: stopped_at(), sentence: last_panic() }),
             },
         }
@@ -133,7 +136,7 @@ impl Scenario {
     fn play(&self, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Run {
         let mut world = match self.layout.build(self.seed, bugs, reference_bugs, is_told) {
             Ok(world) => world,
-            Err(world) => return self.result(&world),
+            Err(world) => return self.result(&world, 0),
         };
         let begin = world.now();
         world.returns_after_fence = true;
@@ -144,20 +147,27 @@ impl Scenario {
         world.run_until(begin + FAULTY);
         let has_bad_devices = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Device(..)));
         let bound = if has_bad_devices { BOUND + FENCE_PAUSE } else { BOUND };
-        heal(&mut world, bound);
-        self.result(&world)
+        let recovery = heal(&mut world, bound);
+        self.result(&world, recovery)
     }
 
-    fn result(&self, world: &World) -> Run {
-        Run { seed: self.seed, steps: world.steps(), hash: world.trace().hash(), violation: world.violation().cloned() }
+    fn result(&self, world: &World, recovery: u64) -> Run {
+        Run {
+            seed: self.seed,
+            steps: world.steps(),
+            hash: world.trace().hash(),
+            recovery,
+            violation: world.violation().cloned(),
+        }
     }
 }
 
-/// Repairs everything, and waits until everything runs.
-pub(crate) fn heal(world: &mut World, bound: u64) {
+/// Repairs everything, and waits until everything runs; how long that took.
+fn heal(world: &mut World, bound: u64) -> u64 {
     if world.violation().is_some() {
-        return;
+        return 0;
     }
+    let begin = world.now();
     world.inflict(&Fault::HealAll);
     let end = world.now() + bound;
     let mut well_since = None;
@@ -175,13 +185,14 @@ pub(crate) fn heal(world: &mut World, bound: u64) {
         match (what_is_missing(world), well_since) {
             (Some(_), _) => well_since = None,
             (None, None) => well_since = Some(world.now()),
-            (None, Some(since)) if since + SECONDS <= world.now() => return,
+            (None, Some(since)) if since + SECONDS <= world.now() => return since - begin,
             (None, Some(_)) => {}
         }
     }
     if let (None, Some(missing)) = (world.violation(), what_is_missing(world)) {
         world.violate("recovers", format!("{} s after healing, {missing}", bound / SECONDS));
     }
+    0
 }
 
 fn take_wishes_back(world: &mut World) {

@@ -171,9 +171,13 @@ impl Cluster {
     pub fn until(mut self, word: &'static str, subject: &'static str) -> Self {
         let begin = self.world().now();
         let has_come = self.world().run_while_not(60 * SECONDS, |world| {
-            world.trace().notes().iter().rev().take_while(|note| note.at >= begin).any(|note| {
-                note.what == word && note.subject == subject
-            })
+            world
+                .trace()
+                .notes()
+                .iter()
+                .rev()
+                .take_while(|note| note.at >= begin)
+                .any(|note| note.what == word && note.subject == subject)
         });
         self.check_promises();
         if !has_come {
@@ -406,7 +410,8 @@ impl OfNode {
     pub fn was_detected_within(self, limit: Duration) -> Expectation {
         expectation(format!("{} is lost within {limit:?}", self.0), move |world, since| {
             let off = notes(world, since, "power-off", &self.0).map(|note| note.at).next().ok_or("it has power")?;
-            let lost = notes(world, off, "condemned", &self.0).map(|note| note.at).next().ok_or("it is not condemned")?;
+            let lost =
+                notes(world, off, "condemned", &self.0).map(|note| note.at).next().ok_or("it is not condemned")?;
             if lost - off <= nanos(limit) { Ok(()) } else { Err(format!("it took {} ms", (lost - off) / MILLIS)) }
         })
     }
