@@ -74,6 +74,12 @@ pub enum Fault {
     Configure(Box<ClusterConfig>),
     /// The daemon of the machine is told to end in order.
     Leave(Who),
+    /// The operator admits this machine as a new member.
+    Admit(usize),
+    /// The operator removes this member.
+    Remove(usize),
+    /// The operator attests that this machine is off, if it is.
+    ConfirmOff(usize),
     /// Everything is repaired and switched on, and every wish is taken back.
     HealAll,
 }
@@ -122,6 +128,7 @@ impl World {
     pub fn inflict(&mut self, fault: &Fault) {
         self.trace.line(self.now, "*", || format!("{fault:?}"));
         let now = self.now;
+        self.last_fault_at = now;
         match fault {
             Fault::PowerOff(who) => self.each(who, |world, m| world.power_off(m, "a power cut")),
             Fault::PowerOn(who) => self.each(who, World::power_on),
@@ -198,6 +205,18 @@ impl World {
                     world.request(m, Request::Leave);
                 }
             }),
+            Fault::Admit(m) => self.admit(*m),
+            Fault::Remove(m) => {
+                let node = self.id_of(*m);
+                self.operate(Command::Remove { node, reason: "a test".to_owned() });
+            }
+            Fault::ConfirmOff(m) => {
+                if !self.machines[*m].is_on {
+                    let (node, incarnation) = (self.id_of(*m), self.machines[*m].incarnation(*m));
+                    let reason = "a test".to_owned();
+                    self.operate(Command::ManualConfirm { node, incarnation, reason });
+                }
+            }
             Fault::HealAll => self.heal_all(),
         }
     }
@@ -225,6 +244,26 @@ impl World {
         let end = self.now + long;
         self.machines[m].quiet_since = self.machines[m].quiet_since.max(end);
         self.at(end, Event::Resumes { machine: m });
+    }
+
+    /// Asks whoever leads to admit a machine that is no member.
+    fn admit(&mut self, m: usize) {
+        let Some(leader) = self.leader().filter(|_| self.machines[m].id.is_none()) else { return };
+        let Some(node) = self.node(leader) else { return };
+        let (name, role) = (self.machines[m].name.clone(), self.machines[m].role);
+        let mut config = node.state().config.clone();
+        config.nodes.insert(name.clone(), self.node_configs[m].clone());
+        let command = Command::Admit {
+            role,
+            storage_uuid: format!("disk-{name}"),
+            machine_id: format!("machine-{name}"),
+            config_text: String::new(),
+            config: Box::new(config),
+            expected_version: node.state().config_version,
+            token: None,
+            name,
+        };
+        self.operate(command);
     }
 
     /// Asks whoever leads for a command; nobody there, nobody hears it.
@@ -258,6 +297,31 @@ impl World {
             self.power_off(m, "the operator restarts it");
         }
         self.power_on(m);
+    }
+
+    /// Has nothing been wrong for `long`, and does no wish or failure keep anything from running?
+    pub(crate) fn is_whole_for(&self, long: u64) -> bool {
+        let Some(node) = self.leader().and_then(|leader| self.node(leader)) else {
+            return self.last_fault_at + long <= self.now && self.is_whole(long);
+        };
+        let state = node.state();
+        let wall = state.history.back().map_or(model::WallTime(0), |entry| entry.at);
+        let is_kept_away = !state.actions.is_empty()
+            || state.failures.values().flat_map(|nodes| nodes.values()).any(|failures| failures.count > 0)
+            || state.members.values().any(|member| member.is_suppressed(wall));
+        self.last_fault_at + long <= self.now && !is_kept_away && self.is_whole(long)
+    }
+
+    fn is_whole(&self, long: u64) -> bool {
+        let count = self.machines.len();
+        let is_member = |m: usize| self.machines[m].id.is_some();
+        let are_good = |a: usize, b: usize| {
+            a == b || !is_member(a) || !is_member(b) || self.network.is_good_for(self.now, a, b, long)
+        };
+        (0..count).all(|m| !is_member(m) || self.machines[m].is_quiet_for(self.now, long))
+            && (0..count).all(|a| (0..count).all(|b| are_good(a, b)))
+            && self.moods.values().all(|mood| *mood == AgentMood::default())
+            && self.network.is_fair()
     }
 
     /// The id that the machine was admitted under.

@@ -126,6 +126,11 @@ impl Network {
         Some(*free_at)
     }
 
+    /// Does no network lose or delay anything out of the usual?
+    pub fn is_fair(&self) -> bool {
+        self.weather.iter().all(|weather| *weather == Weather::default())
+    }
+
     fn place(&self, from: usize, to: usize, link: usize) -> usize {
         (from * self.machines + to) * self.links + link
     }

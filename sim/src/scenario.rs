@@ -57,9 +57,11 @@ pub enum Flavour {
     Storm,
     /// Power cuts, kills and stalls just when something was agreed or begun.
     Ambushes,
+    /// Members come and go for good.
+    Growth,
 }
 
-const FLAVOURS: [Flavour; 14] = [
+const FLAVOURS: [Flavour; 15] = [
     Flavour::Mixed,
     Flavour::Power,
     Flavour::Partitions,
@@ -74,6 +76,7 @@ const FLAVOURS: [Flavour; 14] = [
     Flavour::Elections,
     Flavour::Storm,
     Flavour::Ambushes,
+    Flavour::Growth,
 ];
 
 /// One seed, spelled out.
@@ -109,7 +112,7 @@ pub struct Run {
 impl Scenario {
     /// The scenario of a seed.
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance::new(seed ^ 0x5eed_0f_5ce_a210);
+        let mut chance = Chance::new(seed ^ 0x5eed_0f5c_ea21_0000);
         let flavour = FLAVOURS[usize::try_from(seed % FLAVOURS.len() as u64).unwrap_or(0)];
         let layout = layout(&mut chance, flavour);
         let mut draft = Draft { chance, layout, faults: Vec::new(), ambushes: Vec::new() };
@@ -144,11 +147,25 @@ impl Scenario {
             world.plan(begin + at, fault.clone());
         }
         world.ambushes.clone_from(&self.ambushes);
-        world.run_until(begin + FAULTY);
+        while world.violation().is_none() && world.now() < begin + FAULTY {
+            world.run_until((world.now() + SECONDS).min(begin + FAULTY));
+            self.check_calm(&mut world);
+        }
         let has_bad_devices = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Device(..)));
         let bound = if has_bad_devices { BOUND + FENCE_PAUSE } else { BOUND };
         let recovery = heal(&mut world, bound);
         self.result(&world, recovery)
+    }
+
+    /// Whatever went wrong has been right again for long: then everything runs, without anybody's help.
+    fn check_calm(&self, world: &mut World) {
+        let has_bad_devices = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Device(..)));
+        if !has_bad_devices
+            && world.is_whole_for(BOUND / 2)
+            && let Some(missing) = what_is_missing(world)
+        {
+            world.violate("recovers", format!("for {} s nothing has been wrong, and {missing}", BOUND / 2 / SECONDS));
+        }
     }
 
     fn result(&self, world: &World, recovery: u64) -> Run {
@@ -178,7 +195,7 @@ fn heal(world: &mut World, bound: u64) -> u64 {
                 world.revive(m);
             }
         }
-        let is_second = world.now() / (250 * MILLIS) % 4 == 0;
+        let is_second = (world.now() / (250 * MILLIS)).is_multiple_of(4);
         if is_second {
             take_wishes_back(world);
         }
@@ -222,6 +239,10 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
         1 => layout.members = 4,
         2 => layout.members = 5,
         _ => {}
+    }
+    if flavour == Flavour::Growth {
+        layout.members += 1;
+        layout.late = 1;
     }
     if chance.is(250) {
         layout.links = 1;
@@ -273,6 +294,7 @@ impl Draft {
                 Flavour::BadAgents => self.agent(at),
                 Flavour::Operators => self.operator(at),
                 Flavour::Elections => self.election(at),
+                Flavour::Growth => self.growth(at),
                 Flavour::Ambushes => {
                     self.ambush();
                     self.trigger(at);
@@ -413,6 +435,9 @@ impl Draft {
             _ => {
                 let m = self.member();
                 self.push(at + pause, Fault::PowerOff(Who::Machine(m)));
+                if self.chance.is(400) {
+                    self.push(at + pause + long / 2, Fault::ConfirmOff(m));
+                }
                 self.push(at + pause + long, Fault::PowerOn(Who::Machine(m)));
             }
         }
@@ -581,7 +606,18 @@ impl Draft {
                 self.push(at + long + 3 * SECONDS, Fault::PowerOn(Who::Machine(m)));
             }
             7 => {
-                let mut config = self.layout.config(self.layout.machines().len(), true);
+                let whole = self.layout.config(self.layout.machines().len(), true);
+                let mut config = whole.clone();
+                let single: Vec<ResourceName> = config
+                    .resources
+                    .keys()
+                    .filter(|r| config.units().contains_key(&UnitName(r.0.clone())))
+                    .cloned()
+                    .collect();
+                if let Some(gone) = single.first().filter(|_| self.chance.is(400)) {
+                    config.resources.remove(gone);
+                    self.push(at + long, Fault::Configure(Box::new(whole)));
+                }
                 for resource in config.resources.values_mut() {
                     let value = model::ParameterValue::Text(format!("{at}"));
                     resource.parameters.insert("generation".to_owned(), value);
@@ -622,6 +658,39 @@ impl Draft {
         };
         let (countdown, pause) = (self.chance.between(1, 5), self.chance.between(0, 4 * MILLIS));
         self.ambushes.push(Ambush { word, countdown, pause, fault });
+    }
+
+    /// Members are admitted and removed while something else goes on.
+    fn growth(&mut self, at: At) {
+        let m = if self.chance.is(500) { self.layout.members - 1 } else { self.member() };
+        let pause = self.chance.between(0, 2 * SECONDS);
+        match self.chance.below(5) {
+            0 | 1 => {
+                self.push(at, Fault::Admit(m));
+                self.push(at + 2 * SECONDS, Fault::Admit(m));
+            }
+            2 => {
+                self.push(at, Fault::Leave(Who::Machine(m)));
+                self.push(at + 3 * SECONDS, Fault::Remove(m));
+                self.push(at + 4 * SECONDS + pause, Fault::Admit(m));
+            }
+            3 => {
+                self.push(at, Fault::PowerOff(Who::Machine(m)));
+                self.push(at + SECONDS + pause, Fault::Remove(m));
+                self.push(at + 4 * SECONDS + pause, Fault::Admit(m));
+                self.push(at + 6 * SECONDS + pause, Fault::PowerOn(Who::Machine(m)));
+            }
+            _ => self.any(at),
+        }
+        match self.chance.below(4) {
+            0 => self.election(at + pause),
+            1 => self.partition(at + pause),
+            2 => self.push(at + pause, Fault::PowerOff(Who::Leader)),
+            _ => {}
+        }
+        for m in 0..self.layout.machines().len() {
+            self.push(at + 5 * SECONDS, Fault::PowerOn(Who::Machine(m)));
+        }
     }
 
     /// Gives the cluster something to do, and power to whoever lost it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{
     AgentName, Bugs, Class, ClusterConfig, ConfigVersion, Domain, FenceConfig, FenceName, GroupConfig, MonitorConfig,
     NetworkConfig, NodeConfig, NodeId, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
-    WallTime, Write,
+    WallTime,
 };
 use node::{Answer, Request};
 use state::{Command, Founder};
@@ -30,6 +30,8 @@ pub struct Layout {
     pub links: usize,
     /// All networks are one failure domain.
     pub is_one_domain: bool,
+    /// Machines that are there, and no members yet.
+    pub late: usize,
     /// Fence devices of every node, tried in this order; each of its own.
     pub levels: usize,
     /// What is kept running.
@@ -46,13 +48,14 @@ impl Layout {
             has_witness: false,
             links: 2,
             is_one_domain: false,
+            late: 0,
             levels: 1,
             resources: BTreeMap::new(),
             groups: BTreeMap::new(),
         }
     }
 
-    /// All machines, by name and role.
+    /// All machines, by name and role; the last `late` ones are not admitted when the cluster comes up.
     pub fn machines(&self) -> Vec<(&'static str, NodeRole)> {
         let members = NAMES.iter().take(self.members).map(|name| (*name, NodeRole::Member));
         members.chain(self.has_witness.then_some(("w", NodeRole::Witness))).collect()
@@ -129,8 +132,11 @@ impl Layout {
     }
 
     /// A world in which this cluster is up, complete and runs what it should; `Err`: it did not come to that.
-    pub fn build(&self, seed: u64, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Result<World, World> {
+    pub fn build(&self, seed: u64, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Result<World, Box<World>> {
         let mut world = World::new(seed, self.machines(), self.links, bugs, reference_bugs, is_told);
+        let config = self.config(self.machines().len(), false);
+        let of = |(name, _): (&str, _)| config.nodes[&NodeName::from(name)].clone();
+        world.node_configs = self.machines().into_iter().map(of).collect();
         if self.found(&mut world) && self.admit_others(&mut world) && self.configure(&mut world) {
             world.watch.begin_term_watch();
             Ok(world)
@@ -139,7 +145,7 @@ impl Layout {
                 let why = crate::invariants::what_is_missing(&world).unwrap_or_else(|| "it took too long".to_owned());
                 world.violate("recovers", format!("the cluster did not come up: {why}"));
             }
-            Err(world)
+            Err(Box::new(world))
         }
     }
 
@@ -154,14 +160,15 @@ impl Layout {
         let begin = state::founding(CLUSTER, founder, "", self.config(1, false), WallTime(0));
         let writes = consensus::founding(state::encode_snapshot(&begin), NodeId(1));
         world.watch.agreed.found(begin);
-        self.switch_on(world, 0, NodeId(1), writes);
+        world.install(0, NodeId(1), writes);
         world.run_while_not(10 * SECONDS, |world| {
             world.leader().and_then(|leader| world.node(leader)).is_some_and(|node| is_online(node, NodeId(1)))
         })
     }
 
     fn admit_others(&self, world: &mut World) -> bool {
-        let machines = self.machines();
+        let mut machines = self.machines();
+        machines.truncate(machines.len() - self.late);
         for (m, (name, role)) in machines.iter().enumerate().skip(1) {
             let command = |version| Command::Admit {
                 name: (*name).into(),
@@ -173,8 +180,9 @@ impl Layout {
                 expected_version: version,
                 token: None,
             };
-            let Some(index) = ask(world, command) else { return false };
-            self.switch_on(world, m, NodeId(index), consensus::joining());
+            if ask(world, command).is_none() {
+                return false;
+            }
         }
         let wanted = quorum_target(machines.len());
         world.run_while_not(20 * SECONDS, |world| {
@@ -188,17 +196,11 @@ impl Layout {
         let command = |version| Command::Configure {
             expected_version: version,
             text: String::new(),
-            config: Box::new(self.config(self.machines().len(), true)),
+            config: Box::new(self.config(self.machines().len() - self.late, true)),
             reason: "a new cluster".to_owned(),
         };
         ask(world, command).is_some()
             && world.run_while_not(20 * SECONDS, |world| crate::invariants::what_is_missing(world).is_none())
-    }
-
-    fn switch_on(&self, world: &mut World, m: usize, id: NodeId, writes: Vec<Write>) {
-        world.machines[m].disk.write_all(writes);
-        world.admit(m, id);
-        world.power_on(m);
     }
 }
 

@@ -52,8 +52,11 @@ pub struct Cluster {
 /// What must be true.
 pub struct Expectation {
     text: String,
-    check: Box<dyn Fn(&World, At) -> Result<(), String>>,
+    check: Box<Check>,
 }
+
+/// Looks at a world, and at what happened since then.
+type Check = dyn Fn(&World, At) -> Result<(), String>;
 
 /// So many machines with two networks and a fence device each.
 pub fn cluster(members: usize) -> Cluster {
@@ -382,7 +385,7 @@ impl OfNode {
     }
 
     /// It does not belong to a majority that has a leader.
-    pub fn is_inquorate(self) -> Expectation {
+    pub fn lacks_quorum(self) -> Expectation {
         expectation(format!("{} is inquorate", self.0), move |world, _| {
             let m = world.index_of(&self.0).ok_or("there is no such machine")?;
             match world.node(m).is_some_and(|node| node.consensus().is_quorate()) {
@@ -436,7 +439,7 @@ impl OfResource {
     }
 
     /// It runs nowhere.
-    pub fn is_stopped(self) -> Expectation {
+    pub fn runs_nowhere(self) -> Expectation {
         expectation(format!("{} is stopped", self.0), move |world, _| match world.active_on(&self.0).as_slice() {
             [] => Ok(()),
             others => Err(format!("it runs on {others:?}")),

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
-use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeId, NodeRole};
+use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
 
 use crate::agents::Moods;
 use crate::chance::Chance;
 use crate::clock::{At, Clock, MICROS, MILLIS};
 use crate::devices::DeviceMood;
+use crate::disk::Disk;
 use crate::faults::{Ambush, Fault};
 use crate::invariants::{Violation, Watch};
 use crate::machine::{Machine, PulseIn, SOCKET_MAX, Worker};
@@ -20,7 +21,7 @@ use crate::network::Network;
 use crate::trace::Trace;
 
 /// The cluster of every run.
-pub(crate) const CLUSTER: u64 = 0xCA2D_EA;
+pub(crate) const CLUSTER: u64 = 0x00CA_2DEA;
 /// The tag of the null cipher: as long as a real one.
 const TAG: [u8; 16] = [0; 16];
 
@@ -41,6 +42,10 @@ pub struct World {
     pub(crate) script: Vec<Fault>,
     /// What waits for its moment.
     pub(crate) ambushes: Vec<Ambush>,
+    /// When the last fault struck or ended.
+    pub(crate) last_fault_at: At,
+    /// What the cluster file says of each machine.
+    pub(crate) node_configs: Vec<NodeConfig>,
     pub(crate) by_id: BTreeMap<NodeId, usize>,
     settings: Settings,
     steps: u64,
@@ -72,6 +77,8 @@ pub(crate) enum Event {
     PowersOn { machine: usize },
     ServicesEnd { machine: usize, boot: u64 },
     Fault { number: usize },
+    Admitted { name: NodeName, id: NodeId },
+    Removed { id: NodeId },
 }
 
 impl World {
@@ -108,6 +115,8 @@ impl World {
             answers: BTreeMap::new(),
             script: Vec::new(),
             ambushes: Vec::new(),
+            last_fault_at: 0,
+            node_configs: Vec::new(),
             by_id: BTreeMap::new(),
             settings,
             steps: 0,
@@ -293,6 +302,8 @@ impl World {
                     self.machines[machine].calls.clear();
                 }
             }
+            Event::Admitted { name, id } => self.on_admitted(&name, id),
+            Event::Removed { id } => self.on_removed(id),
             Event::Fault { number } => {
                 let fault = self.script[number].clone();
                 self.inflict(&fault);
@@ -434,10 +445,28 @@ impl World {
             .collect()
     }
 
-    /// Gives the machine on its place the identity that it was admitted under.
-    pub(crate) fn admit(&mut self, m: usize, id: NodeId) {
+    /// The machine becomes the member `id`, begins with these records, and boots.
+    pub(crate) fn install(&mut self, m: usize, id: NodeId, writes: Vec<model::Write>) {
+        self.machines[m].disk = Disk::default();
+        self.machines[m].disk.write_all(writes);
         self.machines[m].id = Some(id);
         self.by_id.insert(id, m);
+        self.power_on(m);
+    }
+
+    /// A new member was agreed on: somebody installs its machine.
+    pub(crate) fn on_admitted(&mut self, name: &NodeName, id: NodeId) {
+        if let Some(m) = self.index_of(name.as_str()).filter(|m| self.machines[*m].id.is_none()) {
+            self.install(m, id, consensus::joining());
+        }
+    }
+
+    /// A member was removed: somebody takes its machine away.
+    pub(crate) fn on_removed(&mut self, id: NodeId) {
+        if let Some(m) = self.by_id.remove(&id) {
+            self.power_off(m, "it was removed");
+            self.machines[m].id = None;
+        }
     }
 
     // The rest of the node.
@@ -772,6 +801,7 @@ impl Event {
             Event::BeatArrives { to, .. } | Event::MessageArrives { to, .. } => *to,
             Event::DeviceActs { target, .. } => *target,
             Event::Fault { number } => *number,
+            Event::Admitted { id, .. } | Event::Removed { id } => id.0 as usize,
         }
     }
 
@@ -792,6 +822,8 @@ impl Event {
             Event::PowersOn { .. } => 13,
             Event::ServicesEnd { .. } => 14,
             Event::Fault { .. } => 15,
+            Event::Admitted { .. } => 16,
+            Event::Removed { .. } => 17,
         }
     }
 

@@ -32,9 +32,10 @@ use std::collections::BTreeMap;
 use executor::ExecutorMessage;
 use model::{AgentAction, AgentCall, Bugs, ClusterState, Holder, LogIndex, NodeId, Term, UnitName};
 use node::Action;
+use state::Command;
 
 use crate::clock::At;
-use crate::world::World;
+use crate::world::{Event, World};
 use agreed::Agreed;
 
 pub(crate) use recovers::what_is_missing;
@@ -83,7 +84,7 @@ struct Seen {
 /// An agreed entry and what it changed.
 pub(crate) struct Step<'a> {
     pub index: LogIndex,
-    pub command: &'a state::Command,
+    pub command: &'a Command,
     pub is_accepted: bool,
     pub holders_before: &'a BTreeMap<UnitName, Holder>,
     pub after: &'a ClusterState,
@@ -210,6 +211,13 @@ impl World {
         };
         for (invariant, verdict) in verdicts {
             self.watch.judge(now, invariant, verdict);
+        }
+        match &taken.command {
+            Command::Admit { name, .. } if taken.is_accepted => {
+                self.at(now, Event::Admitted { name: name.clone(), id: NodeId(taken.index.0) });
+            }
+            Command::Remove { node, .. } if taken.is_accepted => self.at(now, Event::Removed { id: *node }),
+            _ => {}
         }
         if taken.is_accepted {
             let verdict = self.is_really_dead(taken);

@@ -47,12 +47,17 @@ pub(crate) fn what_is_missing(world: &World) -> Option<String> {
             return Some(format!("something of {unit} runs on {} as well", world.machines[other].name));
         }
     }
+    for machine in &world.machines {
+        if let Some(orphan) = machine.services.keys().find(|resource| !state.config.resources.contains_key(*resource)) {
+            return Some(format!("{orphan}, which nobody wants, runs on {}", machine.name));
+        }
+    }
     let voters = node.consensus().voters().len();
     let wanted = quorum_of(world.machines.iter().filter(|m| m.id.is_some()).count());
     if voters < wanted {
         return Some(format!("{voters} voters instead of {wanted}"));
     }
-    if world.machines.iter().any(|m| m.role == NodeRole::Witness && m.services.len() > 0) {
+    if world.machines.iter().any(|m| m.role == NodeRole::Witness && !m.services.is_empty()) {
         return Some("the witness runs something".to_owned());
     }
     None
