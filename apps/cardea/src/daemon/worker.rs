@@ -420,6 +420,7 @@ impl Worker {
 
     /// Begins each action; the exit status if the node is to stop.
     fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
+        let mut end = None;
         for action in actions {
             match action {
                 Action::Send { to, message } => self.send(to, &message),
@@ -441,10 +442,11 @@ impl Worker {
                     }
                 }
                 Action::Event(event) => self.tell(&event),
-                Action::Halt(halt) => return Some(self.halt(halt)),
+                Action::Halt(halt) => end = Some(halt),
             }
         }
-        None
+        // What else the step asked for comes first: the last heartbeats say that this node leaves.
+        end.map(|halt| self.halt(halt))
     }
 
     /// Says what an agent answered; that a check found all well is no news.
