@@ -1,0 +1,175 @@
+//! Cables, switches and clocks misbehave, and nobody is shot for it (SAFETY §7, rows 4, 7, 15, 38, 40, 47, 48, 68).
+
+use sim::{Fault, Seconds, Who, cluster, everything, node, resource, term};
+
+#[test]
+fn one_way_silence_of_one_pair_fences_nobody() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .cut_one_way("b", "a")
+        .run_for(4.s())
+        .expect(node("a").was_condemned(0))
+        .expect(node("b").was_condemned(0))
+        .expect(resource("db").runs_on("b"))
+        .heal_networks()
+        .settle()
+        .expect(resource("db").was_started(0));
+}
+
+#[test]
+fn a_pulse_that_stood_still_accuses_nobody() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stall_pulse("a", 200.ms())
+        .run_for(2.s())
+        .stall_pulse("c", 5.s())
+        .run_for(10.s())
+        .expect(node("a").was_condemned(0))
+        .expect(node("b").was_condemned(0))
+        .expect(resource("db").was_started(0));
+}
+
+#[test]
+fn wall_clocks_may_jump_as_they_like() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .inflict(Fault::WallStep(0, 3_600_000))
+        .inflict(Fault::WallStep(1, -3_600_000))
+        .inflict(Fault::WallStep(2, -1_000_000_000_000))
+        .run_for(10.s())
+        .expect(term(0))
+        .expect(resource("db").was_started(0))
+        .power_off("b")
+        .run_for(2.s())
+        .expect(resource("db").runs());
+}
+
+#[test]
+fn a_lost_quorum_that_returns_restarts_nothing() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .resource("web", "prefers a")
+        .settle()
+        .from_here()
+        .isolate("a")
+        .isolate("b")
+        .isolate("c")
+        .run_for(600.s())
+        .expect(node("a").lacks_quorum())
+        .expect(node("b").lacks_quorum())
+        .heal_networks()
+        .settle()
+        .run_for(10.s())
+        .expect(resource("db").was_started(0))
+        .expect(resource("web").was_started(0))
+        .expect(node("a").was_condemned(0))
+        .expect(node("b").was_condemned(0));
+}
+
+#[test]
+fn a_switch_that_reloads_costs_nobody_its_life() {
+    for seed in 0..10 {
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .settle()
+            .lead("a")
+            .from_here()
+            .isolate("a")
+            .isolate("b")
+            .isolate("c")
+            .run_for(2.s())
+            .heal_networks()
+            .run_for(5.s())
+            .expect(node("a").was_condemned(0))
+            .expect(node("b").was_condemned(0))
+            .expect(node("c").was_condemned(0))
+            .expect(resource("db").was_started(0))
+            .expect(everything());
+    }
+}
+
+#[test]
+fn with_one_network_a_short_outage_of_one_node_is_waited_out() {
+    cluster(3)
+        .one_network()
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .isolate("b")
+        .run_for(600.ms())
+        .heal_networks()
+        .run_for(5.s())
+        .expect(node("b").was_condemned(0))
+        .expect(resource("db").was_started(0));
+}
+
+#[test]
+fn a_cut_off_leader_changes_nothing_any_more() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .isolate("a")
+        // It still believes that it leads, and takes the order; nobody else will ever hear of it.
+        .run_for(50.ms())
+        .move_to("db", "c")
+        .run_for(5.s())
+        .heal_networks()
+        .settle()
+        .run_for(5.s())
+        .expect(resource("db").runs_on("b"))
+        .expect(resource("db").was_started(0));
+}
+
+#[test]
+fn a_node_that_is_lost_again_and_again_is_left_alone_for_a_while() {
+    let mut story = cluster(3).resource("db", "prefers b").settle().lead("a").from_here();
+    for _ in 0..3 {
+        story = story.power_off("b").run_for(2.s()).power_on("b").run_for(6.s()).move_to("db", "b").run_for(4.s());
+    }
+    // What it does not get it cannot lose: no more fences.
+    let _ = story.power_off("b").run_for(2.s()).power_on("b").run_for(6.s()).expect(node("b").was_fenced(3));
+}
+
+#[test]
+fn of_five_two_may_be_lost_at_once() {
+    cluster(5)
+        .resource("db", "prefers d")
+        .resource("web", "prefers e")
+        .settle()
+        .lead("a")
+        .from_here()
+        .power_off("d")
+        .power_off("e")
+        .run_for(12.s())
+        .expect(node("d").fenced_before_start_of("db"))
+        .expect(node("e").fenced_before_start_of("web"))
+        .expect(resource("db").runs())
+        .expect(resource("web").runs());
+}
+
+#[test]
+fn a_leader_and_its_neighbour_lost_together_leave_three_of_five_that_go_on() {
+    cluster(5)
+        .resource("db", "prefers a")
+        .settle()
+        .lead("a")
+        .from_here()
+        .power_off("a")
+        .inflict(Fault::PowerOff(Who::Machine(1)))
+        .run_for(12.s())
+        .expect(node("a").fenced_before_start_of("db"))
+        .expect(resource("db").runs());
+}
