@@ -619,12 +619,14 @@ impl Executor {
         ready.sort();
         let running = self.slots.values().filter(|slot| slot.is_busy()).count();
         for (_, _, resource) in ready.into_iter().take(PARALLEL_MAX.saturating_sub(running)) {
-            self.begin_op(&resource, actions);
+            self.begin_op(now, &resource, actions);
         }
     }
 
     /// Journals the intent of the waiting operation; its agent is called when that is durable.
-    fn begin_op(&mut self, resource: &ResourceName, actions: &mut Vec<ExecutorAction>) {
+    ///
+    /// A leader whose record of a start was lost orders it once more: what runs already is not started again.
+    fn begin_op(&mut self, now: Instant, resource: &ResourceName, actions: &mut Vec<ExecutorAction>) {
         let slot = self.slots.get_mut(resource).expect("the caller found it");
         let mut op = slot.waiting.take().expect("the caller saw it wait").op;
         if let Some(told) = slot.record.told.as_ref().filter(|_| slot.is_told_better(&op)) {
@@ -638,6 +640,9 @@ impl Executor {
         slot.report = None;
         slot.exited = None;
         slot.record.newest = slot.record.newest.max(op.id);
+        if slot.record.is_started_alike(&op) {
+            return self.finish(now, resource, &op, Ok(Outcome::Success), actions);
+        }
         if let (AgentAction::Stop, Some(grant)) = (op.action, op.grant) {
             slot.record.tombstone = slot.record.tombstone.max((grant, op.id));
         }
@@ -845,11 +850,14 @@ impl Slot {
     /// What the outcome of an operation says about the resource.
     fn conclude(&mut self, op: &Op, outcome: &Result<Outcome, String>) {
         let is_known_since = self.may_run();
+        let is_started_alike = self.record.is_started_alike(op);
         let told = self.record.told.get_or_insert_with(|| op.clone());
         let Some(Conclusion { state, reason, .. }) = outcome.as_ref().ok().and_then(|o| conclude(op.action, o)) else {
             return;
         };
         match op.action {
+            // What runs is still known by the call that started it.
+            AgentAction::Start if is_started_alike => {}
             AgentAction::Start => {
                 *told = op.clone();
                 self.record.digest = op.digest;

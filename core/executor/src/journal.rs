@@ -11,7 +11,7 @@
 use std::hash::Hasher;
 
 use minicbor::{Decode, Encode};
-use model::{Epoch, GrantId, Incarnation, Op, OpId, OpResult, ResourceName, ResourceState, Table, Write};
+use model::{AgentAction, Epoch, GrantId, Incarnation, Op, OpId, OpResult, ResourceName, ResourceState, Table, Write};
 use siphasher::sip::SipHasher24;
 
 const VERSION: u8 = 1;
@@ -84,6 +84,18 @@ pub(crate) struct Record {
     /// Digest of what it runs with; zero if it does not run or nobody knows.
     #[n(8)]
     pub digest: u64,
+}
+
+impl Record {
+    /// Does it run already under the grant of this start, with the same agent and parameters?
+    pub fn is_started_alike(&self, op: &Op) -> bool {
+        op.action == AgentAction::Start
+            && self.state == ResourceState::Running
+            && self
+                .told
+                .as_ref()
+                .is_some_and(|told| (told.action, told.grant, told.digest) == (AgentAction::Start, op.grant, op.digest))
+    }
 }
 
 /// A journal as it was stored.

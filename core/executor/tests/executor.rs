@@ -276,6 +276,23 @@ fn a_repeated_order_finds_the_result_and_runs_nothing() {
     assert_eq!(world.last_result().outcome, Ok(Outcome::Success));
 }
 
+/// The leader's record of the first start was lost, so that its plan wants it started.
+#[test]
+fn what_runs_under_the_same_grant_is_not_started_again() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Success);
+    world.order(&start(10, 2, 50));
+    world.settle();
+    assert!(world.calls.is_empty());
+    assert_eq!((world.last_result().id.index, world.last_result().outcome), (2, Ok(Outcome::Success)));
+
+    world.step(ExecutorInput::Exited { key: CallKey { op: start(10, 1, 50).id, attempt: 0 }, how: "gone".to_owned() });
+    assert_eq!(world.changes().len(), 1);
+    world.order(&start(10, 3, 50));
+    world.settle();
+    assert_eq!(world.calls.len(), 1);
+}
+
 #[test]
 fn orders_of_an_older_leader_are_refused() {
     let mut world = World::new();

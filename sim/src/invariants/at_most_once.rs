@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AgentCall, CallKey};
+use model::{AgentAction, AgentCall, CallKey};
 
 /// Every call that was spawned, by machine and boot.
 #[derive(Default)]
@@ -11,8 +11,11 @@ pub(crate) struct AtMostOnce {
 }
 
 impl AtMostOnce {
-    /// The machine spawns this.
-    pub fn check(&mut self, m: usize, boot: u64, call: &AgentCall, name: &str) -> Result<(), String> {
+    /// The machine spawns this; `is_active`: the resource really runs there.
+    pub fn check(&mut self, m: usize, boot: u64, call: &AgentCall, name: &str, is_active: bool) -> Result<(), String> {
+        if call.action == AgentAction::Start && is_active {
+            return Err(format!("{} starts on {name}, where it runs", call.resource));
+        }
         if self.spawned.insert((m, boot, call.key)) {
             return Ok(());
         }

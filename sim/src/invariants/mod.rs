@@ -232,7 +232,8 @@ impl World {
         let now = self.now;
         let boot = self.machines[m].boot;
         let name = self.machines[m].name.clone();
-        let verdict = self.watch.at_most_once.check(m, boot, call, name.as_str());
+        let is_active = self.machines[m].services.contains_key(&call.resource);
+        let verdict = self.watch.at_most_once.check(m, boot, call, name.as_str(), is_active);
         self.watch.judge(now, "at-most-once", verdict);
         let verdict = self.watch.operations.on_call(m, boot, call, name.as_str());
         self.watch.judge(now, "i6-no-older-operation", verdict);
