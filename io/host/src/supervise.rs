@@ -74,8 +74,8 @@ pub enum SuperviseError {
 
 /// Runs workers until one ends for good, or until SIGTERM or SIGINT have ended the last; returns its exit status.
 ///
-/// A worker ends for good with status 0 or [`EXIT_FINAL`]; it is restarted after any other end. A worker that a signal
-/// killed counts as 128 + signal. Call it before any other thread starts: it blocks signals and waits for them.
+/// A worker ends for good with status 0 or [`EXIT_FINAL`], and the first one also if it gives up at its start; it is
+/// restarted after any other end. A worker that a signal killed counts as 128 + signal. Call it before any other thread starts: it blocks signals and waits for them.
 pub fn supervise(mut worker: impl FnMut() -> Command, runtime_dir: &Path) -> Result<u8, SuperviseError> {
     let in_runtime = |path: &Path| {
         let path = path.to_owned();
@@ -94,7 +94,8 @@ pub fn supervise(mut worker: impl FnMut() -> Command, runtime_dir: &Path) -> Res
     set_child_subreaper(Some(getpid()))
         .map_err(|cause| SuperviseError::System { attempt: "become the reaper of orphans", cause: cause.into() })?;
     let signals = Signals::block().map_err(|cause| SuperviseError::System { attempt: "wait for signals", cause })?;
-    let mut supervisor = Supervisor { exits, running: None, is_ending: false, quick_deaths: 0, start_at: None };
+    let mut supervisor =
+        Supervisor { exits, running: None, is_ending: false, quick_deaths: 0, has_stood: false, start_at: None };
     let status = supervisor.run(&mut worker, &signals);
     drop(lock);
     Ok(status)
@@ -106,6 +107,8 @@ struct Supervisor {
     /// SIGTERM or SIGINT came: no worker follows.
     is_ending: bool,
     quick_deaths: u32,
+    /// A worker got further than its start.
+    has_stood: bool,
     /// When the next worker is started, while it is held back.
     start_at: Option<Instant>,
 }
@@ -210,6 +213,12 @@ impl Supervisor {
         if self.is_ending || status == 0 || status == EXIT_FINAL {
             return Some(status);
         }
+        // A first worker that gives up by itself has told its operator why; whoever started us may try again.
+        let gave_up = matches!(exit, Exit::Status(_)) && status != EXIT_RESTART && lived < QUICK;
+        if gave_up && !self.has_stood {
+            return Some(status);
+        }
+        self.has_stood = true;
         if status == EXIT_RESTART {
             self.quick_deaths = 0;
             return None;

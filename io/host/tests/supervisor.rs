@@ -29,6 +29,7 @@ fn main() {
             a_worker_that_hands_over_is_replaced();
             the_end_of_an_orphan_is_noted();
             a_final_failure_is_not_repeated();
+            a_first_worker_that_cannot_start_is_not_started_again();
             a_second_supervisor_is_refused();
             a_new_supervisor_takes_over_from_the_worker_of_a_killed_one();
         }
@@ -149,6 +150,12 @@ fn the_end_of_an_orphan_is_noted() {
 fn a_final_failure_is_not_repeated() {
     let mut stage = Stage::new("echo x >> starts; exit 78");
     assert_eq!(stage.supervisor.wait().unwrap().code(), Some(78));
+    assert_eq!(fs::read_to_string(stage.path("starts")).unwrap(), "x\n");
+}
+
+fn a_first_worker_that_cannot_start_is_not_started_again() {
+    let mut stage = Stage::new("echo x >> starts; exit 3");
+    assert_eq!(stage.supervisor.wait().unwrap().code(), Some(3));
     assert_eq!(fs::read_to_string(stage.path("starts")).unwrap(), "x\n");
 }
 

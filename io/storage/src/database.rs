@@ -87,7 +87,7 @@ pub enum StorageError {
         found: u64,
     },
     /// The disk or the file system refused.
-    #[error("could not {what} {path}: {cause}")]
+    #[error("could not {what} {path}")]
     Io {
         /// What was attempted, as a verb.
         what: &'static str,

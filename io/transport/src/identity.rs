@@ -46,7 +46,7 @@ const CLUSTER_KEY_FILE: &str = "cluster.key";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read or written.
-    #[error("could not {what} {path}: {cause}")]
+    #[error("could not {what} {path}")]
     File {
         /// What was attempted, as a verb.
         what: &'static str,

@@ -106,8 +106,24 @@ impl PulseFile {
     }
 }
 
+/// The newest version of both files that this program understands.
+const VERSION_MAX: u32 = 1;
+
 fn load<T: for<'a> Deserialize<'a>>(path: &Path) -> anyhow::Result<T> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if let Ok(Versioned { version }) = serde_json::from_slice(&text)
+        && version > VERSION_MAX
+    {
+        bail!(
+            "{} has version {version}, and this program understands up to {VERSION_MAX}: a newer one wrote it\n  \
+             install that one again; `cardea --version` tells which one this is",
+            path.display()
+        );
+    }
     serde_json::from_slice(&text).with_context(|| {
         format!("{} is damaged; restore it from a backup, or remove this node and join it anew", path.display())
     })
@@ -132,6 +148,14 @@ mod tests {
             storage_uuid: "00ff".to_owned(),
             is_witness: true,
         }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_left_alone_and_said_to_be_newer() {
+        let (_root, paths) = root();
+        NodeFile { version: VERSION_MAX + 1, ..node_file() }.save(&paths).expect("written");
+        let refusal = NodeFile::load(&paths).expect_err("too new").to_string();
+        assert!(refusal.contains("version 2") && refusal.contains("cardea --version"), "{refusal}");
     }
 
     fn root() -> (tempfile::TempDir, Paths) {
