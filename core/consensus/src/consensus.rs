@@ -650,8 +650,11 @@ impl Consensus {
                 !knows_nothing && (is_member || is_newer) && !self.is_better_than(from, message)
             }
             // Our requests left when our log was on the disk; what answers another one is no answer.
-            MessageKind::RequestVoteResponse | MessageKind::RequestPreVoteResponse => {
-                is_member && !self.is_log_pending()
+            MessageKind::RequestVoteResponse => is_member && !self.is_log_pending(),
+            // The library counts a consent of any term up to the one it asks for.
+            MessageKind::RequestPreVoteResponse => {
+                let is_meant = message.is_rejected || message.term.0 == self.term().0 + 1;
+                is_member && is_meant && !self.is_log_pending()
             }
             MessageKind::AppendResponse => is_member && message.index <= last,
             MessageKind::HeartbeatResponse => is_member,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use model::{Instant, Profile, Term};
+use model::{Instant, LogIndex, Profile, Term};
 
 use super::cluster::{Cluster, Disk, MS, State, after_second_verdict, id};
+use crate::message::{Message, MessageKind};
 use crate::{Action, Config, Consensus, Input, Role};
 
 /// A dead leader has a successor within 50 ms of the second verdict, in the next term.
@@ -214,4 +215,31 @@ fn a_stalled_member_makes_up_for_two_ticks_at_most() {
     assert!(actions.iter().all(|action| !matches!(action, Action::Persist { .. })), "no election");
     assert_eq!(consensus.role(), Role::Follower);
     assert_eq!(consensus.term(), Term(1));
+}
+
+/// A consent to an earlier question that was seconds on its way is none to this one: the term stays.
+#[test]
+fn a_late_pre_vote_is_no_pre_vote() {
+    let mut cluster = Cluster::of(3, 80);
+    let leader = cluster.leader().unwrap();
+    let lonely = [id(1), id(2), id(3)].into_iter().find(|node| *node != leader).unwrap();
+    cluster.isolate(lonely);
+    cluster.until("question", |cluster| cluster.node(lonely).role() == Role::PreCandidate);
+    let term = cluster.node(lonely).term();
+    let message = Message {
+        kind: MessageKind::RequestPreVoteResponse,
+        term,
+        index: LogIndex(0),
+        log_term: Term(0),
+        commit: LogIndex(0),
+        commit_term: Term(0),
+        is_rejected: false,
+        reject_hint: LogIndex(0),
+        priority: 0,
+        is_transfer: false,
+        entries: Vec::new(),
+        snapshot: None,
+    };
+    cluster.input(lonely, Input::Message { from: leader, message });
+    assert_eq!((cluster.node(lonely).role(), cluster.node(lonely).term()), (Role::PreCandidate, term));
 }
