@@ -17,8 +17,10 @@ use std::io;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{digest, hkdf, rand};
+use aws_lc_rs::{digest, hkdf};
 use model::{LinkId, NodeId};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::hex;
@@ -114,13 +116,23 @@ pub fn random_salt() -> u128 {
     u128::from_be_bytes(random())
 }
 
-/// Random bytes from the system.
+/// Random bytes from the kernel itself.
+///
+/// The generator of aws-lc measures jitter for 50 ms of processor time before its first byte, which a worker that has
+/// just been restarted does not have: its first beat waits for its salt.
 ///
 /// # Panics
 /// If the system has none: nothing that needs a secret may go on then.
 pub fn random<const BYTES: usize>() -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
-    rand::fill(&mut bytes).expect("the system has random bytes");
+    let mut filled = 0;
+    while filled < BYTES {
+        match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+            Ok(more) => filled += more,
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("the system has random bytes: {error}"),
+        }
+    }
     bytes
 }
 
