@@ -224,10 +224,16 @@ impl Supervisor {
             return None;
         }
         tracing::warn!("the worker {exit} after {lived:.1?}; it is started again");
-        self.quick_deaths = if lived < QUICK { self.quick_deaths + 1 } else { 0 };
+        self.quick_deaths = if is_quick(exit, lived) { self.quick_deaths + 1 } else { 0 };
         self.start_at = back_off(self.quick_deaths).map(|wait| Instant::now() + wait);
         None
     }
+}
+
+/// Did it die of itself, soon after its start? SIGKILL comes from outside and says nothing about the next one, which is
+/// needed at once: a node that is silent for long is fenced.
+fn is_quick(exit: Exit, lived: Duration) -> bool {
+    lived < QUICK && exit != Exit::Signal(libc::SIGKILL)
 }
 
 /// How long the next worker is held back after so many quick deaths in a row.
@@ -464,6 +470,14 @@ mod tests {
         assert_eq!(back_off(10), Some(Duration::from_millis(100)));
         assert_eq!(back_off(12), Some(Duration::from_millis(400)));
         assert_eq!(back_off(u32::MAX), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_from_outside_is_never_held_back() {
+        let soon = Duration::from_millis(500);
+        assert!(!is_quick(Exit::Signal(libc::SIGKILL), soon));
+        assert!(is_quick(Exit::Signal(libc::SIGABRT), soon) && is_quick(Exit::Status(1), soon));
+        assert!(!is_quick(Exit::Signal(libc::SIGABRT), Duration::from_secs(2)));
     }
 
     #[test]
