@@ -20,6 +20,9 @@ use crate::node::{Node, Reign, Todo, event};
 /// A learner that lacks at most this many entries may become a voter.
 const PROMOTION_LAG_MAX: u64 = 64;
 
+/// A member that was admitted within so many milliseconds is waited for before a later one gets its vote.
+const FIRST_COME_MS: u64 = 3000;
+
 impl Node {
     /// This node was elected: its epoch begins with the very first entry it adds.
     pub(crate) fn begin_reign(&mut self, now: Moment, term: Term, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
@@ -49,7 +52,7 @@ impl Node {
     /// Looks at everything that a leader decides and begins what can begin.
     pub(crate) fn lead(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let Some(reign) = self.reign else { return };
-        self.tend_voters(todo);
+        self.tend_voters(now, todo);
         self.condemn_down(now, reign.epoch, todo, out);
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
@@ -95,7 +98,8 @@ impl Node {
     }
 
     /// Keeps the voters at their number: the members that joined first; others learn (ARCHITECTURE §6.1).
-    fn tend_voters(&mut self, todo: &mut Vec<Todo>) {
+    fn tend_voters(&mut self, now: Moment, todo: &mut Vec<Todo>) {
+        self.voters_again_at = None;
         if self.consensus.has_pending_change() {
             return;
         }
@@ -120,13 +124,22 @@ impl Node {
             return;
         }
         let commit = self.consensus.commit().0;
-        let next = self.state.members.keys().find(|id| {
-            learners.contains(id)
-                && self.peers.get(id).is_some_and(|peer| peer.report.verdict == Verdict::Reachable)
-                && self.consensus.matched(**id).is_some_and(|matched| matched.0 + PROMOTION_LAG_MAX >= commit)
+        let is_ready = |id: &NodeId| {
+            self.peers.get(id).is_some_and(|peer| peer.report.verdict == Verdict::Reachable)
+                && self.consensus.matched(*id).is_some_and(|matched| matched.0 + PROMOTION_LAG_MAX >= commit)
+        };
+        let next = self.state.members.iter().filter(|(id, _)| learners.contains(id)).find(|(id, member)| {
+            is_ready(id)
+                || now.wall.0 < member.since.0.saturating_add(FIRST_COME_MS) && member.state == MemberState::Absent
         });
-        if let Some(next) = next {
-            todo.push(Todo::Consensus(consensus::Input::Change(MembershipChange::Promote(*next))));
+        match next {
+            Some((id, _)) if is_ready(id) => {
+                let change = MembershipChange::Promote(*id);
+                todo.push(Todo::Consensus(consensus::Input::Change(change)));
+            }
+            // Those that joined first vote: one that was admitted a moment ago is waited for.
+            Some(_) => self.voters_again_at = Some(now.at + Duration::from_millis(FIRST_COME_MS)),
+            None => {}
         }
     }
 
@@ -157,7 +170,7 @@ impl Node {
             .iter()
             .filter(|(unit, holder)| {
                 matches!(holder.state, HolderState::Blocked { .. })
-                    && self.state.config.is_exclusive(unit)
+                    && (self.state.config.is_exclusive(unit) || self.state.config.members_of(unit).is_empty())
                     && self.state.members.get(&holder.node).is_some_and(|member| {
                         member.state == MemberState::Online && member.incarnation == holder.incarnation
                     })

@@ -44,6 +44,8 @@ pub struct Node {
     pub(crate) plan: Plan,
     /// Something changed that the leader's decisions rest on.
     pub(crate) is_stale: bool,
+    /// When to look at the voters again, on the leader.
+    pub(crate) voters_again_at: Option<Instant>,
     pub(crate) first_peers: Vec<PeerOrder>,
     pub(crate) is_isolated: bool,
     /// The newest digest of the state and the index it was taken at.
@@ -155,6 +157,7 @@ impl Node {
             condemnable: BTreeMap::new(),
             plan: Plan::default(),
             is_stale: true,
+            voters_again_at: None,
             first_peers,
             is_isolated: false,
             digest: (LogIndex(0), 0),
@@ -217,7 +220,10 @@ impl Node {
             Leave::No => None,
         };
         let reign = if self.reign.is_some() {
-            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility()].into_iter().flatten().min()
+            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility(), self.voters_again_at]
+                .into_iter()
+                .flatten()
+                .min()
         } else {
             None
         };
@@ -315,6 +321,7 @@ impl Node {
                 self.is_stale = true;
                 self.forget_return(now.at);
             }
+            self.is_stale |= is_due(self.voters_again_at);
         }
         self.drain(now, todo, out);
         let mut todo = Vec::new();
