@@ -78,6 +78,8 @@ pub enum Fault {
     Admit(usize),
     /// The operator removes this member.
     Remove(usize),
+    /// The operator wants this member fenced.
+    Fence(usize),
     /// The operator attests that this machine is off, if it is.
     ConfirmOff(usize),
     /// Everything is repaired and switched on, and every wish is taken back.
@@ -210,6 +212,12 @@ impl World {
                 let node = self.id_of(*m);
                 self.operate(Command::Remove { node, reason: "a test".to_owned() });
             }
+            Fault::Fence(m) => {
+                let (node, reason) = (self.id_of(*m), "a test".to_owned());
+                if let Some(leader) = self.leader() {
+                    self.request(leader, Request::Condemn { node, reason });
+                }
+            }
             Fault::ConfirmOff(m) => {
                 if !self.machines[*m].is_on {
                     let (node, incarnation) = (self.id_of(*m), self.machines[*m].incarnation(*m));
@@ -306,7 +314,9 @@ impl World {
         };
         let state = node.state();
         let wall = state.history.back().map_or(model::WallTime(0), |entry| entry.at);
+        let is_blocked = |holder: &model::Holder| matches!(holder.state, model::HolderState::Blocked { .. });
         let is_kept_away = !state.actions.is_empty()
+            || state.holders.values().any(is_blocked)
             || state.failures.values().flat_map(|nodes| nodes.values()).any(|failures| failures.count > 0)
             || state.members.values().any(|member| member.is_suppressed(wall));
         self.last_fault_at + long <= self.now && !is_kept_away && self.is_whole(long)

@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub pulse_stalled_until: At,
     pub node_stalled_until: At,
     pub seam_stalled_until: At,
+    /// When the last report and the last order between its halves arrive: the next one comes no earlier.
+    pub seam_busy_until: [At; 2],
     /// Since when nothing has disturbed it; in the future while something does.
     pub quiet_since: At,
 }
@@ -84,6 +86,7 @@ impl Machine {
             pulse_stalled_until: 0,
             node_stalled_until: 0,
             seam_stalled_until: 0,
+            seam_busy_until: [0; 2],
             quiet_since: 0,
         }
     }

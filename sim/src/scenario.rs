@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use model::{ActionKind, Bugs, Class, FenceName, NodeId, Placement, ResourceName, UnitName};
+use model::{ActionKind, Bugs, Class, FenceName, NodeId, Placement, Profile, ResourceName, UnitName};
 use state::Command;
 
 use crate::agents::{AgentMood, Mood};
@@ -247,6 +247,11 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
     if chance.is(250) {
         layout.links = 1;
     }
+    layout.profile = match chance.below(20) {
+        0 => Profile::Cloud,
+        1 => Profile::Wan,
+        _ => Profile::Lan,
+    };
     layout.is_one_domain = layout.links == 2 && chance.is(150);
     layout.levels = if flavour == Flavour::Devices && chance.is(500) { 2 } else { 1 };
     let prefer = |chance: &mut Chance| Placement {
@@ -582,8 +587,13 @@ impl Draft {
         let (m, unit) = (self.member(), self.unit());
         let node = place(m);
         let long = self.chance.between(200 * MILLIS, 6 * SECONDS);
-        match self.chance.below(9) {
+        match self.chance.below(11) {
             0 | 1 => self.push(at, Fault::Act(ActionKind::Move(unit, node))),
+            9 => {
+                self.push(at, Fault::Act(ActionKind::ClusterMaintenance));
+                self.push(at + long, Fault::Undo(ActionKind::ClusterMaintenance));
+            }
+            10 => self.push(at, Fault::Fence(m)),
             2 => {
                 self.push(at, Fault::Act(ActionKind::Standby(node)));
                 self.push(at + long, Fault::Undo(ActionKind::Standby(node)));

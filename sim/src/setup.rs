@@ -26,6 +26,8 @@ pub struct Layout {
     pub members: usize,
     /// One more that only votes.
     pub has_witness: bool,
+    /// The set of timers.
+    pub profile: Profile,
     /// Networks between them.
     pub links: usize,
     /// All networks are one failure domain.
@@ -46,6 +48,7 @@ impl Layout {
         Layout {
             members,
             has_witness: false,
+            profile: Profile::Lan,
             links: 2,
             is_one_domain: false,
             late: 0,
@@ -116,7 +119,7 @@ impl Layout {
         };
         ClusterConfig {
             name: "sim".to_owned(),
-            profile: Profile::Lan,
+            profile: self.profile,
             nodes: self
                 .machines()
                 .into_iter()
@@ -133,7 +136,7 @@ impl Layout {
 
     /// A world in which this cluster is up, complete and runs what it should; `Err`: it did not come to that.
     pub fn build(&self, seed: u64, bugs: Bugs, reference_bugs: Bugs, is_told: bool) -> Result<World, Box<World>> {
-        let mut world = World::new(seed, self.machines(), self.links, bugs, reference_bugs, is_told);
+        let mut world = World::new(seed, self.machines(), self.links, self.profile, bugs, reference_bugs, is_told);
         let config = self.config(self.machines().len(), false);
         let of = |(name, _): (&str, _)| config.nodes[&NodeName::from(name)].clone();
         world.node_configs = self.machines().into_iter().map(of).collect();

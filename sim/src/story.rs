@@ -296,6 +296,13 @@ impl Cluster {
         self.inflict(Fault::Agent(m, resource.into(), AgentMood { stop, ..AgentMood::default() }))
     }
 
+    /// The operator takes a resource out of the cluster file.
+    pub fn remove_from_file(mut self, resource: &str) -> Self {
+        let mut config = self.world().watch.agreed.state.config.clone();
+        config.resources.remove(&ResourceName::from(resource));
+        self.inflict(Fault::Configure(Box::new(config)))
+    }
+
     /// The operator moves a unit.
     pub fn move_to(mut self, unit: &str, name: &str) -> Self {
         let place = NodeId(self.machine(name) as u64);

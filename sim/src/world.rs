@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
-use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole};
+use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
 
 use crate::agents::Moods;
@@ -87,6 +87,7 @@ impl World {
         seed: u64,
         machines: Vec<(&str, NodeRole)>,
         links: usize,
+        profile: Profile,
         bugs: Bugs,
         reference_bugs: Bugs,
         is_told: bool,
@@ -94,10 +95,11 @@ impl World {
         let mut chance = Chance::new(seed);
         let compact_every = chance.pick(&[40, 100, 300, 2000]);
         let settings = Settings {
+            profile,
             seed,
             compact_every,
             digest_every: 64,
-            tail_entries: compact_every / 4,
+            tail_entries: 64 + compact_every / 4,
             bugs,
             ..Settings::default()
         };
@@ -351,6 +353,7 @@ impl World {
         machine.pulse_stalled_until = 0;
         machine.node_stalled_until = 0;
         machine.seam_stalled_until = 0;
+        machine.seam_busy_until = [0; 2];
         let name = machine.name.clone();
         self.watch.forget(m);
         self.note("power-off", name.as_str(), why);
@@ -515,8 +518,11 @@ impl World {
     fn after_node_step(&mut self, m: usize, actions: Vec<Action>) {
         self.steps += 1;
         self.observe(m);
+        let life = self.life(m);
         for action in actions {
-            self.act(m, action);
+            if self.life(m) == life {
+                self.act(m, action);
+            }
         }
         self.plan_node_wake(m);
     }
@@ -547,8 +553,7 @@ impl World {
             Action::FenceCall(call) => self.begin_fence_call(m, call),
             Action::Pulse(order) => {
                 let life = self.life(m);
-                let pause = self.chance.between(3 * MICROS, 60 * MICROS);
-                let at = (self.now + pause).max(self.machines[m].seam_stalled_until);
+                let at = self.seam(m, 1);
                 self.at(at, Event::Order { machine: m, life, order });
             }
             Action::Answer { id, answer } => {
@@ -734,8 +739,7 @@ impl World {
                 }
                 PulseAction::Report(report) => {
                     let life = self.life(m);
-                    let pause = self.chance.between(3 * MICROS, 60 * MICROS);
-                    let at = (now + pause).max(self.machines[m].seam_stalled_until);
+                    let at = self.seam(m, 0);
                     self.at(at, Event::Report { machine: m, life, report: Box::new(report) });
                 }
             }
@@ -753,6 +757,15 @@ impl World {
             let life = worker.life;
             self.at(at, Event::PulseWakes { machine: m, life });
         }
+    }
+
+    /// When what one half tells the other (0: reports, 1: orders) arrives: in order, and at once but for a stall.
+    fn seam(&mut self, m: usize, direction: usize) -> At {
+        let pause = self.chance.between(3 * MICROS, 60 * MICROS);
+        let machine = &mut self.machines[m];
+        let busy_until = &mut machine.seam_busy_until[direction];
+        *busy_until = (self.now + pause).max(machine.seam_stalled_until).max(*busy_until);
+        *busy_until
     }
 
     // Standing still.

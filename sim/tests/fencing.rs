@@ -50,20 +50,23 @@ fn a_node_cut_from_both_networks_is_off_before_its_service_starts_elsewhere() {
 #[test]
 fn of_two_halves_only_the_one_with_a_majority_of_voters_grants() {
     // Four members have three voters, which are a, b and c.
-    cluster(4)
-        .resource("db", "prefers d")
-        .settle()
-        .lead("c")
-        .expect(resource("db").runs_on("d"))
-        .from_here()
-        .partition(&["a", "b"])
-        .run_for(10.s())
-        .expect(node("d").fenced_before_start_of("db"))
-        .expect(node("a").was_fenced(0))
-        .expect(node("b").was_fenced(0))
-        .heal()
-        .settle()
-        .expect(resource("db").runs());
+    for seed in 0..10 {
+        cluster(4)
+            .seed(seed)
+            .resource("db", "prefers d")
+            .settle()
+            .lead("c")
+            .expect(resource("db").runs_on("d"))
+            .from_here()
+            .partition(&["a", "b"])
+            .run_for(10.s())
+            .expect(node("d").fenced_before_start_of("db"))
+            .expect(node("a").was_fenced(0))
+            .expect(node("b").was_fenced(0))
+            .heal()
+            .settle()
+            .expect(resource("db").runs());
+    }
 }
 
 #[test]

@@ -156,3 +156,19 @@ fn a_node_that_leaves_is_emptied_first() {
         .expect(resource("web").was_started(1))
         .expect(resource("web").runs());
 }
+
+#[test]
+fn what_left_the_configuration_and_does_not_stop_is_fenced() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .resource("web", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stops_are("b", "db", Mood::Fails)
+        .remove_from_file("db")
+        .run_for(5.s())
+        .expect(node("b").was_fenced(1))
+        .expect(resource("db").runs_nowhere())
+        .expect(resource("web").runs());
+}

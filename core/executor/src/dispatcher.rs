@@ -386,13 +386,17 @@ impl Dispatcher {
         self.propose(now, command, actions);
     }
 
-    /// A holder on which something cannot be stopped is blocked; what follows is decided elsewhere.
+    /// A holder on which something cannot be stopped is blocked; what follows is decided elsewhere. What left the
+    /// configuration counts wherever something is to be released: nobody knows any more to which unit it belonged.
     fn block(&mut self, now: Instant, state: &ClusterState, epoch: Epoch, actions: &mut Vec<DispatcherAction>) {
         for (unit, holder) in &state.holders {
             if matches!(holder.state, HolderState::Blocked { .. }) {
                 continue;
             }
-            let stuck = state.config.members_of(unit).into_iter().find_map(|resource| {
+            let members = state.config.members_of(unit);
+            let is_leaving = members.is_empty() || matches!(holder.state, HolderState::Releasing);
+            let removed = state.known.keys().filter(|r| is_leaving && !state.config.resources.contains_key(*r));
+            let stuck = members.into_iter().chain(removed).find_map(|resource| {
                 let known = known(state, resource, holder.node)?;
                 (known.state == ResourceState::Blocked && known.incarnation == holder.incarnation)
                     .then(|| format!("{resource}: {}", known.reason))

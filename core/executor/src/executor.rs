@@ -600,6 +600,9 @@ impl Executor {
                 continue;
             }
             let gate = match op.action {
+                AgentAction::Start if slot.record.must_stop_first() => {
+                    Gate::Shut("it failed here and must be stopped first".to_owned())
+                }
                 AgentAction::Start => gate(self.own, self.incarnation, state, op),
                 AgentAction::Stop | AgentAction::Monitor => Gate::Open,
             };

@@ -87,6 +87,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Did it fail in a way that may have left something behind?
+    pub fn must_stop_first(&self) -> bool {
+        matches!(self.state, ResourceState::Failed | ResourceState::Blocked)
+    }
+
     /// Does it run already under the grant of this start, with the same agent and parameters?
     pub fn is_started_alike(&self, op: &Op) -> bool {
         op.action == AgentAction::Start

@@ -288,7 +288,23 @@ fn what_runs_under_the_same_grant_is_not_started_again() {
 
     world.step(ExecutorInput::Exited { key: CallKey { op: start(10, 1, 50).id, attempt: 0 }, how: "gone".to_owned() });
     assert_eq!(world.changes().len(), 1);
-    world.order(&start(10, 3, 50));
+    world.run(&stop(10, 3, 50), Outcome::Success);
+    world.order(&start(10, 4, 50));
+    world.settle();
+    assert_eq!(world.calls.len(), 1);
+}
+
+/// The leader's record of the failure was lost, so that its plan wants it started.
+#[test]
+fn what_failed_is_not_started_before_it_was_stopped() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Failed { reason: "half".to_owned(), is_permanent: false });
+    world.order(&start(10, 2, 50));
+    world.settle();
+    assert!(world.calls.is_empty());
+    assert!(refusal(&world.last_result()).contains("stopped first"));
+    world.run(&stop(10, 3, 50), Outcome::Success);
+    world.order(&start(10, 4, 50));
     world.settle();
     assert_eq!(world.calls.len(), 1);
 }
