@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use e2e::{Api, Said, cardea, processes, run, skip, until};
+use e2e::{Api, Said, cardea, processes, run, until};
 
 macro_rules! kept {
     ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("bad_input/", $name, ".txt")))),*] };
