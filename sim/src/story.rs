@@ -372,6 +372,11 @@ impl OfNode {
         times("fenced", self.0, wanted)
     }
 
+    /// It was removed so many times.
+    pub fn was_removed(self, wanted: usize) -> Expectation {
+        times("removed", self.0, wanted)
+    }
+
     /// It was condemned so many times.
     pub fn was_condemned(self, wanted: usize) -> Expectation {
         times("condemned", self.0, wanted)

@@ -222,3 +222,42 @@ fn a_witness_lends_its_vote_and_hands_the_lead_on() {
         .expect(resource("db").runs_on("b"))
         .expect(node("b").leads());
 }
+
+/// Two removals at once could take away the votes that are needed to let go of either.
+#[test]
+fn members_are_removed_one_after_the_other() {
+    cluster(5)
+        .settle()
+        .lead("b")
+        .inflict(Fault::Leave(Who::Machine(0)))
+        .inflict(Fault::Leave(Who::Machine(2)))
+        .run_for(3.s())
+        .inflict(Fault::Remove(2))
+        .inflict(Fault::Remove(0))
+        .run_for(1.s())
+        .expect(node("c").was_removed(1))
+        .expect(node("a").was_removed(0))
+        .inflict(Fault::Remove(0))
+        .run_for(1.s())
+        .expect(node("a").was_removed(1))
+        .expect(everything());
+}
+
+#[test]
+fn a_member_whose_vote_is_needed_is_not_removed() {
+    cluster(3)
+        .settle()
+        .lead("b")
+        .inflict(Fault::Leave(Who::Machine(0)))
+        .run_for(3.s())
+        .power_off("c")
+        .run_for(300.ms())
+        .inflict(Fault::Remove(0))
+        .power_on("c")
+        .run_for(3.s())
+        .expect(node("a").was_removed(0))
+        .inflict(Fault::Remove(0))
+        .run_for(1.s())
+        .expect(node("a").was_removed(1))
+        .expect(everything());
+}

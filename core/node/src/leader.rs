@@ -143,6 +143,31 @@ impl Node {
         }
     }
 
+    /// Why a member cannot be removed at this moment: its machine is gone from then on, and a majority of the voters
+    /// must still be there to let go of its vote. None, if it can.
+    pub(crate) fn why_not_remove(&self, node: NodeId) -> Option<String> {
+        let voters = self.consensus.voters();
+        let is_gone = |id: &NodeId| !self.state.members.contains_key(id);
+        if self.is_removing() || self.consensus.has_pending_change() || voters.iter().any(is_gone) {
+            return Some("another change of the members is not complete; try again in a moment".to_owned());
+        }
+        let stays = |id: &&NodeId| {
+            **id == self.identity.own
+                || **id != node
+                    && self.peers.get(id).is_some_and(|peer| {
+                        matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
+                    })
+        };
+        let staying = voters.iter().filter(stays).count();
+        (voters.contains(&node) && !quorum::is_majority(staying, voters.len())).then(|| {
+            format!(
+                "without {} only {staying} of {} voters can be reached, which is no majority: bring the others back first",
+                self.state.name_of(node),
+                voters.len()
+            )
+        })
+    }
+
     /// A node that asked to leave and is empty has left.
     fn tend_leavers(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let empty: Vec<(NodeId, Incarnation)> = self

@@ -63,6 +63,8 @@ pub struct Node {
     next_token: u64,
     proposals: BTreeMap<u64, Proposal>,
     next_proposal: u64,
+    /// The proposal that removes a member, the last one.
+    removal: Option<u64>,
     fence_tests: BTreeMap<u64, u64>,
     announce_at: Option<Instant>,
     leave: Leave,
@@ -171,6 +173,7 @@ impl Node {
             next_token: 1,
             proposals: BTreeMap::new(),
             next_proposal: 1,
+            removal: None,
             fence_tests: BTreeMap::new(),
             announce_at: Some(now.at),
             leave: Leave::No,
@@ -464,7 +467,15 @@ impl Node {
             return;
         };
         match request {
-            Request::Propose(command) => self.propose(now, *command, actor, Proposal::Request(id), todo, out),
+            Request::Propose(command) => {
+                if let Command::Remove { node, .. } = *command
+                    && let Some(why) = self.why_not_remove(node)
+                {
+                    out.push(Action::Answer { id, answer: Answer::Refused(why) });
+                    return;
+                }
+                self.propose(now, *command, actor, Proposal::Request(id), todo, out);
+            }
             Request::Condemn { node, reason } => {
                 let Some(member) = self.state.members.get(&node) else {
                     out.push(Action::Answer { id, answer: Answer::Refused(format!("node {node} is not a member")) });
@@ -499,6 +510,9 @@ impl Node {
     ) {
         let id = self.next_proposal;
         self.next_proposal += 1;
+        if matches!(command, Command::Remove { .. }) {
+            self.removal = Some(id);
+        }
         let data = Entry { at: now.wall, actor, command }.encode();
         self.proposals.insert(id, proposal);
         let actions = self.consensus.step(now.at, consensus::Input::Propose { id, data });
@@ -835,6 +849,11 @@ impl Node {
     /// What a leader proposed and did not see applied is its successor's business.
     pub(crate) fn forget_own_proposals(&mut self) {
         self.proposals.retain(|_, proposal| matches!(proposal, Proposal::Request(_)));
+    }
+
+    /// Is the removal of a member on its way into the log?
+    pub(crate) fn is_removing(&self) -> bool {
+        self.removal.is_some_and(|id| self.proposals.contains_key(&id))
     }
 
     /// Commands that this node proposed as the leader and that are not applied yet.
