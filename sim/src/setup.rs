@@ -187,7 +187,7 @@ impl Layout {
                 return false;
             }
         }
-        let wanted = quorum_target(machines.len());
+        let wanted = quorum::voter_target(machines.len());
         world.run_while_not(20 * SECONDS, |world| {
             world.leader().and_then(|leader| world.node(leader)).is_some_and(|node| {
                 world.by_id.keys().all(|id| is_online(node, *id)) && node.consensus().voters().len() == wanted
@@ -226,13 +226,4 @@ fn ask(world: &mut World, command: impl Fn(ConfigVersion) -> Command) -> Option<
 
 fn is_online(node: &node::Node, id: NodeId) -> bool {
     node.state().members.get(&id).is_some_and(|member| member.state == model::MemberState::Online)
-}
-
-fn quorum_target(members: usize) -> usize {
-    match members {
-        0..=2 => members,
-        3..=4 => 3,
-        5..=6 => 5,
-        _ => 7,
-    }
 }

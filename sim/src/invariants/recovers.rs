@@ -53,7 +53,7 @@ pub(crate) fn what_is_missing(world: &World) -> Option<String> {
         }
     }
     let voters = node.consensus().voters().len();
-    let wanted = quorum_of(world.machines.iter().filter(|m| m.id.is_some()).count());
+    let wanted = quorum::voter_target(world.machines.iter().filter(|m| m.id.is_some()).count());
     if voters < wanted {
         return Some(format!("{voters} voters instead of {wanted}"));
     }
@@ -61,13 +61,4 @@ pub(crate) fn what_is_missing(world: &World) -> Option<String> {
         return Some("the witness runs something".to_owned());
     }
     None
-}
-
-fn quorum_of(members: usize) -> usize {
-    match members {
-        0..=2 => members,
-        3..=4 => 3,
-        5..=6 => 5,
-        _ => 7,
-    }
 }
