@@ -28,6 +28,7 @@ struct Kept {
 /// An entry that was just taken in.
 pub(crate) struct Taken {
     pub index: LogIndex,
+    pub term: Term,
     pub command: Command,
     pub is_accepted: bool,
     pub holders_before: BTreeMap<UnitName, Holder>,
@@ -78,6 +79,7 @@ impl Agreed {
             let applied = state::apply(&mut self.state, entry.index, &decoded, self.bugs);
             taken = Some(Taken {
                 index: entry.index,
+                term: entry.term,
                 command: decoded.command,
                 is_accepted: applied.verdict.is_ok(),
                 holders_before,

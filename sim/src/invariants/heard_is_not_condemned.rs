@@ -1,17 +1,14 @@
 //! A member that another one hears is not condemned for its silence.
 //!
 //! As `term_steady`, this asks the world who can hear whom: for two seconds the member ran without a disturbance, some
-//! third member heard it well, and the leader heard that one.
+//! third member heard it well, and the leader heard that one. Excused is what a leader proposed while it was right and
+//! only its successor could get agreed on: an entry cannot be taken back.
 
 use model::{HolderState, NodeId};
 use state::Command;
 
 use super::agreed::Taken;
-use crate::clock::SECONDS;
 use crate::world::World;
-
-/// For so long everything must have been well.
-const CALM: u64 = 2 * SECONDS;
 
 impl World {
     /// Was the member that this entry condemns heard by nobody?
@@ -27,11 +24,13 @@ impl World {
             return Ok(());
         };
         let is_current = self.machines[target].is_on && self.machines[target].incarnation(target) == *incarnation;
-        if is_blocked || is_asked_for || !is_current || *epoch != state.epoch {
+        let is_inherited = taken.term < self.watch.term.newest;
+        if is_blocked || is_asked_for || is_inherited || !is_current || *epoch != state.epoch {
             return Ok(());
         }
-        let is_calm = |m: usize| self.machines[m].is_quiet_for(self.now, CALM);
-        let hears = |a: usize, b: usize| a == b || self.network.is_good_for(self.now, a, b, CALM);
+        let calm = self.calm();
+        let is_calm = |m: usize| self.machines[m].is_quiet_for(self.now, calm);
+        let hears = |a: usize, b: usize| a == b || self.network.is_good_for(self.now, a, b, calm);
         let is_member = |m: usize| self.machines[m].id.is_some_and(|id: NodeId| state.members.contains_key(&id));
         let witness = (0..self.machines.len())
             .find(|m| *m != target && is_member(*m) && is_calm(*m) && hears(*m, target) && hears(leader, *m));

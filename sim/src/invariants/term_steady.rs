@@ -1,17 +1,14 @@
 //! The term does not rise while a majority hears the leader.
 //!
-//! The world knows who can hear whom. A rise of the newest term breaks the promise if, for the last two seconds, the
+//! The world knows who can hear whom. A rise of the newest term breaks the promise if, for the last two seconds (eight with the slower timers), the
 //! leader of that term led and ran without a disturbance, and so did voters that make up a majority with it, and
 //! between the leader and each of these some link carried packets well in both directions. Excused are a hand-over that somebody
 //! asked for, a witness that leads, and a leader that cannot stop what it runs: another one has to fence it.
 
-use model::{HolderState, NodeRole, Term};
+use model::{HolderState, NodeRole, Profile, Term};
 
 use crate::clock::{At, SECONDS};
 use crate::world::World;
-
-/// For so long everything must have been well.
-const CALM: u64 = 2 * SECONDS;
 
 /// The newest term and who leads in it.
 #[derive(Default)]
@@ -31,6 +28,14 @@ impl TermSteady {
 }
 
 impl World {
+    /// For so long everything must have been well before somebody counts as heard.
+    pub(crate) fn calm(&self) -> u64 {
+        match self.watch.agreed.state.config.profile {
+            Profile::Lan => 2 * SECONDS,
+            Profile::Cloud | Profile::Wan => 8 * SECONDS,
+        }
+    }
+
     /// The newest term rises, on machine `m`.
     pub(crate) fn term_may_rise(&mut self, m: usize, term: Term) -> Result<(), String> {
         let watch = &mut self.watch.term;
@@ -50,8 +55,8 @@ impl World {
             .any(|holder| Some(holder.node) == own && matches!(holder.state, HolderState::Blocked { .. }));
         let is_calm = !is_blocked
             && self.machines[leader].role == NodeRole::Member
-            && since + CALM <= self.now
-            && self.machines[leader].is_quiet_for(self.now, CALM)
+            && since + self.calm() <= self.now
+            && self.machines[leader].is_quiet_for(self.now, self.calm())
             && self.node(leader).is_some_and(|node| node.consensus().is_leader() && node.consensus().term() == old);
         let Some(node) = self.node(leader).filter(|_| is_calm) else { return Ok(()) };
         let voters = node.consensus().voters();
@@ -60,8 +65,8 @@ impl World {
             .filter_map(|voter| self.machine_of(*voter))
             .filter(|voter| {
                 *voter == leader
-                    || self.machines[*voter].is_quiet_for(self.now, CALM)
-                        && self.network.is_good_for(self.now, leader, *voter, CALM)
+                    || self.machines[*voter].is_quiet_for(self.now, self.calm())
+                        && self.network.is_good_for(self.now, leader, *voter, self.calm())
             })
             .count();
         if hearing <= voters.len() / 2 {
