@@ -70,8 +70,7 @@ impl Node {
         }
         actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Reachable(reachable)));
         let live = self.live(now);
-        self.plan = scheduler::plan(&self.state, &live);
-        let plan = std::mem::take(&mut self.plan);
+        let plan = scheduler::plan(&self.state, &live);
         actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Plan(&plan)));
         self.plan = plan;
         self.on_dispatcher(now, actions, todo, out);

@@ -65,7 +65,6 @@ pub struct Node {
     next_proposal: u64,
     /// The proposal that removes a member, the last one.
     removal: Option<u64>,
-    fence_tests: BTreeMap<u64, u64>,
     announce_at: Option<Instant>,
     leave: Leave,
     halted: Option<Halt>,
@@ -174,7 +173,6 @@ impl Node {
             proposals: BTreeMap::new(),
             next_proposal: 1,
             removal: None,
-            fence_tests: BTreeMap::new(),
             announce_at: Some(now.at),
             leave: Leave::No,
             halted: None,
@@ -486,7 +484,6 @@ impl Node {
                 self.propose(now, command, actor, Proposal::Request(id), todo, out);
             }
             Request::FenceTest { node } => {
-                self.fence_tests.insert(id, id);
                 todo.push(Todo::Fencing(FencingInput::Test { request: id, node }));
             }
             Request::Lead { node } => {
@@ -776,9 +773,7 @@ impl Node {
                 }
                 FencingAction::Propose(command) => self.propose_own(now, command, todo, out),
                 FencingAction::TestDone { request, results } => {
-                    if let Some(id) = self.fence_tests.remove(&request) {
-                        out.push(Action::Answer { id, answer: Answer::FenceTests(results) });
-                    }
+                    out.push(Action::Answer { id: request, answer: Answer::FenceTests(results) });
                 }
                 FencingAction::Failed { node, reason } => {
                     out.push(event("fence-failed", &self.state.name_of(node), reason));
