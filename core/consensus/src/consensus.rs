@@ -25,7 +25,8 @@ use crate::log::Log;
 use crate::message::{LogEntry, Membership, Message, MessageKind, Snapshot, change_of};
 use crate::record::{ConsensusError, HardState, Position, Stored, put_entry, put_hard_state, put_snapshot, put_start};
 
-/// After a stall no more ticks are made up for than this: a member that slept must not depose anybody.
+/// After a stall no more ticks are made up for than this, beside those that were left out on purpose: a member that
+/// slept must not depose anybody.
 const TICKS_AT_ONCE_MAX: u64 = 2;
 /// A snapshot that is neither acknowledged nor reported is sent again after this time.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
@@ -359,12 +360,22 @@ impl Consensus {
         if !self.backlog.is_empty() {
             return Some(self.now);
         }
-        // Whoever follows a leader has nothing to do in most ticks: it makes up for two at once, which costs half the
-        // wake-ups and nothing else, since ticks are its backstop only.
-        let is_at_ease =
-            self.raw.raft.state == StateRole::Follower && self.leader().is_some() && !self.election.has_trial();
-        let next_tick = if is_at_ease { self.next_tick + self.config.tick } else { self.next_tick };
+        let next_tick = self.next_tick + self.config.tick * self.idle_ticks();
         Some(self.election.deadline().map_or(next_tick, |at| at.min(next_tick)))
+    }
+
+    /// Ticks that nothing depends on: they are made up for together with the one after them, which saves wake-ups.
+    ///
+    /// A leader works at its next heartbeat. Who follows one hears it sooner than that, so that its ticks are a
+    /// backstop only.
+    fn idle_ticks(&self) -> u32 {
+        let raft = &self.raw.raft;
+        let idle = match raft.state {
+            StateRole::Leader => self.config.heartbeat_tick.saturating_sub(raft.heartbeat_elapsed() + 1),
+            StateRole::Follower if self.leader().is_some() && !self.election.has_trial() => self.config.heartbeat_tick,
+            _ => 0,
+        };
+        u32::try_from(idle).unwrap_or(0)
     }
 
     /// What this member is.
@@ -498,12 +509,13 @@ impl Consensus {
         }
         let tick_nanos = u64::try_from(self.config.tick.as_nanos()).unwrap_or(u64::MAX).max(1);
         let late = u64::try_from(self.now.since(self.next_tick).as_nanos()).unwrap_or(u64::MAX) / tick_nanos;
-        if late < TICKS_AT_ONCE_MAX {
+        let at_once_max = u64::from(self.idle_ticks()) + TICKS_AT_ONCE_MAX;
+        if late < at_once_max {
             self.next_tick += self.config.tick * u32::try_from(late + 1).unwrap_or(1);
         } else {
             self.next_tick = self.now + self.config.tick;
         }
-        for _ in 0..(late + 1).min(TICKS_AT_ONCE_MAX) {
+        for _ in 0..(late + 1).min(at_once_max) {
             if self.may_tick() {
                 self.raw.tick();
                 self.settle(actions);
