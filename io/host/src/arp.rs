@@ -7,12 +7,11 @@
 use std::io;
 use std::mem::size_of;
 use std::net::Ipv4Addr;
-use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 
 use crate::address::Interface;
 
@@ -36,10 +35,10 @@ impl Arp {
     /// Opens it; needs CAP_NET_RAW. `None` where addresses are not resolved by ARP.
     pub fn open(interface: &Interface) -> io::Result<Option<Arp>> {
         let Some(hardware) = interface.hardware else { return Ok(None) };
-        let protocol = (libc::ETH_P_ARP as u16).to_be();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let raw = NonZeroU32::new(u32::from(protocol)).map(Protocol::from_raw);
-        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, raw)?;
+        // The protocol comes with the binding: a socket that listens already is taken off all other interfaces first,
+        // for which the kernel waits 10 to 20 ms.
+        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
         let arp = Arp { socket, index: interface.index, hardware };
         let address = arp.address(BROADCAST);
         // SAFETY: `address` is a live sockaddr_ll, and its true length is given.
