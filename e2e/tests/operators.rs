@@ -235,3 +235,41 @@ fn labs_of_one_two_and_seven_nodes_come_up_whole() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn whoever_hears_of_a_change_and_then_looks_sees_it() -> Result<()> {
+    let lab = Lab::up(&[])?;
+    lab.wait_until_whole()?;
+    let leader = lab.leader()?;
+    let nodes = lab.nodes()?;
+    let (sender, heard) = std::sync::mpsc::channel();
+    for node in nodes.clone() {
+        let sender = sender.clone();
+        // It ends with the lab.
+        std::thread::spawn(move || {
+            let api = node.api();
+            let _ = api.follow(|event| {
+                let version = event["subject"].as_str().and_then(|subject| subject.strip_prefix("version "));
+                let Some(version) = version.and_then(|version| version.parse::<u64>().ok()) else { return true };
+                let seen = api.get("/v1/status").map(|status| status["config_version"].as_u64());
+                sender.send((node.name.clone(), version, seen)).is_ok()
+            });
+        });
+    }
+    let mut answered = 0;
+    for run in 0..20 {
+        let text = cluster_file(&["a", "b", "c"], &SITE.replace("7s", &format!("{}s", 10 + run)));
+        let request = serde_json::json!({"apply": {"text": text, "expected_version": null, "reason": "another time"}});
+        answered = leader.api().request(&request)?["index"].as_u64().expect("an answer has a version");
+        let seen = leader.status()?["config_version"].as_u64();
+        assert!(seen >= Some(answered), "version {answered} was answered, and {seen:?} is shown");
+    }
+    let mut left = nodes.len();
+    while left > 0 {
+        let (name, version, seen) = heard.recv_timeout(std::time::Duration::from_secs(10))?;
+        let seen = seen?;
+        assert!(seen >= Some(version), "{name} told of version {version}, and shows {seen:?}");
+        left -= usize::from(version == answered);
+    }
+    Ok(())
+}

@@ -421,6 +421,7 @@ impl Worker {
     /// Begins each action; the exit status if the node is to stop.
     fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
         let mut end = None;
+        let mut said = Vec::new();
         for action in actions {
             match action {
                 Action::Send { to, message } => self.send(to, &message),
@@ -435,14 +436,24 @@ impl Worker {
                 }
                 Action::FenceCall(call) => self.agents.begin_fence(call),
                 Action::Pulse(order) => self.order_pulse(*order),
-                Action::Answer { id, answer } => {
+                Action::Answer { id, answer } => said.push(Said::Answer { id, answer }),
+                Action::Event(event) => said.push(Said::Event(event)),
+                Action::Halt(halt) => end = Some(halt),
+            }
+        }
+        if !said.is_empty() {
+            // Whoever hears of a change and then looks must see it.
+            self.publish();
+        }
+        for said in said {
+            match said {
+                Said::Answer { id, answer } => {
                     if let Some(waiting) = self.asks.remove(&id) {
                         // The asker may have gone.
                         let _ = waiting.send(answer);
                     }
                 }
-                Action::Event(event) => self.tell(&event),
-                Action::Halt(halt) => end = Some(halt),
+                Said::Event(event) => self.tell(&event),
             }
         }
         // What else the step asked for comes first: the last heartbeats say that this node leaves.
@@ -568,13 +579,15 @@ impl Worker {
         if view.is_quorate {
             self.quorate_at = now.at;
         }
-        if view.state.config_version != self.config_written
-            && let Some(record) = view.state.config_history.back()
+        let picture = Arc::new(Picture { view, quorate_at: self.quorate_at });
+        self.hub.picture.store(picture.clone());
+        let state = &picture.view.state;
+        if state.config_version != self.config_written
+            && let Some(record) = state.config_history.back()
         {
-            self.config_written = view.state.config_version;
+            self.config_written = state.config_version;
             write_cluster_file(self.hub.paths(), &record.text);
         }
-        self.hub.picture.store(Arc::new(Picture { view, quorate_at: self.quorate_at }));
     }
 
     fn halt(&mut self, halt: Halt) -> u8 {
@@ -598,6 +611,12 @@ impl Worker {
             }
         }
     }
+}
+
+/// What others hear of a step.
+enum Said {
+    Answer { id: u64, answer: Answer },
+    Event(node::Event),
 }
 
 enum Next {
