@@ -4,6 +4,7 @@
 //!   ids, time ─► cluster (what is wanted) ─┐
 //!                operation (what is done)  ├─► state (what is agreed) ─► plan (what should change)
 //!                disk (what is stored)     ┘
+//!   situation: the same, as the scheduler sees it, whoever wrote it
 //! ```
 //!
 //! Nothing here decides anything: no I/O, no clock, no chance. Types that cross the network or
@@ -15,6 +16,7 @@ mod ids;
 mod operation;
 mod plan;
 mod planted;
+pub mod situation;
 mod state;
 mod time;
 
