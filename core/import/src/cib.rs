@@ -1,0 +1,150 @@
+//! What does a CIB come to as a whole? The readers in their order, each with what the ones before found.
+
+use model::situation::Situation;
+use roxmltree::Document;
+
+use crate::constraints;
+use crate::fence_levels;
+use crate::history;
+use crate::meta::Defaults;
+use crate::nodes;
+use crate::options;
+use crate::resources::{self, Templates, Traits, each_primitive};
+use crate::source::{Remark, Source};
+use crate::tickets;
+use crate::values;
+
+/// What was read, and what was not understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// Everything that the scheduler decides upon.
+    pub situation: Situation,
+    /// What has no effect here, or not the one that was meant; in the order of reading.
+    pub not_understood: Vec<Remark>,
+}
+
+/// Why a text is no CIB.
+#[derive(Debug, thiserror::Error)]
+pub enum CibError {
+    /// It is no XML.
+    #[error("no XML at line {line}, column {column}: {cause}; save the CIB anew with `cibadmin --query`")]
+    Xml {
+        /// Counted from 1.
+        line: u32,
+        /// Counted from 1, in characters.
+        column: u32,
+        /// What the parser says.
+        #[source]
+        cause: roxmltree::Error,
+    },
+    /// It is something else.
+    #[error(
+        "the outermost element is <{name}>, at line {line}, column {column}, but a CIB begins with <cib>; pass what `cibadmin --query` prints"
+    )]
+    OtherDocument {
+        /// What it is.
+        name: String,
+        /// Counted from 1.
+        line: u32,
+        /// Counted from 1, in characters.
+        column: u32,
+    },
+    /// There is no configuration in it.
+    #[error(
+        "the <cib> at line {line}, column {column} has no <configuration>; pass the whole of what `cibadmin --query` prints"
+    )]
+    NoConfiguration {
+        /// Counted from 1.
+        line: u32,
+        /// Counted from 1, in characters.
+        column: u32,
+    },
+}
+
+/// Reads a CIB: configuration and status, as `cibadmin --query` prints them.
+///
+/// `now`: the time of the decision, seconds since 1970; none: the CIB's `execution-date`, else 0. What is strange but
+/// leaves the rest readable becomes a remark, never an error.
+pub fn cib(text: &str, now: Option<i64>) -> Result<Imported, CibError> {
+    let document = Document::parse(text).map_err(|cause| {
+        let place = cause.pos();
+        CibError::Xml { line: place.row, column: place.col, cause }
+    })?;
+    let root = document.root_element();
+    let place = document.text_pos_at(root.range().start);
+    let (line, column) = (place.row, place.col);
+    if !root.has_tag_name("cib") {
+        return Err(CibError::OtherDocument { name: root.tag_name().name().to_owned(), line, column });
+    }
+    let now = now.or_else(|| root.attribute("execution-date").and_then(values::integer)).unwrap_or(0);
+    let source = Source::new(&document, now);
+    if source.configuration.is_none() {
+        return Err(CibError::NoConfiguration { line, column });
+    }
+    let situation = situation(&source, text, root);
+    Ok(Imported { situation, not_understood: source.into_remarks() })
+}
+
+fn situation<'a>(source: &Source<'a>, text: &str, root: roxmltree::Node<'a, 'a>) -> Situation {
+    let settings = options::read(source, root);
+    let traits =
+        Traits { has_guests: text.contains("remote-node"), compares_with_settings: text.contains("value-source") };
+    let templates = Templates::read(source);
+    let implied = resources::implied_nodes(source, &templates, traits.has_guests);
+    let nodes = nodes::read(source, &settings, &implied);
+    let uses_unfencing = text.contains("unfencing") && uses_unfencing(source);
+    let defaults = Defaults::new(&settings.options, settings.colours, uses_unfencing);
+    let resources = resources::read(source, &templates, &nodes, defaults, traits);
+    let constraints = constraints::read(source, &nodes, settings.colours, &resources);
+    let history = history::read(source, &nodes, &resources);
+    let fence_levels = fence_levels::read(source, &nodes);
+    remark_unused(source);
+    let mut options = settings.options;
+    options.coordinator = settings
+        .leader_id
+        .and_then(|id| nodes.facts.iter().find(|facts| facts.id == id))
+        .map(|facts| facts.name.clone());
+    for resource in &resources.list {
+        each_primitive(resource, &mut |_, primitive| options.has_fence_device |= primitive.is_fence_device());
+    }
+    Situation {
+        options,
+        nodes: nodes.facts,
+        resources: resources.list,
+        removed: resources.removed,
+        locations: constraints.locations,
+        colocations: constraints.colocations,
+        orders: constraints.orders,
+        ticket_rules: constraints.ticket_rules,
+        tickets: tickets::granted(source),
+        fence_levels,
+        history,
+        now: source.now,
+    }
+}
+
+/// Does anything ask for unfencing, or offer it?
+fn uses_unfencing(source: &Source<'_>) -> bool {
+    let pairs = source.configuration.iter().flat_map(|c| c.descendants().filter(|d| d.has_tag_name("nvpair")));
+    pairs.filter(|pair| pair.attribute("value") == Some("unfencing")).any(|pair| {
+        let is_meta = pair.parent().is_some_and(|parent| parent.has_tag_name("meta_attributes"));
+        is_meta && matches!(pair.attribute("name"), Some("provides" | "requires"))
+    })
+}
+
+/// Sections that mean something to an operator, but nothing here.
+fn remark_unused(source: &Source<'_>) {
+    for section in source.configuration.iter().flat_map(|c| c.children().filter(|child| child.is_element())) {
+        let name = section.tag_name().name();
+        let count = section.children().filter(|child| child.is_element()).count();
+        match name {
+            "crm_config" | "nodes" | "resources" | "constraints" | "fencing-topology" | "tags" | "rsc_defaults"
+            | "op_defaults" => {}
+            "acls" | "alerts" if count > 0 => {
+                source.remark(section, format!("{name} are not taken over: {count} of them"));
+            }
+            "acls" | "alerts" => {}
+            other => source.remark(section, format!("the section {other} is not known; it is left out")),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What does a Pacemaker cluster say, in our words?
+//!
+//! ```text
+//!   text ─► xml ─► options ─┐
+//!                  nodes ───┼─► resources ─► constraints ─► history ─► Situation
+//!                  rules ───┘   (bundles)                   (digests)      + remarks: what was not understood
+//! ```
+//!
+//! A CIB, the XML of configuration and status, becomes a [`model::situation::Situation`]. Everything that depends on
+//! time, on attributes of nodes or on who inherits from whom is settled here; what leaves is plain values.
+//!
+//! Pure: text in, plain data out; nothing in a document makes it panic. Not here: what follows from it (`scheduler`).
+
+mod blocks;
+mod bundles;
+mod cib;
+mod colocations;
+mod constraints;
+mod dates;
+mod digests;
+mod fence_levels;
+mod history;
+mod locations;
+mod meta;
+mod nodes;
+mod operations;
+mod options;
+mod orders;
+mod patterns;
+mod resources;
+mod rules;
+mod source;
+mod tickets;
+mod values;
+
+pub use cib::{CibError, Imported, cib};
+pub use source::Remark;

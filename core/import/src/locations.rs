@@ -1,0 +1,156 @@
+//! Where may a resource run, and where should it?
+//!
+//! Rules are asked for every node; what leaves is a score for each node that a constraint speaks of, 0 included: in a
+//! cluster that allows only what is said, it makes a difference.
+
+use std::collections::BTreeMap;
+
+use model::NodeName;
+use model::situation::{Discovery, Location, Resource, ResourceKind, Role, Score};
+
+use crate::constraints::Context;
+use crate::patterns::Pattern;
+use crate::rules::{Agent, Circumstances, Rule, expand};
+use crate::source::Element;
+use crate::values;
+
+/// A resource that a constraint speaks of.
+struct Target<'s> {
+    resource: &'s Resource,
+    role: Option<Role>,
+    /// What the groups of a pattern matched.
+    groups: Vec<String>,
+}
+
+/// Adds what a constraint comes to.
+pub(crate) fn read<'a>(context: &Context<'_, 'a>, element: Element<'a>, locations: &mut Vec<Location>) {
+    let Ok(role) = context.role(element, "role") else { return };
+    let discovery = match element.attribute("resource-discovery").map(str::to_ascii_lowercase).as_deref() {
+        None | Some("always") => Discovery::Always,
+        Some("never") => Discovery::Never,
+        Some("exclusive") => Discovery::Exclusive,
+        Some(other) => {
+            context.source.remark(element, format!("resource-discovery={other:?} is unknown; `always` holds"));
+            Discovery::Always
+        }
+    };
+    let rule = context.source.children(element, "rule").next().map(|rule| (rule, Rule::read(context.source, rule)));
+    let targets = targets(context, element, role);
+    let mut add = |target: &Target<'_>, role: Option<Role>, scores: Vec<(NodeName, Score)>| {
+        locations.push(Location {
+            id: context.id(element),
+            resource: target.resource.name.clone(),
+            scores,
+            role: role.filter(|role| !matches!(role, Role::Started | Role::Unpromoted)),
+            discovery,
+        });
+    };
+    match (element.attribute("node"), rule) {
+        (Some(name), _) => {
+            let Some(at) = context.nodes.find(name) else {
+                context.source.remark(element, format!("there is no node {name}; the constraint is left out"));
+                return;
+            };
+            let score = context.score(element).unwrap_or_default();
+            for target in &targets {
+                add(target, target.role, vec![(context.nodes.facts[at].name.clone(), score)]);
+            }
+        }
+        (None, Some((rule_element, rule))) => {
+            let Ok(rule_role) = context.role(rule_element, "role") else { return };
+            let by = rule_element.attribute("score-attribute");
+            let score = match (by, rule_element.attribute("score")) {
+                (None, Some(text)) => values::score(text, context.colours),
+                (Some(_), _) => Some(Score::ZERO),
+                (None, None) => None,
+            };
+            let Some(score) = score else {
+                context.source.remark(rule_element, "a rule without a score; the constraint is left out");
+                return;
+            };
+            for target in &targets {
+                let scores = if rule.compares_with_resource() || !target.groups.is_empty() {
+                    RuleOnNodes { context, rule: &rule, by, score }.scores(Some(target))
+                } else {
+                    RuleOnNodes { context, rule: &rule, by, score }.scores(None)
+                };
+                add(target, rule_role.or(target.role), scores);
+            }
+        }
+        (None, None) => context.source.remark(element, "neither a node nor a rule; the constraint is left out"),
+    }
+}
+
+fn targets<'s, 'a>(context: &Context<'s, 'a>, element: Element<'a>, role: Option<Role>) -> Vec<Target<'s>> {
+    let mut targets = Vec::new();
+    if let Some(name) = element.attribute("rsc") {
+        let names = context.names.members(name).map_or_else(|| vec![name], <[_]>::to_vec);
+        for name in names {
+            if context.one(element, name).is_some() {
+                targets.extend(context.names.find(name).map(|resource| Target { resource, role, groups: Vec::new() }));
+            }
+        }
+    }
+    if let Some(text) = element.attribute("rsc-pattern") {
+        let (text, is_inverted) = text.strip_prefix('!').map_or((text, false), |rest| (rest, true));
+        match Pattern::parse(text) {
+            Some(pattern) => targets.extend(context.names.top.iter().filter_map(|resource| {
+                let groups = pattern.find(resource.name.as_str());
+                (groups.is_some() != is_inverted).then(|| Target { resource, role, groups: groups.unwrap_or_default() })
+            })),
+            None => {
+                context.source.remark(element, format!("the pattern {text:?} is not understood; it matches nothing"))
+            }
+        }
+    }
+    for set in context.sets(element) {
+        let role = set.role.or(role);
+        let members = set.members.iter().filter_map(|name| context.names.find(name.as_str()));
+        targets.extend(members.map(|resource| Target { resource, role, groups: Vec::new() }));
+    }
+    targets
+}
+
+struct RuleOnNodes<'c, 's, 'a> {
+    context: &'c Context<'s, 'a>,
+    rule: &'c Rule<'a>,
+    /// The attribute that holds the score.
+    by: Option<&'a str>,
+    score: Score,
+}
+
+impl RuleOnNodes<'_, '_, '_> {
+    fn scores(&self, target: Option<&Target<'_>>) -> Vec<(NodeName, Score)> {
+        let nothing = BTreeMap::new();
+        let mut scores = Vec::new();
+        for (name, view) in self.context.nodes.views() {
+            let mut circumstances = Circumstances { node: Some(view), ..Circumstances::default() };
+            if let Some(target) = target {
+                circumstances.groups = &target.groups;
+                circumstances.meta = self.context.settings.get(target.resource.name.as_str());
+                if let ResourceKind::Primitive(primitive) = &target.resource.kind {
+                    circumstances.parameters = Some(primitive.parameters_on.get(name).unwrap_or(&primitive.parameters));
+                    circumstances.agent = Some(Agent {
+                        class: Some(&primitive.class),
+                        provider: primitive.provider.as_deref(),
+                        agent: Some(&primitive.agent),
+                    });
+                } else {
+                    circumstances.parameters = Some(&nothing);
+                }
+            }
+            if !self.rule.holds(&circumstances) {
+                continue;
+            }
+            let score = match self.by {
+                None => Some(self.score),
+                Some(attribute) => {
+                    let text = view.get(&*expand(attribute, circumstances.groups));
+                    text.map(|text| values::score(text, self.context.colours).unwrap_or_default())
+                }
+            };
+            scores.extend(score.map(|score| (name.clone(), score)));
+        }
+        scores
+    }
+}
