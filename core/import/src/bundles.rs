@@ -18,7 +18,7 @@ use crate::source::Element;
 use crate::values;
 
 /// The more there are, the surer it is a mistake; every one costs memory.
-const REPLICAS_MAX: u32 = 1000;
+const REPLICAS_MAX: u32 = 256;
 const PORT: &str = "3121";
 const KEY: &str = "/etc/pacemaker/authkey";
 const LOGS: &str = "/var/log/pacemaker/bundles";
@@ -198,6 +198,9 @@ pub(crate) fn read<'a>(reader: &mut Reader<'_, 'a>, element: Element<'a>) -> Opt
     if !reader.claim(element, written.id) {
         return None;
     }
+    if written.replicas == REPLICAS_MAX {
+        reader.source.remark(element, format!("there are {REPLICAS_MAX} replicas at most"));
+    }
     let level = reader.level(element, None);
     let meta = meta::read(reader.source, element, &level.settled, Sort::Bundle, reader.defaults);
     if written.network("ip-range-start").is_some() && written.address(0).is_none() {
@@ -299,4 +302,59 @@ fn inside<'a>(
         }
     }
     Some(Resource { name: name.as_str().into(), meta, kind: ResourceKind::Clone(Box::new(child)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::situation::NodeKind;
+
+    use super::*;
+    use crate::testing::{block, dummy, primitive, read};
+
+    fn bundle(engine: &str, inside: &str) -> (Bundle, Vec<model::situation::NodeFacts>) {
+        let meta = block("meta_attributes", &[("target-role", "Stopped"), ("notify", "true")]);
+        let text = format!(r#"<resources><bundle id="web">{meta}{engine}{inside}</bundle></resources>"#);
+        let situation = read(&text, "").situation;
+        match situation.resources.into_iter().next().map(|resource| resource.kind) {
+            Some(ResourceKind::Bundle(bundle)) => (*bundle, situation.nodes),
+            other => panic!("no bundle: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bundle_unfolds_into_containers_addresses_connections_and_a_clone() {
+        let network =
+            r#"<network ip-range-start="192.0.2.254" control-port="9000"><port-mapping port="80"/></network>"#;
+        let storage = r#"<storage><storage-mapping source-dir-root="/srv" target-dir="/www" options="rw"/></storage>"#;
+        let inside = format!("{network}{storage}{}", dummy("httpd", ""));
+        let (bundle, nodes) = bundle(r#"<podman image="web:1" replicas="2" promoted-max="1"/>"#, &inside);
+        let one = &bundle.replicas[1];
+        assert_eq!(one.container.name.as_str(), "web-podman-1");
+        assert_eq!(one.container.meta.target_role, Some(model::situation::Role::Stopped));
+        assert_eq!(one.address.as_ref().map(|r| r.name.as_str()), Some("web-ip-192.0.2.255"));
+        assert_eq!(one.node, Some("web-1".into()));
+        let options = &primitive(&one.container).parameters["run_opts"];
+        assert_eq!(
+            options,
+            " -h web-1 -e PCMK_stderr=1 -e PCMK_remote_port=9000 -v /srv/web-1:/www:rw \
+             -v /etc/pacemaker/authkey:/etc/pacemaker/authkey -v /var/log/pacemaker/bundles/web-1:/var/log \
+             -p 192.0.2.255:80:80 -p 192.0.2.255:9000:9000  --add-host=web-0:192.0.2.254 --add-host=web-1:192.0.2.255"
+        );
+        assert_eq!(primitive(&one.container).parameters["mount_points"], "/srv/web-1,/var/log/pacemaker/bundles/web-1");
+        let inside = bundle.inside.expect("a clone");
+        assert_eq!(inside.name.as_str(), "web-master");
+        assert!(inside.meta.is_promotable && inside.meta.notifies && inside.meta.is_ordered && !inside.meta.is_unique);
+        assert_eq!(inside.meta.clone_max, Some(2));
+        assert!(matches!(nodes[2].kind, NodeKind::Guest { is_bundle: true, .. }));
+    }
+
+    #[test]
+    fn without_a_primitive_there_are_containers_only() {
+        let (bundle, nodes) = bundle(r#"<docker image="x" network="host" options="--user=root"/>"#, "");
+        assert_eq!((bundle.replicas.len(), bundle.inside.is_some(), nodes.len()), (1, false, 2));
+        let it = primitive(&bundle.replicas[0].container);
+        let expected = " --restart=no -e PCMK_stderr=1 --net=host -e PCMK_remote_port=3121 --user=root ";
+        assert_eq!(it.parameters["run_opts"], expected);
+        assert!(!it.parameters.contains_key("run_cmd") && bundle.replicas[0].connection.is_none());
+    }
 }

@@ -12,6 +12,7 @@ use crate::options;
 use crate::resources::{self, Templates, Traits, each_primitive};
 use crate::source::{Remark, Source};
 use crate::tickets;
+use crate::unfencing;
 use crate::values;
 
 /// What was read, and what was not understood.
@@ -61,9 +62,13 @@ pub enum CibError {
     },
 }
 
+/// The end of the year 9999; no calendar is asked for more.
+const LAST_SECOND: i64 = 253_402_300_799;
+
 /// Reads a CIB: configuration and status, as `cibadmin --query` prints them.
 ///
-/// `now`: the time of the decision, seconds since 1970; none: the CIB's `execution-date`, else 0. What is strange but
+/// `now`: the time of the decision, seconds since 1970; none: the CIB's `execution-date`, else 0; limited to the years
+/// 1970 to 9999. What is strange but
 /// leaves the rest readable becomes a remark, never an error.
 pub fn cib(text: &str, now: Option<i64>) -> Result<Imported, CibError> {
     let document = Document::parse(text).map_err(|cause| {
@@ -77,6 +82,7 @@ pub fn cib(text: &str, now: Option<i64>) -> Result<Imported, CibError> {
         return Err(CibError::OtherDocument { name: root.tag_name().name().to_owned(), line, column });
     }
     let now = now.or_else(|| root.attribute("execution-date").and_then(values::integer)).unwrap_or(0);
+    let now = now.clamp(0, LAST_SECOND);
     let source = Source::new(&document, now);
     if source.configuration.is_none() {
         return Err(CibError::NoConfiguration { line, column });
@@ -91,13 +97,14 @@ fn situation<'a>(source: &Source<'a>, text: &str, root: roxmltree::Node<'a, 'a>)
         Traits { has_guests: text.contains("remote-node"), compares_with_settings: text.contains("value-source") };
     let templates = Templates::read(source);
     let implied = resources::implied_nodes(source, &templates, traits.has_guests);
-    let nodes = nodes::read(source, &settings, &implied);
+    let mut nodes = nodes::read(source, &settings, &implied);
     let uses_unfencing = text.contains("unfencing") && uses_unfencing(source);
     let defaults = Defaults::new(&settings.options, settings.colours, uses_unfencing);
     let resources = resources::read(source, &templates, &nodes, defaults, traits);
     let constraints = constraints::read(source, &nodes, settings.colours, &resources);
     let history = history::read(source, &nodes, &resources);
     let fence_levels = fence_levels::read(source, &nodes);
+    unfencing::forgive_masked(&mut nodes.facts, &resources.list);
     remark_unused(source);
     let mut options = settings.options;
     options.coordinator = settings
@@ -146,5 +153,36 @@ fn remark_unused(source: &Source<'_>) {
             "acls" | "alerts" => {}
             other => source.remark(section, format!("the section {other} is not known; it is left out")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_cib_says_where_and_what_to_do() {
+        let error = cib("<cib>\n<configuration>", None).expect_err("cut off");
+        assert!(error.to_string().starts_with("no XML at line "), "{error}");
+        let error = cib("<!-- -->\n<pacemaker/>", None).expect_err("something else").to_string();
+        assert!(error.contains("<pacemaker>, at line 2, column 1") && error.contains("cibadmin"), "{error}");
+        assert!(matches!(cib("<cib/>", None), Err(CibError::NoConfiguration { line: 1, .. })));
+    }
+
+    #[test]
+    fn the_time_is_told_or_stands_in_the_document() {
+        let text = r#"<cib execution-date="77"><configuration/></cib>"#;
+        let now = |now| cib(text, now).expect("a CIB").situation.now;
+        assert_eq!((now(None), now(Some(5)), now(Some(i64::MIN))), (77, 5, 0));
+    }
+
+    #[test]
+    fn the_leader_is_known_by_its_id() {
+        let text = r#"<cib dc-uuid="17" have-quorum="true"><configuration><nodes><node id="17" uname="n"/></nodes>
+            <alerts><alert id="x" path="/x"/></alerts></configuration></cib>"#;
+        let imported = cib(text, None).expect("a CIB");
+        assert_eq!(imported.situation.options.coordinator, Some("n".into()));
+        assert!(imported.situation.options.has_quorum);
+        assert_eq!(imported.not_understood.len(), 1);
     }
 }

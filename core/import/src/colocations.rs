@@ -132,3 +132,51 @@ impl Reader<'_, '_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::constrained;
+
+    fn pairs(text: &str) -> Vec<String> {
+        let situation = constrained(text).situation;
+        situation.colocations.iter().map(|c| format!("{} with {} {}", c.dependent, c.primary, c.score)).collect()
+    }
+
+    fn set(attributes: &str, members: &[&str]) -> String {
+        let members: String = members.iter().map(|name| format!(r#"<resource_ref id="{name}"/>"#)).collect();
+        format!("<resource_set {attributes}>{members}</resource_set>")
+    }
+
+    fn sets(score: &str, sets: &[String]) -> Vec<String> {
+        pairs(&format!(r#"<rsc_colocation score="{score}">{}</rsc_colocation>"#, sets.concat()))
+    }
+
+    #[test]
+    fn a_score_of_0_is_no_constraint() {
+        assert_eq!(pairs(r#"<rsc_colocation rsc="x" with-rsc="y" score="5"/>"#), ["x with y 5"]);
+        assert!(pairs(r#"<rsc_colocation rsc="x" with-rsc="y"/>"#).is_empty());
+        assert!(pairs(r#"<rsc_colocation rsc="x" with-rsc="w" score="5"/>"#).is_empty());
+    }
+
+    #[test]
+    fn within_a_set_each_follows_the_one_before_or_avoids_all_of_them() {
+        assert_eq!(sets("9", &[set("", &["x", "y", "z"])]), ["y with x 9", "z with y 9"]);
+        assert_eq!(sets("9", &[set("ordering=\"listed\"", &["x", "y", "z"])]), ["x with y 9", "y with z 9"]);
+        assert_eq!(sets("-9", &[set("", &["x", "y", "z"])]), ["y with x -9", "z with x -9", "z with y -9"]);
+        assert!(sets("9", &[set("sequential=\"false\"", &["x", "y"])]).is_empty());
+        assert_eq!(sets("9", &[set("score=\"4\"", &["x", "y"])]), ["y with x 4"]);
+    }
+
+    #[test]
+    fn between_sets_the_first_follows_the_last() {
+        let two = [set("", &["x", "y"]), set("", &["z", "c"])];
+        assert_eq!(sets("9", &two), ["y with x 9", "c with z 9", "x with c 9"]);
+        let loose = [set("sequential=\"false\"", &["x", "y"]), set("", &["z"])];
+        assert_eq!(sets("9", &loose), ["x with z 9", "y with z 9"]);
+    }
+
+    #[test]
+    fn an_unknown_member_ends_its_set() {
+        assert_eq!(sets("9", &[set("", &["x", "y", "w", "z"])]), ["y with x 9"]);
+    }
+}

@@ -239,3 +239,31 @@ pub(crate) fn action(text: &str) -> Option<OrderAction> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{dummy, read};
+
+    #[test]
+    fn templates_and_tags_stand_for_their_resources() {
+        let resources = r#"<template id="t" class="ocf" provider="pacemaker" type="Dummy"/>
+            <primitive id="t1" template="t"/><primitive id="t2" template="t"/>"#;
+        let tags = r#"<tags><tag id="both"><obj_ref id="t2"/><obj_ref id="x"/></tag></tags>"#;
+        let constraints = r#"<rsc_colocation rsc="t" with-rsc="x" score="1"/><rsc_colocation rsc="t" with-rsc="both" score="2"/>
+            <rsc_order first="both" then="t1"/><rsc_location rsc="both" node="a" score="3"/>
+            <rsc_order first="x" then="t:0"/>"#;
+        let imported = read(
+            &format!(
+                "<resources>{resources}{}</resources>{tags}<constraints>{constraints}</constraints>",
+                dummy("x", "")
+            ),
+            "",
+        );
+        let situation = imported.situation;
+        let pairs: Vec<_> = situation.colocations.iter().map(|c| format!("{}+{}", c.dependent, c.primary)).collect();
+        assert_eq!(pairs, ["t1+x", "t2+x"]);
+        assert_eq!(situation.orders.len(), 2);
+        assert_eq!(situation.locations.iter().map(|l| l.resource.as_str()).collect::<Vec<_>>(), ["t2", "x"]);
+        assert_eq!(imported.not_understood.len(), 2, "both sides are several, and nobody is called t:0");
+    }
+}

@@ -50,3 +50,29 @@ fn targets<'a>(source: &Source<'a>, nodes: &Nodes, element: Element<'a>) -> Vec<
     source.remark(element, "a level without target; it is left out");
     Vec::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::read;
+
+    #[test]
+    fn levels_come_by_index_and_targets_by_name_pattern_or_attribute() {
+        let level = |rest: &str| format!("<fencing-level {rest}/>");
+        let levels = [
+            r#"target="a" index="2" devices="disk""#,
+            r#"target-pattern="^[ab]$" index="1" devices="power1,power2""#,
+            r##"target-attribute="#uname" target-value="b" index="1" devices="more""##,
+            r#"target="a" index="0" devices="never""#,
+            r#"index="1" devices="whose""#,
+        ];
+        let imported = read(&format!("<fencing-topology>{}</fencing-topology>", levels.map(level).concat()), "");
+        let told = |node: &str| {
+            let levels = &imported.situation.fence_levels[&node.into()];
+            let names = levels.iter().map(|level| level.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("+"));
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(told("a"), ["power1+power2", "disk"]);
+        assert_eq!(told("b"), ["power1+power2+more"]);
+        assert_eq!(imported.not_understood.len(), 2);
+    }
+}

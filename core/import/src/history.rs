@@ -192,6 +192,43 @@ impl Magic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digests;
+    use crate::testing::{block, dummy, read};
+
+    #[test]
+    fn a_record_is_compared_with_the_definition_of_today() {
+        let ops = r#"<operations><op name="monitor" interval="10" timeout="30"/></operations>"#;
+        let inside = block("instance_attributes", &[("port", "1")]) + ops;
+        let record = |operation: &str, interval_ms: u32, digest: &str| {
+            format!(
+                r#"<lrm_rsc_op id="p_{operation}_{interval_ms}" operation="{operation}" interval="{interval_ms}" call-id="5"
+                rc-code="0" op-status="0" transition-key="1:2:0:x" op-digest="{digest}" last-rc-change="9"/>"#
+            )
+        };
+        let start = digests::of([("port", "1")]);
+        let monitor = digests::of([("CRM_meta_timeout", "30000"), ("port", "1")]);
+        let records = [
+            record("start", 0, &start),
+            record("monitor", 10_000, &monitor),
+            record("monitor", 0, "old"),
+            record("monitor", 99_000, "of an operation that is gone"),
+            record("stop", 0, "not compared"),
+        ];
+        let status = format!(
+            r#"<node_state uname="b"><lrm><lrm_resources><lrm_resource id="p" class="ocf" provider="pacemaker"
+            type="Dummy">{}</lrm_resource></lrm_resources></lrm></node_state>"#,
+            records.concat()
+        );
+        let situation = read(&format!("<resources>{}</resources>", dummy("p", &inside)), &status).situation;
+        let history = &situation.history[0];
+        assert_eq!(history.node, "b".into());
+        let operations = &history.resources[0].operations;
+        let definitions: Vec<_> = operations.iter().map(|operation| operation.definition).collect();
+        let (same, changed) = (Definition::Same, Definition::Changed);
+        assert_eq!(definitions, [same, same, changed, same, same]);
+        assert_eq!((operations[0].call_id, operations[0].transition, operations[0].rc_expected), (5, 2, Some(0)));
+        assert_eq!((operations[0].changed_at, operations[0].ran_at), (Some(9), None));
+    }
 
     #[test]
     fn keys_and_magic_are_taken_apart() {

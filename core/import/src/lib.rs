@@ -30,7 +30,10 @@ mod patterns;
 mod resources;
 mod rules;
 mod source;
+#[cfg(test)]
+mod testing;
 mod tickets;
+mod unfencing;
 mod values;
 
 pub use cib::{CibError, Imported, cib};

@@ -68,12 +68,13 @@ pub(crate) fn read<'a>(context: &Context<'_, 'a>, element: Element<'a>, location
                 context.source.remark(rule_element, "a rule without a score; the constraint is left out");
                 return;
             };
+            let on_nodes = RuleOnNodes { context, rule: &rule, by, score };
+            // Most rules say the same of every resource.
+            let is_same = !rule.asks_resource();
+            let shared = is_same.then(|| on_nodes.scores(None));
             for target in &targets {
-                let scores = if rule.compares_with_resource() || !target.groups.is_empty() {
-                    RuleOnNodes { context, rule: &rule, by, score }.scores(Some(target))
-                } else {
-                    RuleOnNodes { context, rule: &rule, by, score }.scores(None)
-                };
+                let shared = shared.clone().filter(|_| target.groups.is_empty());
+                let scores = shared.unwrap_or_else(|| on_nodes.scores(Some(target)));
                 add(target, rule_role.or(target.role), scores);
             }
         }
@@ -152,5 +153,77 @@ impl RuleOnNodes<'_, '_, '_> {
             scores.extend(score.map(|score| (name.clone(), score)));
         }
         scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::situation::{Location, Role};
+
+    use crate::testing::{block, constrained, dummy, read};
+
+    /// Resource, and `node=score` for each.
+    fn told(location: &Location) -> String {
+        let scores: Vec<_> = location.scores.iter().map(|(node, score)| format!("{node}={score}")).collect();
+        format!("{} {}", location.resource, scores.join(" "))
+    }
+
+    fn locations(text: &str) -> Vec<String> {
+        constrained(text).situation.locations.iter().map(told).collect()
+    }
+
+    #[test]
+    fn a_score_of_0_is_kept_and_a_node_that_is_unknown_is_not() {
+        assert_eq!(locations(r#"<rsc_location rsc="x" node="a" score="0"/>"#), ["x a=0"]);
+        assert_eq!(locations(r#"<rsc_location rsc="x" node="n" score="1"/>"#), Vec::<String>::new());
+        assert_eq!(locations(r#"<rsc_location rsc="w" node="a" score="1"/>"#), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_the_first_rule_counts_and_needs_a_score() {
+        let rule = |score: &str, node: &str| {
+            format!(r##"<rule {score}><expression attribute="#uname" operation="ne" value="{node}"/></rule>"##)
+        };
+        let two = format!(
+            r#"<rsc_location rsc="x">{}{}</rsc_location>"#,
+            rule("score=\"-INFINITY\"", "a"),
+            rule("score=\"5\"", "b")
+        );
+        assert_eq!(locations(&two), ["x b=-INFINITY"]);
+        assert!(locations(&format!(r#"<rsc_location rsc="x">{}</rsc_location>"#, rule("", "a"))).is_empty());
+    }
+
+    #[test]
+    fn patterns_and_sets_stand_for_several() {
+        assert_eq!(locations(r#"<rsc_location rsc-pattern="^[xy]$" node="b" score="3"/>"#), ["x b=3", "y b=3"]);
+        assert_eq!(locations(r#"<rsc_location rsc-pattern="![xyz]" node="b" score="3"/>"#), ["c b=3"]);
+        let set = r#"<rsc_location node="a" score="7"><resource_set role="Promoted"><resource_ref id="c"/></resource_set>
+            <resource_set><resource_ref id="z"/></resource_set></rsc_location>"#;
+        let imported = constrained(set);
+        assert_eq!(imported.situation.locations.iter().map(told).collect::<Vec<_>>(), ["c a=7", "z a=7"]);
+        assert_eq!(imported.situation.locations[0].role, Some(Role::Promoted));
+    }
+
+    #[test]
+    fn scores_come_from_attributes_of_nodes_and_are_compared_with_parameters() {
+        let attributes = |id: &str, pairs: &[(&str, &str)]| {
+            format!(
+                r#"<node_state id="{id}"><transient_attributes>{}</transient_attributes></node_state>"#,
+                block("instance_attributes", pairs)
+            )
+        };
+        let resource = dummy("rack-1", &block("instance_attributes", &[("rack", "one")]));
+        let sections = format!(
+            r#"<resources>{resource}</resources><constraints>
+            <rsc_location rsc="rack-1"><rule score-attribute="ping"><expression attribute="ping" operation="defined"/></rule>
+            </rsc_location><rsc_location rsc="rack-1"><rule score="2">
+            <expression attribute="rack" operation="eq" value="rack" value-source="param"/></rule></rsc_location>
+            <rsc_location rsc-pattern="rack-(.*)"><rule score-attribute="weight-%1"/></rsc_location></constraints>"#
+        );
+        let status = attributes("1", &[("ping", "100"), ("rack", "two")])
+            + &attributes("2", &[("rack", "one"), ("weight-1", "9")]);
+        let situation = read(&sections, &status).situation;
+        let told: Vec<_> = situation.locations.iter().map(told).collect();
+        assert_eq!(told, ["rack-1 a=100", "rack-1 b=2", "rack-1 b=9"]);
     }
 }

@@ -216,3 +216,46 @@ fn milliseconds(text: Option<&str>) -> u32 {
     let said = text.and_then(values::milliseconds).filter(|ms| *ms > 0);
     said.map_or(TIMEOUT_MS, |ms| u32::try_from(ms).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use model::situation::{OnFail, Role};
+
+    use crate::testing::{block, dummy, primitive, read};
+
+    #[test]
+    fn the_nearest_timeout_holds() {
+        let ops = r#"<operations><op name="monitor" interval="30" timeout="9"/><op name="monitor" interval="10" timeout="8"
+            role="Master" on-fail="fence"/><op name="stop" interval="0"><meta_attributes><nvpair name="timeout" value="50"/>
+            </meta_attributes></op><op name="migrate" interval="0" timeout="3min"/></operations>"#;
+        let defaults = r#"<op_defaults><meta_attributes><nvpair name="timeout" value="5"/></meta_attributes>
+            <meta_attributes><rule><op_expression name="promote"/></rule><nvpair name="timeout" value="6"/>
+            </meta_attributes></op_defaults>"#;
+        let imported = read(&format!("<resources>{}</resources>{defaults}", dummy("p", ops)), "");
+        let it = primitive(&imported.situation.resources[0]);
+        let timeouts = ["start", "stop", "promote", "monitor", "migrate_to"].map(|name| it.default_timeouts_ms[name]);
+        assert_eq!(timeouts, [5000, 50_000, 6000, 8000, 180_000]);
+        assert_eq!((it.operations[1].role, it.operations[1].on_fail), (Some(Role::Promoted), Some(OnFail::Fence)));
+    }
+
+    #[test]
+    fn fence_devices_say_themselves_what_a_check_may_take() {
+        let parameters = block("instance_attributes", &[("pcmk_monitor_timeout", "77s")]);
+        let ops =
+            r#"<operations><op name="start" interval="0" timeout="5"/><op name="monitor" interval="60"/></operations>"#;
+        let device = format!(r#"<primitive id="f" class="stonith" type="fence_x">{parameters}{ops}</primitive>"#);
+        let situation = read(&format!("<resources>{device}</resources>"), "").situation;
+        let it = primitive(&situation.resources[0]);
+        assert_eq!((it.default_timeouts_ms["start"], it.default_timeouts_ms["monitor"]), (77_000, 77_000));
+        assert_eq!(it.operations[1].timeout_ms, 20_000);
+        assert!(situation.options.has_fence_device);
+    }
+
+    #[test]
+    fn what_is_no_time_is_no_operation() {
+        let ops = r#"<operations><op name="monitor" interval="often"/><op interval="10"/></operations>"#;
+        let imported = read(&format!("<resources>{}</resources>", dummy("p", ops)), "");
+        assert!(primitive(&imported.situation.resources[0]).operations.is_empty());
+        assert_eq!(imported.not_understood.len(), 2);
+    }
+}

@@ -138,3 +138,63 @@ impl Reader<'_, '_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::situation::{Order, OrderKind, OrderSide};
+
+    use crate::testing::constrained;
+
+    fn told(order: &Order) -> String {
+        let first = match &order.first {
+            OrderSide::One(name) => name.to_string(),
+            OrderSide::AnyOf { members, .. } => {
+                format!("any of {}", members.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"))
+            }
+        };
+        format!("{:?} {first}, {:?} {}", order.first_action, order.then_action, order.then)
+    }
+
+    fn orders(text: &str) -> Vec<String> {
+        constrained(text).situation.orders.iter().map(told).collect()
+    }
+
+    fn set(attributes: &str, members: &[&str]) -> String {
+        let members: String = members.iter().map(|name| format!(r#"<resource_ref id="{name}"/>"#)).collect();
+        format!("<resource_set {attributes}>{members}</resource_set>")
+    }
+
+    #[test]
+    fn the_later_action_is_that_of_the_first_unless_said() {
+        assert_eq!(orders(r#"<rsc_order first="c" first-action="promote" then="x"/>"#), ["Promote c, Promote x"]);
+        assert_eq!(orders(r#"<rsc_order first="x" then="y" then-action="stop"/>"#), ["Start x, Stop y"]);
+        assert!(orders(r#"<rsc_order first="x" then="y" then-action="dance"/>"#).is_empty());
+    }
+
+    #[test]
+    fn kinds_come_from_words_and_from_old_scores() {
+        let kind = |text: &str| {
+            let imported = constrained(&format!(r#"<rsc_order first="x" then="y" {text}/>"#));
+            (imported.situation.orders[0].kind, imported.situation.orders[0].is_symmetric)
+        };
+        assert_eq!(kind(""), (OrderKind::Mandatory, true));
+        assert_eq!(kind("score=\"0\""), (OrderKind::Optional, true));
+        assert_eq!(kind("kind=\"Serialize\""), (OrderKind::Serialize, false));
+        assert_eq!(kind("kind=\"foo\" symmetrical=\"no\""), (OrderKind::Mandatory, false));
+    }
+
+    #[test]
+    fn only_a_set_that_says_it_is_in_sequence_takes_part_with_one_member() {
+        let sets = |first: &str| format!("<rsc_order>{}{}</rsc_order>", set(first, &["x", "y"]), set("", &["z"]));
+        assert_eq!(orders(&sets("")), ["Start x, Start y", "Start x, Start z", "Start y, Start z"]);
+        assert_eq!(orders(&sets("sequential=\"true\"")), ["Start x, Start y", "Start y, Start z"]);
+        let one_is_enough = "sequential=\"false\" require-all=\"false\"";
+        assert_eq!(orders(&sets(one_is_enough)), ["Start any of x+y, Start z"]);
+    }
+
+    #[test]
+    fn one_instance_of_a_clone_can_be_enough() {
+        assert_eq!(orders(r#"<rsc_order first="c" then="x" require-all="false"/>"#), ["Start any of c, Start x"]);
+        assert_eq!(orders(r#"<rsc_order first="y" then="x" require-all="false"/>"#), ["Start y, Start x"]);
+    }
+}

@@ -594,3 +594,134 @@ pub(crate) fn each_primitive<'r>(resource: &'r Resource, act: &mut impl FnMut(&'
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::situation::{Role, Score};
+
+    use super::*;
+    use crate::testing::{block, dummy, primitive, read};
+
+    fn resources(inside: &str) -> Vec<Resource> {
+        read(&format!("<resources>{inside}</resources>"), "").situation.resources
+    }
+
+    fn child(resource: &Resource) -> &Resource {
+        match &resource.kind {
+            ResourceKind::Clone(child) => child,
+            ResourceKind::Group(members) => &members[0],
+            other => panic!("no child: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_nearest_value_holds_and_defaults_come_before_what_a_clone_has_by_itself() {
+        let meta = |pairs: &[(&str, &str)]| block("meta_attributes", pairs);
+        let text = |defaults: &str| {
+            let inner = dummy("p", &meta(&[("priority", "1")]));
+            let group =
+                format!(r#"<group id="g">{}{inner}</group>"#, meta(&[("priority", "2"), ("target-role", "Stopped")]));
+            let clone =
+                format!(r#"<clone id="c">{}{group}</clone>"#, meta(&[("priority", "3"), ("is-managed", "false")]));
+            read(&format!("<resources>{clone}</resources><rsc_defaults>{defaults}</rsc_defaults>"), "")
+        };
+        let imported = text("");
+        let clone = &imported.situation.resources[0];
+        let (group, inner) = (child(clone), child(child(clone)));
+        assert_eq!([clone, group, inner].map(|r| r.meta.priority), [3, 2, 1]);
+        assert_eq!([clone, group, inner].map(|r| r.meta.is_managed), [false; 3]);
+        assert_eq!([clone, group, inner].map(|r| r.meta.target_role), [None, Some(Role::Stopped), Some(Role::Stopped)]);
+        assert_eq!([clone, group, inner].map(|r| r.meta.stickiness), [Score::of(1); 3]);
+        let with_default = text(&meta(&[("resource-stickiness", "0")]));
+        assert_eq!(child(child(&with_default.situation.resources[0])).meta.stickiness, Score::ZERO);
+    }
+
+    #[test]
+    fn a_template_gives_what_the_primitive_does_not_say() {
+        let own = format!(
+            r#"<primitive id="p" template="t">{}<operations><op name="monitor" interval="20"/></operations></primitive>"#,
+            block("instance_attributes", &[("level", "own")])
+        );
+        let template = format!(
+            r#"<template id="t" class="ocf" provider="heartbeat" type="db">{}<operations>
+               <op name="monitor" interval="10"/><op name="start" interval="0" timeout="7"/></operations></template>"#,
+            block("instance_attributes", &[("level", "template"), ("port", "1")])
+        );
+        let resources = resources(&format!("{template}{own}"));
+        let it = primitive(&resources[0]);
+        assert_eq!((it.class.as_str(), it.agent.as_str()), ("ocf", "db"));
+        let parameters = ["level", "port"].map(|name| it.parameters[name].as_str());
+        assert_eq!(parameters, ["own", "1"]);
+        let operations: Vec<_> = it.operations.iter().map(|op| (op.name.as_str(), op.interval_ms)).collect();
+        assert_eq!(operations, [("monitor", 20_000), ("start", 0)]);
+        assert_eq!(it.default_timeouts_ms["start"], 7000);
+    }
+
+    #[test]
+    fn parameters_differ_by_node_only_where_rules_ask_for_nodes() {
+        let rule = r##"<instance_attributes score="9"><rule><expression attribute="#uname" operation="eq" value="b"/></rule>
+            <nvpair name="device" value="/dev/b"/></instance_attributes>"##;
+        let plain = block("instance_attributes", &[("device", "/dev/a"), ("fstype", "xfs")]);
+        let resources = resources(&dummy("p", &format!("{plain}{rule}")));
+        let it = primitive(&resources[0]);
+        assert_eq!(it.parameters["device"], "/dev/a");
+        assert_eq!(it.parameters_on.len(), 1);
+        assert_eq!(it.parameters_on[&NodeName::from("b")]["device"], "/dev/b");
+    }
+
+    #[test]
+    fn a_guest_brings_a_node_and_a_connection_after_its_group() {
+        let guest = block("meta_attributes", &[("remote-node", "g1"), ("remote-addr", "192.0.2.1")]);
+        let group = format!(r#"<group id="g">{}{}</group>"#, dummy("vm", &guest), dummy("other", ""));
+        let imported = read(&format!("<resources>{group}{}</resources>", dummy("last", "")), "");
+        let situation = imported.situation;
+        let names: Vec<_> = situation.resources.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["g", "g1", "last"]);
+        let connection = &situation.resources[1];
+        assert_eq!(connection.meta.container, Some("vm".into()));
+        assert!(!connection.meta.allows_migration);
+        let it = primitive(connection);
+        assert_eq!((it.parameters["addr"].as_str(), it.connects.clone()), ("192.0.2.1", Some("g1".into())));
+        assert_eq!((it.default_timeouts_ms["start"], it.default_timeouts_ms["monitor"]), (60_000, 30_000));
+        assert_eq!(primitive(child(&situation.resources[0])).holds, Some("g1".into()));
+        assert_eq!(situation.nodes.last().map(|node| node.name.as_str()), Some("g1"));
+    }
+
+    #[test]
+    fn agents_that_cannot_tell_instances_apart_make_an_anonymous_clone() {
+        let clone = |class: &str, meta: &[(&str, &str)]| {
+            let meta = block("meta_attributes", meta);
+            format!(r#"<clone id="c">{meta}<primitive id="p" class="{class}" type="x"/></clone>"#)
+        };
+        let unique = [("globally-unique", "true"), ("clone-max", "9"), ("clone-node-max", "3")];
+        let clones = resources(&clone("systemd", &unique));
+        let meta = &clones[0].meta;
+        assert_eq!((meta.is_unique, meta.clone_max, meta.clone_node_max), (false, Some(2), 1));
+        assert!(resources(&clone("ocf", &unique))[0].meta.is_unique);
+        assert!(resources(&clone("systemd", &[("promotable", "true")])).is_empty());
+    }
+
+    #[test]
+    fn what_left_the_configuration_is_kept_as_removed() {
+        let history = |name: &str, agent: &str| {
+            format!(r#"<lrm_resource id="{name}" class="ocf" provider="pacemaker" type="{agent}"/>"#)
+        };
+        let all = [("p", "Dummy"), ("p:1", "Dummy"), ("c:1", "Dummy"), ("gone", "Dummy"), ("r9", "remote")];
+        let histories: String = all.iter().map(|(name, agent)| history(name, agent)).collect();
+        let report = |name: &str| {
+            format!(r#"<node_state uname="{name}"><lrm><lrm_resources>{histories}</lrm_resources></lrm></node_state>"#)
+        };
+        let resources = format!(r#"<resources>{}<clone id="k">{}</clone></resources>"#, dummy("p", ""), dummy("c", ""));
+        let situation = read(&resources, &format!("{}{}", report("a"), report("b"))).situation;
+        let removed: Vec<_> = situation.removed.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(removed, ["p:1", "gone", "r9"]);
+        assert_eq!(situation.nodes.last().map(|node| node.name.as_str()), Some("r9"), "its connection is still there");
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let imported = read(&format!("<resources>{}{}</resources>", dummy("p", ""), dummy("p", "")), "");
+        assert_eq!(imported.situation.resources.len(), 1);
+        assert_eq!(imported.not_understood[0].place, "primitive p, line 2");
+    }
+}

@@ -103,8 +103,8 @@ impl<'a> Rule<'a> {
     }
 
     fn read_at(source: &Source<'a>, element: Element<'a>, depth: u32) -> Rule<'a> {
-        if depth == DEPTH_MAX {
-            source.remark(element, format!("rules lie more than {DEPTH_MAX} deep; this one does not hold"));
+        if depth == DEPTH_MAX || !source.may_read_rule() {
+            source.remark(element, "rules lie too deep, or there are too many; this one does not hold");
             return Rule::never();
         }
         let one_is_enough = match element.attribute("boolean-op") {
@@ -163,15 +163,6 @@ impl<'a> Rule<'a> {
             Condition::Attribute(comparison) => comparison.from != Origin::Literal,
             Condition::Known(_) => false,
             Condition::Agent { .. } | Condition::Operation { .. } => true,
-        })
-    }
-
-    /// Does it compare with parameters or settings of a resource?
-    pub(crate) fn compares_with_resource(&self) -> bool {
-        self.conditions.iter().any(|condition| match condition {
-            Condition::Rule(rule) => rule.compares_with_resource(),
-            Condition::Attribute(comparison) => comparison.from != Origin::Literal,
-            Condition::Known(_) | Condition::Agent { .. } | Condition::Operation { .. } => false,
         })
     }
 }

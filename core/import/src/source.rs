@@ -2,7 +2,7 @@
 //!
 //! The parsed document with what every reader needs: elements by id (for `id-ref`), the time, and the remarks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
@@ -22,6 +22,9 @@ pub struct Remark {
 /// More remarks than a person reads are counted, not kept.
 const REMARKS_MAX: usize = 1000;
 
+/// References can make few rules many.
+const RULES_MAX: u32 = 200_000;
+
 /// The document and what all readers share.
 pub(crate) struct Source<'a> {
     /// `configuration`, if there is one.
@@ -35,7 +38,8 @@ pub(crate) struct Source<'a> {
     /// Where each line begins.
     lines: Vec<usize>,
     remarks: RefCell<Vec<Remark>>,
-    dropped: RefCell<usize>,
+    dropped: Cell<usize>,
+    rules: Cell<u32>,
 }
 
 impl<'a> Source<'a> {
@@ -62,7 +66,8 @@ impl<'a> Source<'a> {
             ids,
             lines: std::iter::once(0).chain(line_ends).collect(),
             remarks: RefCell::new(Vec::new()),
-            dropped: RefCell::new(0),
+            dropped: Cell::new(0),
+            rules: Cell::new(0),
         }
     }
 
@@ -89,11 +94,17 @@ impl<'a> Source<'a> {
         element.children().filter(move |child| child.has_tag_name(name)).filter_map(|child| self.resolve(child))
     }
 
+    /// Counts rules; false: there were enough.
+    pub(crate) fn may_read_rule(&self) -> bool {
+        self.rules.set(self.rules.get().saturating_add(1));
+        self.rules.get() <= RULES_MAX
+    }
+
     /// Notes what was not understood.
     pub(crate) fn remark(&self, element: Element<'a>, what: impl Into<String>) {
         let mut remarks = self.remarks.borrow_mut();
         if remarks.len() == REMARKS_MAX {
-            *self.dropped.borrow_mut() += 1;
+            self.dropped.set(self.dropped.get() + 1);
             return;
         }
         let line = self.lines.partition_point(|start| *start <= element.range().start);

@@ -65,3 +65,26 @@ fn policy(text: &str) -> Option<TicketLoss> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{dummy, read};
+
+    #[test]
+    fn losing_a_ticket_demotes_what_needs_it_to_lead_and_stops_others() {
+        let clone = format!(r#"<clone id="c">{}</clone>"#, dummy("inner", ""));
+        let sections = format!(
+            r#"<resources>{}{clone}</resources><constraints><rsc_ticket rsc="x" ticket="t"/>
+            <rsc_ticket ticket="t"><resource_set role="Master"><resource_ref id="c"/></resource_set></rsc_ticket>
+            <rsc_ticket rsc="x" ticket="u" loss-policy="freeze"/><rsc_ticket rsc="w" ticket="t"/></constraints>"#,
+            dummy("x", "")
+        );
+        let status = r#"<tickets><ticket_state id="t" granted="true" standby="1"/><ticket_state id="u"/></tickets>"#;
+        let situation = read(&sections, status).situation;
+        let losses: Vec<_> = situation.ticket_rules.iter().map(|rule| rule.loss).collect();
+        assert_eq!(losses, [TicketLoss::Stop, TicketLoss::Demote, TicketLoss::Freeze]);
+        assert_eq!(situation.tickets["t"], Ticket { is_granted: true, is_standby: true });
+        assert!(!situation.tickets["u"].is_granted);
+    }
+}
