@@ -18,9 +18,17 @@ mod live;
 mod place;
 mod steps;
 
+mod act;
+mod assign;
+mod read;
+mod world;
+
 pub use explain::{NodeExplanation, explain, explain_node};
 pub use live::{Eligibility, Live};
+use model::situation::Situation;
 use model::{ClusterState, Plan};
+
+pub use act::{Done, Judgement, NodeLook, Place, Told};
 
 /// Decides what should change.
 ///
@@ -30,4 +38,13 @@ pub fn plan(state: &ClusterState, live: &Live) -> Plan {
     let units = state.config.units();
     let placements = place::place(state, &nodes, &units, live.bugs);
     steps::plan(state, &nodes, &units, placements)
+}
+
+/// Decides what should change in a situation, whoever described it.
+///
+/// Pure: equal situations give equal judgements.
+pub fn judge(situation: &Situation) -> Judgement {
+    let world = read::read(situation);
+    let placement = assign::place(&world);
+    act::act(&world, placement)
 }

@@ -1,0 +1,344 @@
+//! What does each resource need to get from what it is to what it should be?
+
+use model::situation::{Definition, MultipleActive, Requires, Role};
+
+use super::Planner;
+use super::graph::Task;
+use crate::read::active_count;
+use crate::world::{NodeIx, RscIx};
+
+/// One step on the ladder of roles.
+fn step(from: Role, to: Role) -> Option<(Task<'static>, Role)> {
+    match (from, to) {
+        (Role::Unknown | Role::Stopped, Role::Started) => Some((Task::Start, Role::Started)),
+        (Role::Unknown | Role::Stopped, Role::Unpromoted | Role::Promoted) => Some((Task::Start, Role::Unpromoted)),
+        (Role::Started | Role::Unpromoted, Role::Stopped) => Some((Task::Stop, Role::Stopped)),
+        (Role::Started | Role::Unpromoted, Role::Promoted) => Some((Task::Promote, Role::Promoted)),
+        (Role::Promoted, Role::Unknown | Role::Stopped | Role::Started | Role::Unpromoted) => {
+            Some((Task::Demote, Role::Unpromoted))
+        }
+        _ => None,
+    }
+}
+
+impl Planner<'_, '_> {
+    pub(super) fn create_all(&mut self) {
+        for top in self.world.tops.clone() {
+            self.create(top);
+        }
+    }
+
+    fn create(&mut self, rsc: RscIx) {
+        let it = self.world.rsc(rsc);
+        if it.is_primitive() {
+            self.create_primitive(rsc);
+            return;
+        }
+        for child in it.children.clone() {
+            self.create(child);
+        }
+        if it.is_group() {
+            self.mark_group(rsc);
+        } else if it.is_clone() {
+            self.mark_instances(rsc, &it.children.clone());
+        } else {
+            let containers: Vec<RscIx> = it.replicas.iter().map(|replica| replica.container).collect();
+            self.mark_instances(rsc, &containers);
+        }
+    }
+
+    fn mark_group(&mut self, group: RscIx) {
+        for task in [Task::Start, Task::Started, Task::Stop, Task::Stopped] {
+            self.marker(group, task, true, true);
+        }
+        let is_promotable = self.world.clone_of(group).is_some_and(|clone| self.world.rsc(clone).meta.is_promotable);
+        if is_promotable {
+            for task in [Task::Demote, Task::Demoted, Task::Promote, Task::Promoted] {
+                self.marker(group, task, true, true);
+            }
+        }
+    }
+
+    fn mark_instances(&mut self, rsc: RscIx, instances: &[RscIx]) {
+        let needs = |planner: &Self, task: Task<'static>| {
+            instances.iter().any(|instance| {
+                planner.world.primitives(*instance).iter().any(|primitive| {
+                    planner.graph.all(*primitive, task).iter().any(|at| {
+                        let action = planner.graph.get(*at);
+                        !action.is_optional && (action.is_runnable || action.is_marker)
+                    })
+                })
+            })
+        };
+        let is_active = instances.iter().any(|instance| self.role(*instance) > Role::Stopped);
+        let starts = needs(self, Task::Start);
+        let stops = needs(self, Task::Stop);
+        self.marker(rsc, Task::Start, !starts, true);
+        self.marker(rsc, Task::Started, !starts, is_active || starts);
+        self.marker(rsc, Task::Stop, !stops, true);
+        self.marker(rsc, Task::Stopped, !stops, true);
+        if self.world.rsc(rsc).meta.is_promotable {
+            let promotes = needs(self, Task::Promote);
+            let demotes = needs(self, Task::Demote);
+            self.marker(rsc, Task::Promote, !promotes, true);
+            let is_led = instances.iter().any(|instance| self.role(*instance) == Role::Promoted);
+            self.marker(rsc, Task::Promoted, !promotes, promotes || is_led);
+            self.marker(rsc, Task::Demote, !demotes, true);
+            self.marker(rsc, Task::Demoted, !demotes, true);
+        }
+    }
+
+    fn create_primitive(&mut self, rsc: RscIx) {
+        let world = self.world;
+        let at = rsc.0 as usize;
+        let it = world.rsc(rsc);
+        self.placement.goal[at] = self.goal(rsc);
+        let goal = self.placement.goal[at];
+        let chosen = self.placement.node[at];
+        let count = active_count(world, rsc);
+        for node in &it.dangling {
+            self.action(rsc, Task::Stop, Some(*node), false);
+        }
+        for node in &it.forced_stops {
+            self.action(rsc, Task::Stop, Some(*node), false);
+        }
+        let mut current = it.active_on.first().copied();
+        let mut is_multiply_active = count > 1;
+        if let Some((source, target)) = it.partial_migration {
+            let clean = it.active_on.iter().filter(|node| self.is_online(**node) && !self.is_unclean(**node)).count();
+            if it.active_on.len() == 2 && clean == 2 && chosen == Some(target) && !it.is_failed {
+                is_multiply_active = false;
+                current = Some(source);
+            } else {
+                self.may_migrate[at] = false;
+                current = it.active_on.first().copied();
+            }
+        }
+        let mut needs_stop = false;
+        if is_multiply_active {
+            self.may_migrate[at] = false;
+            needs_stop = match it.meta.multiple_active {
+                MultipleActive::StopStart | MultipleActive::StopUnexpected => true,
+                MultipleActive::StopOnly | MultipleActive::Block => false,
+            };
+        }
+        if it.is_start_pending && chosen.is_some() {
+            let start = self.action(rsc, Task::Start, chosen, true);
+            self.graph.get_mut(start).is_always_shown = true;
+        }
+        let is_moving = current.is_some() && chosen.is_some() && current != chosen && goal > Role::Stopped;
+        if is_moving {
+            needs_stop = true;
+        }
+        let mut needs_promote = false;
+        if it.is_failed {
+            if it.needs_stop {
+                needs_stop = true;
+            } else if goal == Role::Promoted {
+                needs_promote = true;
+            } else if !it.needs_demote {
+                needs_stop |= it.needs_stop;
+            }
+        } else if it.is_blocked {
+            needs_stop = true;
+        } else if it.role > Role::Started && current.is_some() && chosen.is_some() {
+            let start = self.action(rsc, Task::Start, chosen, true);
+            if !self.graph.get(start).is_optional {
+                needs_stop = true;
+            }
+        }
+        self.restart(rsc, current, chosen, needs_stop, needs_promote);
+        self.change_role(rsc, chosen);
+        self.check_definition(rsc);
+        self.add_monitors(rsc);
+        if self.may_migrate[at] && is_moving {
+            self.migrate(rsc, current, chosen);
+        }
+    }
+
+    /// Down to a stop, and up again to what it is: needed, or in case something else needs it.
+    fn restart(
+        &mut self,
+        rsc: RscIx,
+        current: Option<NodeIx>,
+        chosen: Option<NodeIx>,
+        needs_stop: bool,
+        needs_promote: bool,
+    ) {
+        let it = self.world.rsc(rsc);
+        let held = if it.role == Role::Unknown { Role::Stopped } else { it.role };
+        let mut role = held;
+        let _ = current;
+        while let Some((task, next)) = step(role, Role::Stopped) {
+            let is_needed = needs_stop || (task == Task::Demote && needs_promote);
+            self.take_step(rsc, task, chosen, !is_needed);
+            role = next;
+        }
+        if it.is_blocked || held > self.goal(rsc) {
+            return;
+        }
+        while role < held {
+            let Some((task, next)) = step(role, held) else { break };
+            let is_needed = needs_stop || (task == Task::Promote && needs_promote);
+            self.take_step(rsc, task, chosen, !is_needed);
+            role = next;
+        }
+    }
+
+    /// From what it is to what it should be.
+    fn change_role(&mut self, rsc: RscIx, chosen: Option<NodeIx>) {
+        let goal = self.goal(rsc);
+        let mut role = self.role(rsc);
+        while role != goal {
+            let Some((task, next)) = step(role, goal) else { break };
+            self.take_step(rsc, task, chosen, false);
+            role = next;
+        }
+    }
+
+    fn take_step(&mut self, rsc: RscIx, task: Task<'static>, chosen: Option<NodeIx>, is_optional: bool) {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        match task {
+            Task::Stop => {
+                for node in it.active_on.clone() {
+                    let is_expected = it.meta.multiple_active == MultipleActive::StopUnexpected
+                        && active_count(world, rsc) > 1
+                        && Some(node) == chosen;
+                    if is_expected {
+                        continue;
+                    }
+                    let mut is_optional = is_optional;
+                    if let Some((_, target)) = it.partial_migration
+                        && target == node
+                        && it.active_on.len() > 1
+                    {
+                        if chosen == Some(target) && self.may_migrate[rsc.0 as usize] {
+                            continue;
+                        }
+                        is_optional = false;
+                    }
+                    let stop = self.action(rsc, Task::Stop, Some(node), is_optional);
+                    if !it.is_managed {
+                        self.graph.get_mut(stop).is_runnable = false;
+                    }
+                    if chosen.is_none() && self.graph.get(stop).reason.is_none() {
+                        self.graph.get_mut(stop).reason = Some("node availability".to_owned());
+                    }
+                }
+            }
+            Task::Start => {
+                let start = self.action(rsc, Task::Start, chosen, true);
+                if !is_optional && self.graph.get(start).is_runnable && it.is_managed {
+                    self.graph.get_mut(start).is_optional = false;
+                }
+                let is_expected = it.meta.multiple_active == MultipleActive::StopUnexpected
+                    && active_count(world, rsc) > 1
+                    && chosen.is_some_and(|node| it.active_on.contains(&node));
+                if is_expected {
+                    self.graph.get_mut(start).is_marker = true;
+                }
+            }
+            Task::Promote => {
+                let is_startable = self
+                    .graph
+                    .all(rsc, Task::Start)
+                    .iter()
+                    .filter(|at| self.graph.get(**at).node == chosen)
+                    .all(|at| self.graph.get(*at).is_runnable);
+                if is_startable {
+                    let promote = self.action(rsc, Task::Promote, chosen, is_optional);
+                    let is_expected = it.meta.multiple_active == MultipleActive::StopUnexpected
+                        && active_count(world, rsc) > 1
+                        && chosen.is_some_and(|node| it.active_on.contains(&node));
+                    if is_expected {
+                        self.graph.get_mut(promote).is_marker = true;
+                    }
+                } else {
+                    for at in self.graph.all(rsc, Task::Promote).to_vec() {
+                        if self.graph.get(at).node == chosen {
+                            self.graph.get_mut(at).is_runnable = false;
+                        }
+                    }
+                }
+            }
+            Task::Demote => {
+                for node in it.active_on.clone() {
+                    self.action(rsc, Task::Demote, Some(node), is_optional);
+                }
+            }
+            _ => unreachable!("roles change by these four"),
+        }
+    }
+
+    /// What runs with another definition than the one it was started with is restarted, or reloaded.
+    fn check_definition(&mut self, rsc: RscIx) {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        if it.is_removed || it.primitive().is_none() {
+            return;
+        }
+        for (node, records) in &it.records {
+            let there = world.node(*node);
+            let is_usable = there.is_online && !there.is_unclean && !there.is_pending;
+            if !is_usable || !it.active_on.contains(node) && it.role > Role::Stopped {
+                continue;
+            }
+            if !it.active_on.contains(node) {
+                continue;
+            }
+            if records.agent_changed {
+                self.action(rsc, Task::Stop, Some(*node), false);
+                self.action(rsc, Task::Delete, Some(*node), false);
+                continue;
+            }
+            let mut reloads = false;
+            for (place, record) in records.sorted.iter().enumerate() {
+                let is_in_range = if records.start_at < records.stop_at && Some(place) <= records.stop_at {
+                    false
+                } else {
+                    records.start_at.is_none_or(|start| place >= start)
+                };
+                let is_compared = match record.operation.as_str() {
+                    "start" | "promote" | "migrate_from" => true,
+                    "monitor" => record.interval_ms == 0,
+                    _ => false,
+                };
+                let is_first_look = record.operation == "monitor" && record.interval_ms == 0;
+                if !(is_in_range || is_first_look) || !is_compared || record.status == -1 {
+                    continue;
+                }
+                match record.definition {
+                    Definition::Same => {}
+                    Definition::Reloadable => reloads = true,
+                    Definition::Changed => {
+                        let start = self.action(rsc, Task::Start, self.placement.node[rsc.0 as usize], true);
+                        let action = self.graph.get_mut(start);
+                        if it.is_managed {
+                            action.is_optional = false;
+                        }
+                        action.reason = Some("resource definition change".to_owned());
+                        self.require_restart(rsc, *node);
+                    }
+                }
+            }
+            if reloads && it.is_managed && !it.is_failed && !it.is_start_pending {
+                self.reloads.insert(rsc, *node);
+                self.action(rsc, Task::Reload, Some(*node), false);
+            }
+        }
+    }
+
+    fn require_restart(&mut self, rsc: RscIx, node: NodeIx) {
+        let stop = self.action(rsc, Task::Stop, Some(node), false);
+        let action = self.graph.get_mut(stop);
+        if action.reason.is_none() {
+            action.reason = Some("resource definition change".to_owned());
+        }
+    }
+
+    /// Whether it needs lost nodes to be fenced before it starts.
+    pub(super) fn needs_fencing(&self, rsc: RscIx) -> bool {
+        self.world.rsc(rsc).meta.requires >= Requires::Fencing
+    }
+}

@@ -1,0 +1,651 @@
+//! What is left to do, as facts: actions in their order, what an operator is told, and where everything ends up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::situation::{FenceHow, Role};
+use serde::Serialize;
+
+use super::Planner;
+use super::graph::{ActionIx, Graph, Noted, Phase, Task};
+use crate::world::{NodeIx, RscIx};
+
+/// A plan with everything that follows from it, in names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judgement {
+    /// Where everything is once the plan is carried out.
+    pub placement: BTreeMap<String, Vec<Place>>,
+    /// Where everything is.
+    pub current: BTreeMap<String, Vec<Place>>,
+    /// How each node is taken to be.
+    pub nodes: BTreeMap<String, NodeLook>,
+    /// What is special about a resource: `failed@NODE`, `unmanaged`, …
+    pub flags: BTreeMap<String, Vec<String>>,
+    /// What is done.
+    pub actions: Vec<Done>,
+    /// Places in `actions`: the first comes before the second.
+    pub order: Vec<(usize, usize)>,
+    /// What an operator is told.
+    pub decisions: Vec<Told>,
+    /// Parameters of every resource with an action.
+    pub params: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A node that has a resource, in a role.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// Its name.
+    pub node: String,
+    /// What the resource is there.
+    pub role: Role,
+}
+
+/// How a node is taken to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeLook {
+    /// `member`, `remote` or `guest`.
+    pub kind: &'static str,
+    /// `online`, `standby`, `offline`, `unclean-offline`, …
+    pub state: &'static str,
+}
+
+/// One action that somebody has to carry out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// What is done.
+    pub action: &'static str,
+    /// To which resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Where.
+    pub node: String,
+    /// Repeated checks: milliseconds between two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<u32>,
+    /// Fencing: how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<&'static str>,
+    /// Notifications: `pre` or `post`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<&'static str>,
+    /// Notifications: of which operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<&'static str>,
+    /// Milliseconds that it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+}
+
+/// One line that an operator is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// `start`, `stop`, `move`, `recover`, …
+    pub action: &'static str,
+    /// Of which resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Fencing: which node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// From where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_role: Option<Role>,
+    /// To where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What it will be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_role: Option<Role>,
+    /// Fencing: how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<&'static str>,
+    /// Fencing of a guest: the resource that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// It cannot be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where each primitive is, and as what.
+type Running = BTreeMap<RscIx, BTreeMap<NodeIx, Role>>;
+
+impl Planner<'_, '_> {
+    pub(super) fn judgement(mut self) -> Judgement {
+        self.choose_migrations();
+        let shown = self.shown();
+        let now = self.running_now();
+        let then = self.running_then(&now, &shown);
+        let real: Vec<ActionIx> =
+            self.graph.ixs().filter(|at| shown[at.0 as usize] && self.done(*at).is_some()).collect();
+        Judgement {
+            placement: self.places(&then),
+            current: self.places(&now),
+            nodes: self.nodes(),
+            flags: self.flags(),
+            order: self.order_of(&real, &shown),
+            actions: real.iter().filter_map(|at| self.done(*at)).collect(),
+            decisions: self.told(),
+            params: self.params(&real),
+        }
+    }
+
+    /// Where nothing spoke against it, live migration takes the place of stop and start.
+    fn choose_migrations(&mut self) {
+        for from in self.graph.ixs().collect::<Vec<_>>() {
+            let action = self.graph.get(from);
+            if action.task != Task::MigrateFrom {
+                continue;
+            }
+            let Some(rsc) = action.rsc else { continue };
+            let start = self.graph.find(Some(rsc), Task::Start, action.node);
+            let stops = self.graph.all(rsc, Task::Stop).to_vec();
+            let is_open = start.is_some_and(|start| self.graph.get(start).may_migrate)
+                && stops.iter().any(|stop| self.graph.get(*stop).may_migrate);
+            if !is_open {
+                self.graph.get_mut(from).is_runnable = false;
+                for to in self.graph.all(rsc, Task::MigrateTo).to_vec() {
+                    self.graph.get_mut(to).is_runnable = false;
+                }
+                continue;
+            }
+            self.graph.get_mut(from).is_optional = false;
+            for to in self.graph.all(rsc, Task::MigrateTo).to_vec() {
+                self.graph.get_mut(to).is_optional = false;
+            }
+            if let Some(start) = start {
+                self.graph.get_mut(start).is_marker = true;
+                self.graph.order(from, start, super::Kind::ORDERED);
+            }
+        }
+    }
+
+    fn is_migrating(&self, rsc: RscIx) -> bool {
+        self.graph
+            .all(rsc, Task::MigrateFrom)
+            .iter()
+            .any(|at| self.graph.get(*at).is_runnable && !self.graph.get(*at).is_optional)
+    }
+
+    /// Which actions are part of the plan?
+    fn shown(&self) -> Vec<bool> {
+        let world = self.world;
+        self.graph
+            .actions
+            .iter()
+            .map(|action| {
+                if !action.is_runnable || (action.is_optional && !action.is_always_shown) {
+                    return false;
+                }
+                if let Some(rsc) = action.rsc
+                    && !world.rsc(rsc).is_managed
+                    && world.rsc(rsc).is_primitive()
+                    && !matches!(
+                        action.task,
+                        Task::Monitor(_) | Task::Cancel(..) | Task::Probe | Task::ClearFailures | Task::Delete
+                    )
+                {
+                    return false;
+                }
+                if action.is_marker || matches!(action.task, Task::Fence | Task::Unfence | Task::Shutdown) {
+                    return true;
+                }
+                let Some(node) = action.node else { return false };
+                if matches!(action.task, Task::ClearFailures | Task::Delete) {
+                    return true;
+                }
+                self.is_online(node) && !self.is_unclean(node) && !world.node(node).is_pending
+            })
+            .collect()
+    }
+
+    /// An action as somebody has to carry it out; none for markers.
+    fn done(&self, at: ActionIx) -> Option<Done> {
+        let world = self.world;
+        let action = self.graph.get(at);
+        if action.is_marker {
+            return None;
+        }
+        let node = world.node(action.node?).name.to_owned();
+        let mut done = Done { node, ..Done::default() };
+        done.action = match action.task {
+            Task::Start => "start",
+            Task::Stop => "stop",
+            Task::Promote => "promote",
+            Task::Demote => "demote",
+            Task::MigrateTo => "migrate_to",
+            Task::MigrateFrom => "migrate_from",
+            Task::Reload => "reload",
+            Task::Probe => "probe",
+            Task::Monitor(interval) => {
+                done.interval = Some(interval);
+                "monitor"
+            }
+            Task::Cancel(_, interval) => {
+                done.interval = Some(interval);
+                "cancel"
+            }
+            Task::ClearFailures => "clear_failcount",
+            Task::Delete => "delete",
+            Task::Fence => {
+                done.op = Some(how(self.fence_how(action.node?)));
+                "fence"
+            }
+            Task::Unfence => {
+                done.op = Some("on");
+                "fence"
+            }
+            Task::Shutdown => "shutdown",
+            Task::Notify(phase, noted) => {
+                done.phase = Some(match phase {
+                    Phase::Before => "pre",
+                    Phase::After => "post",
+                });
+                done.of = Some(match noted {
+                    Noted::Start => "start",
+                    Noted::Stop => "stop",
+                    Noted::Promote => "promote",
+                    Noted::Demote => "demote",
+                });
+                "notify"
+            }
+            Task::Started
+            | Task::Stopped
+            | Task::Promoted
+            | Task::Demoted
+            | Task::Unloaded
+            | Task::Enough(_)
+            | Task::Notified(..) => return None,
+        };
+        done.resource = action.rsc.map(|rsc| self.name(rsc));
+        done.timeout = self.timeout(at);
+        Some(done)
+    }
+
+    fn timeout(&self, at: ActionIx) -> Option<u32> {
+        let action = self.graph.get(at);
+        let primitive = self.world.rsc(action.rsc?).primitive()?;
+        let (name, interval) = match action.task {
+            Task::Start => ("start", 0),
+            Task::Stop => ("stop", 0),
+            Task::Promote => ("promote", 0),
+            Task::Demote => ("demote", 0),
+            Task::MigrateTo => ("migrate_to", 0),
+            Task::MigrateFrom => ("migrate_from", 0),
+            Task::Reload => ("reload", 0),
+            Task::Probe => ("monitor", 0),
+            Task::Monitor(interval) | Task::Cancel(_, interval) => ("monitor", interval),
+            Task::Notify(..) => ("notify", 0),
+            _ => return Some(20_000),
+        };
+        let configured = crate::read::find(&primitive.operations, name, interval);
+        let default = || primitive.default_timeouts_ms.get(name).copied().unwrap_or(20_000);
+        Some(configured.map_or_else(default, |operation| operation.timeout_ms))
+    }
+
+    /// The name that an operator knows it by.
+    fn name(&self, rsc: RscIx) -> String {
+        let it = self.world.rsc(rsc);
+        if self.world.is_anonymous_instance(rsc) { it.name.to_owned() } else { it.id.clone() }
+    }
+
+    /// Orders between real actions, markers in between left out.
+    fn order_of(&self, real: &[ActionIx], shown: &[bool]) -> Vec<(usize, usize)> {
+        let place: BTreeMap<ActionIx, usize> = real.iter().enumerate().map(|(place, at)| (*at, place)).collect();
+        let mut pairs = BTreeSet::new();
+        for (to, at) in real.iter().enumerate() {
+            let mut open = vec![*at];
+            let mut seen = BTreeSet::new();
+            while let Some(next) = open.pop() {
+                for edge in &self.graph.get(next).before {
+                    if edge.kind.is_none() || !shown[edge.first.0 as usize] || !self.counts(edge.first, next, edge.kind)
+                    {
+                        continue;
+                    }
+                    if let Some(from) = place.get(&edge.first) {
+                        pairs.insert((*from, to));
+                    } else if seen.insert(edge.first) {
+                        open.push(edge.first);
+                    }
+                }
+            }
+        }
+        pairs.into_iter().collect()
+    }
+
+    fn counts(&self, first: ActionIx, then: ActionIx, kind: super::Kind) -> bool {
+        let (a, b) = (self.graph.get(first), self.graph.get(then));
+        if kind.has(super::Kind::SERIAL) && a.node != b.node {
+            return true;
+        }
+        if let (Some(rsc), Task::Stop) = (a.rsc, a.task)
+            && self.is_migrating(rsc)
+            && kind == super::Kind::ORDERED
+            && b.rsc != Some(rsc)
+        {
+            return false;
+        }
+        true
+    }
+
+    fn running_now(&self) -> Running {
+        let world = self.world;
+        let mut running = Running::new();
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+            let it = world.rsc(rsc);
+            for node in &it.active_on {
+                running.entry(rsc).or_default().insert(*node, it.role);
+            }
+        }
+        running
+    }
+
+    /// What runs where once the plan is carried out.
+    fn running_then(&self, now: &Running, shown: &[bool]) -> Running {
+        let world = self.world;
+        let mut running = now.clone();
+        let mut fenced: Vec<NodeIx> = Vec::new();
+        for task_rank in 0..4 {
+            for (at, action) in self.graph.actions.iter().enumerate() {
+                if !shown[at] {
+                    continue;
+                }
+                let Some(node) = action.node else { continue };
+                if action.task == Task::Fence && task_rank == 0 {
+                    fenced.push(node);
+                    continue;
+                }
+                let Some(rsc) = action.rsc else { continue };
+                if !world.rsc(rsc).is_primitive() {
+                    continue;
+                }
+                match (action.task, task_rank) {
+                    (Task::Demote, 0) => {
+                        if let Some(role) = running.entry(rsc).or_default().get_mut(&node) {
+                            *role = Role::Unpromoted;
+                        }
+                    }
+                    (Task::Stop, 1) => {
+                        running.entry(rsc).or_default().remove(&node);
+                    }
+                    (Task::Start | Task::MigrateFrom, 2) => {
+                        let is_promotable =
+                            world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
+                        let role = if is_promotable { Role::Unpromoted } else { Role::Started };
+                        running.entry(rsc).or_default().insert(node, role);
+                    }
+                    (Task::Promote, 3) => {
+                        running.entry(rsc).or_default().insert(node, Role::Promoted);
+                    }
+                    _ => {}
+                }
+            }
+            if task_rank == 1 {
+                for places in running.values_mut() {
+                    places.retain(|node, _| !fenced.contains(node) || world.node(*node).is_guest());
+                }
+            }
+        }
+        running
+    }
+
+    fn places(&self, running: &Running) -> BTreeMap<String, Vec<Place>> {
+        let world = self.world;
+        let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+            let it = world.rsc(rsc);
+            let is_implicit = it.connects.is_some_and(|node| world.node(node).is_guest());
+            if is_implicit || self.outer_bundle(rsc).is_some() {
+                continue;
+            }
+            let list = found.entry(self.name(rsc)).or_default();
+            for (node, role) in running.get(&rsc).into_iter().flatten() {
+                list.push(Place { node: world.node(*node).name.to_owned(), role: *role });
+            }
+        }
+        for bundle in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_bundle()) {
+            for (number, replica) in world.rsc(bundle).replicas.iter().enumerate() {
+                let list = found.entry(format!("{}-{number}", world.rsc(bundle).id)).or_default();
+                for node in running.get(&replica.container).into_iter().flat_map(BTreeMap::keys) {
+                    let inner = replica.inside.map(|inside| world.primitives(inside)).unwrap_or_default();
+                    let role = inner
+                        .iter()
+                        .filter_map(|rsc| running.get(rsc)?.values().max().copied())
+                        .max()
+                        .unwrap_or(if replica.inside.is_some() { Role::Stopped } else { Role::Started });
+                    if role > Role::Stopped || replica.inside.is_none() {
+                        list.push(Place { node: world.node(*node).name.to_owned(), role });
+                    }
+                }
+            }
+        }
+        for list in found.values_mut() {
+            list.sort();
+            list.dedup();
+        }
+        found
+    }
+
+    fn outer_bundle(&self, rsc: RscIx) -> Option<RscIx> {
+        let top = self.world.outermost(rsc);
+        self.world.rsc(top).is_bundle().then_some(top)
+    }
+
+    fn nodes(&self) -> BTreeMap<String, NodeLook> {
+        let world = self.world;
+        let mut found = BTreeMap::new();
+        for node in world.node_ixs() {
+            let there = world.node(node);
+            let kind = if there.is_member() {
+                "member"
+            } else if there.is_guest() {
+                "guest"
+            } else {
+                "remote"
+            };
+            let state = if there.is_unclean {
+                if there.is_online && !there.is_pending {
+                    "unclean-online"
+                } else if there.is_pending {
+                    "pending"
+                } else {
+                    "unclean-offline"
+                }
+            } else if there.is_pending {
+                "pending"
+            } else if there.is_online {
+                if there.is_standby {
+                    "standby"
+                } else if there.is_maintenance {
+                    "maintenance"
+                } else {
+                    "online"
+                }
+            } else if there.is_standby {
+                "offline-standby"
+            } else if there.is_maintenance {
+                "offline-maintenance"
+            } else {
+                "offline"
+            };
+            if kind == "guest" && !there.is_online {
+                continue;
+            }
+            let state = if state == "offline-standby" && !there.facts.is_standby { "offline" } else { state };
+            found.insert(there.name.to_owned(), NodeLook { kind, state });
+        }
+        found
+    }
+
+    fn flags(&self) -> BTreeMap<String, Vec<String>> {
+        let world = self.world;
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+            let it = world.rsc(rsc);
+            if it.active_on.is_empty() && !it.is_failed && it.is_managed {
+                continue;
+            }
+            let mut flags = BTreeSet::new();
+            for node in &it.failed_on {
+                flags.insert(format!("failed@{}", world.node(*node).name));
+            }
+            if it.is_removed {
+                flags.insert("removed".to_owned());
+            }
+            if it.is_blocked {
+                flags.insert("blocked".to_owned());
+            } else if it.is_maintenance {
+                flags.insert("maintenance".to_owned());
+            } else if !it.is_managed {
+                flags.insert("unmanaged".to_owned());
+            }
+            if !flags.is_empty() {
+                found.entry(self.name(rsc)).or_default().extend(flags);
+            }
+        }
+        found.into_iter().map(|(name, flags)| (name, flags.into_iter().collect())).collect()
+    }
+
+    fn params(&self, real: &[ActionIx]) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut found = BTreeMap::new();
+        for at in real {
+            let action = self.graph.get(*at);
+            let (Some(rsc), Some(node)) = (action.rsc, action.node) else { continue };
+            let Some(primitive) = self.world.rsc(rsc).primitive() else { continue };
+            let name = self.world.node(node).facts.name.clone();
+            let parameters = primitive.parameters_on.get(&name).unwrap_or(&primitive.parameters);
+            if !parameters.is_empty() {
+                found.entry(self.name(rsc)).or_insert_with(|| parameters.clone());
+            }
+        }
+        found
+    }
+
+    /// What an operator is told.
+    fn told(&self) -> Vec<Told> {
+        let world = self.world;
+        let mut lines = Vec::new();
+        for at in self.graph.ixs() {
+            let action = self.graph.get(at);
+            if action.task != Task::Fence {
+                continue;
+            }
+            let Some(node) = action.node else { continue };
+            lines.push(Told {
+                action: "fence",
+                node: Some(world.node(node).name.to_owned()),
+                op: Some(how(self.fence_how(node))),
+                via: world.node(node).container().map(|container| self.name(container)),
+                reason: action.reason.clone(),
+                ..Told::default()
+            });
+        }
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+            self.tell(rsc, &mut lines);
+        }
+        lines
+    }
+
+    fn tell(&self, rsc: RscIx, lines: &mut Vec<Told>) {
+        let world = self.world;
+        let graph: &Graph<'_> = &self.graph;
+        let it = world.rsc(rsc);
+        if !it.is_managed {
+            return;
+        }
+        let current = match it.partial_migration {
+            Some((source, _)) => Some(source),
+            None => it.active_on.first().copied(),
+        };
+        let next = self.placement.node[rsc.0 as usize];
+        let (role, goal) = (self.role(rsc), self.goal(rsc));
+        let find = |task: Task<'static>, node: Option<NodeIx>| {
+            node.and_then(|node| graph.find_exact(Some(rsc), task, Some(node))).map(|at| graph.get(at))
+        };
+        let needed = |task: Task<'static>, node: Option<NodeIx>| find(task, node).filter(|action| !action.is_optional);
+        let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
+        let role_word = |role: Role| (is_promotable || role == Role::Promoted).then_some(role);
+        let node_name = |node: Option<NodeIx>| node.map(|node| world.node(node).name.to_owned());
+        let mut say =
+            |action: &'static str, from: Option<NodeIx>, to: Option<NodeIx>, cause: Option<&super::Action<'_>>| {
+                lines.push(Told {
+                    action,
+                    resource: Some(self.name(rsc)),
+                    from: node_name(from),
+                    from_role: if from.is_some() || action == "promote" { role_word(role) } else { None },
+                    to: node_name(to),
+                    to_role: to.and_then(|_| role_word(goal)),
+                    blocked: cause.is_some_and(|action| !action.is_runnable),
+                    reason: cause.and_then(|action| action.reason.clone()),
+                    ..Told::default()
+                });
+            };
+        let start = find(Task::Start, next);
+        let is_moving = current.is_some() && next.is_some() && current != next;
+        let stop = needed(Task::Stop, current);
+        let reload = needed(Task::Reload, current).filter(|_| stop.is_none() && needed(Task::Start, next).is_none());
+        if role == goal {
+            if role == Role::Stopped {
+                return;
+            }
+            if self.is_migrating(rsc) {
+                say("migrate", current, next, None);
+            } else if reload.is_some() {
+                say("reload", current, next, reload);
+            } else if start.is_none_or(|start| start.is_optional) {
+                if needed(Task::Demote, current).is_some() && needed(Task::Promote, next).is_some() {
+                    say("re-promote", current, next, needed(Task::Demote, current));
+                } else if start.is_some_and(|start| !start.is_runnable) && stop.is_some() {
+                    say("stop", current, None, stop);
+                }
+            } else if start.is_some_and(|start| !start.is_runnable) {
+                say("stop", current, None, stop.or(start));
+            } else if is_moving {
+                say(if it.is_failed { "recover" } else { "move" }, current, next, stop);
+            } else if it.is_failed {
+                say("recover", current, next, stop);
+            } else {
+                say("restart", current, next, stop);
+            }
+            return;
+        }
+        let is_start_impossible = start.is_some_and(|start| !start.is_runnable);
+        if stop.is_some() && (goal == Role::Stopped || is_start_impossible) {
+            for node in &it.active_on {
+                if let Some(stop) = needed(Task::Stop, Some(*node)) {
+                    say("stop", Some(*node), None, Some(stop));
+                }
+            }
+        } else if stop.is_some() && it.is_failed && it.needs_stop {
+            say("recover", current, next, stop);
+        } else if is_moving {
+            say("move", current, next, stop);
+        } else if reload.is_some() {
+            say("reload", current, next, reload);
+        } else if stop.is_some() {
+            say("restart", current, next, stop);
+        } else if role == Role::Promoted {
+            if let Some(demote) = needed(Task::Demote, current) {
+                say("demote", current, next, Some(demote));
+            }
+        } else if goal == Role::Promoted {
+            let from = current;
+            say("promote", from, next, find(Task::Promote, next).or(start));
+        } else if goal > Role::Stopped {
+            say("start", None, next, start);
+        }
+    }
+}
+
+fn how(fence: FenceHow) -> &'static str {
+    match fence {
+        FenceHow::Reboot => "reboot",
+        FenceHow::Off => "off",
+        FenceHow::On => "on",
+    }
+}

@@ -1,0 +1,249 @@
+//! What could be done, and what has to come before what?
+//!
+//! Actions of collectives are markers: nobody executes them, they stand for "all of it has started" and the like. An
+//! edge says in what way the state of one action follows from another's; `settle.rs` applies them until nothing changes.
+
+use std::collections::BTreeMap;
+
+use crate::world::{NodeIx, RscIx};
+
+/// An action, by its place in [`Graph::actions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ActionIx(pub u32);
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Task<'a> {
+    Start,
+    Stop,
+    Promote,
+    Demote,
+    MigrateTo,
+    MigrateFrom,
+    Reload,
+    /// Find out whether it runs.
+    Probe,
+    /// A check that is repeated: milliseconds between two.
+    Monitor(u32),
+    /// Ends a repeated check: its name and interval.
+    Cancel(&'a str, u32),
+    ClearFailures,
+    /// Forgets the history of a resource.
+    Delete,
+    /// Cuts a node off.
+    Fence,
+    /// Lets a node use storage again.
+    Unfence,
+    Shutdown,
+    // Markers of collectives: everything of it has …
+    Started,
+    Stopped,
+    Promoted,
+    Demoted,
+    /// Everything that leaves a node has left it, so that there is room.
+    Unloaded,
+    /// Enough of several first actions are done.
+    Enough(u32),
+    /// Instances are told; before or after what.
+    Notify(Phase, Noted),
+    /// All have been told.
+    Notified(Phase, Noted),
+}
+
+/// When instances are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Before,
+    After,
+}
+
+/// What instances are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Noted {
+    Start,
+    Stop,
+    Promote,
+    Demote,
+}
+
+/// One action.
+#[derive(Clone, Debug)]
+pub(crate) struct Action<'a> {
+    pub task: Task<'a>,
+    pub rsc: Option<RscIx>,
+    /// Where; none: nowhere in particular (markers), or there is no place for it.
+    pub node: Option<NodeIx>,
+    /// It need not be done.
+    pub is_optional: bool,
+    /// It could be done.
+    pub is_runnable: bool,
+    /// Nobody executes it.
+    pub is_marker: bool,
+    /// Part of the plan even though nothing needs it.
+    pub is_always_shown: bool,
+    /// A live migration may do instead.
+    pub may_migrate: bool,
+    /// It waits for at least so many of the actions before it; 0: for each as its edge says.
+    pub needed_before: u32,
+    /// Of those, how many can be done.
+    pub runnable_before: u32,
+    /// Why it has to be done, or cannot be.
+    pub reason: Option<String>,
+    pub before: Vec<Edge>,
+    pub after: Vec<ActionIx>,
+}
+
+/// A relation to an earlier action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edge {
+    pub first: ActionIx,
+    pub kind: Kind,
+}
+
+/// What follows from what, besides the order. A set of the constants below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind(u32);
+
+impl Kind {
+    /// Only the order, if both are done.
+    pub const ORDERED: Kind = Kind(1);
+    /// If the first has to be done, so has the then.
+    pub const THEN_FOLLOWS: Kind = Kind(1 << 1);
+    /// If the then has to be done, so has the first.
+    pub const FIRST_FOLLOWS: Kind = Kind(1 << 2);
+    /// As before, while the resource leads.
+    pub const FIRST_FOLLOWS_IF_PROMOTED: Kind = Kind(1 << 3);
+    /// If the first cannot be done, neither can the then.
+    pub const BLOCKS: Kind = Kind(1 << 4);
+    /// A stop that a start on the same resource brings along, and what hinders it.
+    pub const RESTARTS: Kind = Kind(1 << 5);
+    /// If the first cannot be done, the then is not needed.
+    pub const ONE_WAY: Kind = Kind(1 << 6);
+    /// Counts only on the same node.
+    pub const SAME_NODE: Kind = Kind(1 << 7);
+    /// The then counts how many of its firsts can be done.
+    pub const COUNTED: Kind = Kind(1 << 8);
+    /// If the first is shown, so is the then.
+    pub const SHOWS_THEN: Kind = Kind(1 << 9);
+    /// If the then is shown, so is the first.
+    pub const SHOWS_FIRST: Kind = Kind(1 << 10);
+    /// If the first does not migrate live, neither does the then.
+    pub const MIGRATES_WITH: Kind = Kind(1 << 11);
+    /// The first counts only if it cannot be done by live migration.
+    pub const UNLESS_FIRST_MIGRATES: Kind = Kind(1 << 12);
+    /// For stops and starts on one node where capacity is short: counts for the node that was chosen.
+    pub const SAME_TARGET: Kind = Kind(1 << 13);
+    /// The then makes the first needless.
+    pub const CANCELS_FIRST: Kind = Kind(1 << 14);
+    /// If the first cannot be done, the then is done by nobody.
+    pub const THEN_IS_IMPLIED: Kind = Kind(1 << 15);
+    /// Counts for guests too: their actions wait for the containers.
+    pub const FOR_GUESTS: Kind = Kind(1 << 16);
+    /// A probe of something else does not wait for it.
+    pub const NOT_FOR_PROBES: Kind = Kind(1 << 17);
+    /// Never both at once, in either order.
+    pub const SERIAL: Kind = Kind(1 << 18);
+    /// Counts no more.
+    pub const NONE: Kind = Kind(0);
+
+    pub const fn with(self, other: Kind) -> Kind {
+        Kind(self.0 | other.0)
+    }
+
+    pub const fn without(self, other: Kind) -> Kind {
+        Kind(self.0 & !other.0)
+    }
+
+    pub const fn has(self, other: Kind) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Everything that could be done.
+#[derive(Default)]
+pub(crate) struct Graph<'a> {
+    pub actions: Vec<Action<'a>>,
+    by_key: BTreeMap<(Option<RscIx>, Task<'a>), Vec<ActionIx>>,
+    by_rsc: BTreeMap<RscIx, Vec<ActionIx>>,
+}
+
+impl<'a> Graph<'a> {
+    pub fn get(&self, at: ActionIx) -> &Action<'a> {
+        &self.actions[at.0 as usize]
+    }
+
+    pub fn get_mut(&mut self, at: ActionIx) -> &mut Action<'a> {
+        &mut self.actions[at.0 as usize]
+    }
+
+    pub fn ixs(&self) -> impl Iterator<Item = ActionIx> + use<'a> {
+        (0..self.actions.len() as u32).map(ActionIx)
+    }
+
+    /// The action of that task, on that node if one is named.
+    pub fn find(&self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> Option<ActionIx> {
+        let all = self.by_key.get(&(rsc, task))?;
+        all.iter().copied().find(|at| node.is_none() || self.get(*at).node == node)
+    }
+
+    /// The action of that task on exactly that node, or on none.
+    pub fn find_exact(&self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> Option<ActionIx> {
+        let all = self.by_key.get(&(rsc, task))?;
+        all.iter().copied().find(|at| self.get(*at).node == node)
+    }
+
+    /// All actions of that task.
+    pub fn all(&self, rsc: RscIx, task: Task<'a>) -> &[ActionIx] {
+        self.by_key.get(&(Some(rsc), task)).map_or(&[], Vec::as_slice)
+    }
+
+    /// All actions of a resource.
+    pub fn of(&self, rsc: RscIx) -> &[ActionIx] {
+        self.by_rsc.get(&rsc).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds an action; it is runnable and needed.
+    pub fn add(&mut self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> ActionIx {
+        let at = ActionIx(self.actions.len() as u32);
+        self.actions.push(Action {
+            task,
+            rsc,
+            node,
+            is_optional: false,
+            is_runnable: true,
+            is_marker: false,
+            is_always_shown: false,
+            may_migrate: false,
+            needed_before: 0,
+            runnable_before: 0,
+            reason: None,
+            before: Vec::new(),
+            after: Vec::new(),
+        });
+        self.by_key.entry((rsc, task)).or_default().push(at);
+        if let Some(rsc) = rsc {
+            self.by_rsc.entry(rsc).or_default().push(at);
+        }
+        at
+    }
+
+    /// Says that `first` comes before `then`; true if that is new.
+    pub fn order(&mut self, first: ActionIx, then: ActionIx, kind: Kind) -> bool {
+        if first == then || kind.is_none() {
+            return false;
+        }
+        let known = self.get(then).before.iter().any(|edge| edge.first == first && edge.kind.has(kind));
+        if known {
+            return false;
+        }
+        self.get_mut(then).before.push(Edge { first, kind });
+        if !self.get(first).after.contains(&then) {
+            self.get_mut(first).after.push(then);
+        }
+        true
+    }
+}

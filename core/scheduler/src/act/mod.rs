@@ -1,0 +1,261 @@
+//! What has to be done, and in which order?
+//!
+//! ```text
+//!   orders.rs: what comes before what (built-in and configured)
+//!   create.rs: what each resource needs ─► monitors.rs, migration.rs, probes.rs, nodes.rs
+//!   settle.rs: who needs whom, until nothing changes ─► emit.rs: what is left to do
+//! ```
+
+mod create;
+mod emit;
+mod graph;
+mod migration;
+mod monitors;
+mod nodes;
+mod orders;
+mod probes;
+mod settle;
+
+use std::collections::BTreeMap;
+
+use model::situation::{NoQuorum, OrderAction, Requires, Role};
+
+pub use emit::{Done, Judgement, NodeLook, Place, Told};
+pub(crate) use graph::{Action, ActionIx, Graph, Kind, Task};
+
+use crate::assign::Placement;
+use crate::world::{NodeIx, RscIx, World};
+
+/// Makes the plan that leads to a placement.
+pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
+    let mut planner = Planner::new(world, placement);
+    planner.add_builtin_orders();
+    planner.add_configured_orders();
+    planner.add_probes();
+    planner.clear_failures();
+    planner.create_all();
+    planner.fence_and_shut_down();
+    planner.apply_orders();
+    planner.block_dependents();
+    planner.order_probes();
+    planner.settle_all();
+    planner.judgement()
+}
+
+/// A relation between kinds of actions of two resources, before the actions are there.
+#[derive(Clone, Debug)]
+pub(super) struct Ordering<'a> {
+    pub first: End<'a>,
+    pub then: End<'a>,
+    pub kind: Kind,
+}
+
+/// One end of an [`Ordering`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End<'a> {
+    /// All actions of that kind.
+    Of(RscIx, Task<'a>),
+    /// This one.
+    This(ActionIx),
+}
+
+/// The work under way.
+pub(super) struct Planner<'w, 'a> {
+    pub world: &'w World<'a>,
+    pub placement: Placement,
+    pub graph: Graph<'a>,
+    pub orderings: Vec<Ordering<'a>>,
+    /// Nodes to be fenced, and why.
+    pub fences: BTreeMap<NodeIx, String>,
+    /// Live migration is still possible.
+    pub may_migrate: Vec<bool>,
+    /// A definition changed: stop, or reload, on that node.
+    pub reloads: BTreeMap<RscIx, NodeIx>,
+}
+
+impl<'w, 'a> Planner<'w, 'a> {
+    fn new(world: &'w World<'a>, placement: Placement) -> Self {
+        let fences = world
+            .node_ixs()
+            .filter(|node| placement.is_unclean[node.0 as usize])
+            .map(|node| (node, world.node(node).fence_reason.clone().unwrap_or_else(|| "it was never seen".to_owned())))
+            .collect();
+        let may_migrate = world
+            .rsc_ixs()
+            .map(|rsc| {
+                let it = world.rsc(rsc);
+                it.is_primitive() && it.meta.allows_migration && !it.is_unmigratable
+            })
+            .collect();
+        Planner {
+            world,
+            placement,
+            graph: Graph::default(),
+            orderings: Vec::new(),
+            fences,
+            may_migrate,
+            reloads: BTreeMap::new(),
+        }
+    }
+
+    pub fn place_of(&self, rsc: RscIx) -> Option<NodeIx> {
+        let it = self.world.rsc(rsc);
+        if it.is_primitive() {
+            return self.placement.node[rsc.0 as usize];
+        }
+        it.children.iter().find_map(|child| self.place_of(*child))
+    }
+
+    /// What it should be.
+    pub fn goal(&self, rsc: RscIx) -> Role {
+        let it = self.world.rsc(rsc);
+        if it.is_primitive() {
+            let goal = self.placement.goal[rsc.0 as usize];
+            return match (goal, self.placement.node[rsc.0 as usize]) {
+                (Role::Unknown, Some(_)) => Role::Started,
+                (Role::Unknown, None) => Role::Stopped,
+                _ => goal,
+            };
+        }
+        it.children.iter().map(|child| self.goal(*child)).max().unwrap_or(Role::Stopped)
+    }
+
+    /// What it is, of collectives the most of any member.
+    pub fn role(&self, rsc: RscIx) -> Role {
+        let it = self.world.rsc(rsc);
+        if it.is_primitive() {
+            return if it.role == Role::Unknown { Role::Stopped } else { it.role };
+        }
+        it.children.iter().map(|child| self.role(*child)).max().unwrap_or(Role::Stopped)
+    }
+
+    pub fn is_online(&self, node: NodeIx) -> bool {
+        self.placement.is_online[node.0 as usize]
+    }
+
+    pub fn is_unclean(&self, node: NodeIx) -> bool {
+        self.placement.is_unclean[node.0 as usize]
+    }
+
+    pub fn is_leaving(&self, node: NodeIx) -> bool {
+        self.placement.is_leaving[node.0 as usize]
+    }
+
+    /// Says that a node has to be fenced.
+    pub fn fence(&mut self, node: NodeIx, why: &str) {
+        if self.world.node(node).is_guest() {
+            return;
+        }
+        self.placement.is_unclean[node.0 as usize] = true;
+        self.fences.entry(node).or_insert_with(|| why.to_owned());
+    }
+
+    /// The action of a resource on a node, made if it is not there. Once needed it stays so.
+    pub fn action(&mut self, rsc: RscIx, task: Task<'a>, node: Option<NodeIx>, is_optional: bool) -> ActionIx {
+        if let Some(at) = self.graph.find_exact(Some(rsc), task, node) {
+            if !is_optional && !self.is_hands_off(rsc, task, node) {
+                self.graph.get_mut(at).is_optional = false;
+            }
+            return at;
+        }
+        let at = self.graph.add(Some(rsc), task, node);
+        let hands_off = self.is_hands_off(rsc, task, node);
+        self.graph.get_mut(at).is_optional = is_optional || hands_off;
+        self.judge_runnable(at);
+        at
+    }
+
+    /// Actions on what is not managed are never needed, but checks.
+    fn is_hands_off(&self, rsc: RscIx, task: Task<'a>, node: Option<NodeIx>) -> bool {
+        let is_check =
+            matches!(task, Task::Monitor(_) | Task::Cancel(..) | Task::Probe | Task::ClearFailures | Task::Delete);
+        node.is_some() && !self.world.rsc(rsc).is_managed && !is_check
+    }
+
+    /// A marker of a collective.
+    pub fn marker(&mut self, rsc: RscIx, task: Task<'a>, is_optional: bool, is_runnable: bool) -> ActionIx {
+        let at = match self.graph.find_exact(Some(rsc), task, None) {
+            Some(at) => at,
+            None => {
+                let at = self.graph.add(Some(rsc), task, None);
+                self.graph.get_mut(at).is_optional = true;
+                at
+            }
+        };
+        let action = self.graph.get_mut(at);
+        action.is_marker = true;
+        action.is_optional &= is_optional;
+        action.is_runnable = is_runnable;
+        at
+    }
+
+    fn judge_runnable(&mut self, at: ActionIx) {
+        let action = self.graph.get(at).clone();
+        let Some(rsc) = action.rsc else { return };
+        let Some(node) = action.node else {
+            self.graph.get_mut(at).is_runnable = false;
+            return;
+        };
+        let world = self.world;
+        let there = world.node(node);
+        let it = world.rsc(rsc);
+        // The leader does these by itself.
+        let is_done_here = matches!(action.task, Task::Delete | Task::ClearFailures);
+        let is_reached = self.is_online(node) || (there.is_guest() && !there.remote_needs_reset);
+        if !is_done_here && !is_reached {
+            self.graph.get_mut(at).is_runnable = false;
+            if it.is_managed && action.task == Task::Stop && !self.is_unclean(node) {
+                self.fence(node, "stop is unrunnable");
+            }
+            return;
+        }
+        if !is_done_here && there.is_pending {
+            self.graph.get_mut(at).is_runnable = false;
+            return;
+        }
+        let needs = match action.task {
+            Task::Start | Task::Promote => it.meta.requires,
+            _ => Requires::Nothing,
+        };
+        if needs == Requires::Nothing {
+            return;
+        }
+        let options = &world.situation.options;
+        if options.has_quorum {
+            return;
+        }
+        let role = self.role(rsc);
+        let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
+        let reason = match options.no_quorum {
+            NoQuorum::Ignore | NoQuorum::Fence => return,
+            NoQuorum::Demote if is_promotable => return,
+            NoQuorum::Stop | NoQuorum::Demote => "there is no quorum",
+            NoQuorum::Freeze if it.active_on.is_empty() || self.goal(rsc) > role => "there is no quorum",
+            NoQuorum::Freeze => return,
+        };
+        let action = self.graph.get_mut(at);
+        action.is_runnable = false;
+        action.reason = Some(reason.to_owned());
+    }
+}
+
+/// The action that an order speaks of.
+pub(super) fn task_of(action: OrderAction) -> Task<'static> {
+    match action {
+        OrderAction::Start => Task::Start,
+        OrderAction::Stop => Task::Stop,
+        OrderAction::Promote => Task::Promote,
+        OrderAction::Demote => Task::Demote,
+    }
+}
+
+/// The marker that says that a task of a collective is done.
+pub(super) fn done(task: Task<'_>) -> Task<'_> {
+    match task {
+        Task::Start => Task::Started,
+        Task::Stop => Task::Stopped,
+        Task::Promote => Task::Promoted,
+        Task::Demote => Task::Demoted,
+        other => other,
+    }
+}

@@ -1,0 +1,239 @@
+//! Where has to be found out whether something runs, before anything is started?
+
+use model::situation::{Discovery, Role};
+
+use super::graph::{ActionIx, Kind, Task};
+use super::{End, Planner};
+use crate::world::{NodeIx, RscIx};
+
+impl Planner<'_, '_> {
+    pub(super) fn add_probes(&mut self) {
+        let world = self.world;
+        if !world.situation.options.probes_at_start {
+            return;
+        }
+        for node in world.node_ixs() {
+            let there = world.node(node);
+            if !self.is_online(node) || self.is_unclean(node) || there.is_pending || !there.facts.is_probed {
+                continue;
+            }
+            if there.is_guest() && !there.is_online && !self.will_run_guest(node) {
+                continue;
+            }
+            for top in world.tops.clone() {
+                self.probe(top, node);
+            }
+        }
+    }
+
+    fn will_run_guest(&self, node: NodeIx) -> bool {
+        self.world.node(node).connection().is_some_and(|connection| self.place_of(connection).is_some())
+    }
+
+    /// True if a probe was added.
+    fn probe(&mut self, rsc: RscIx, node: NodeIx) -> bool {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        if it.is_primitive() {
+            return self.probe_primitive(rsc, node);
+        }
+        if it.is_clone() && !it.is_unique {
+            return self.probe_anonymous(rsc, node);
+        }
+        let mut any = false;
+        for child in it.children.clone() {
+            any |= self.probe(child, node);
+        }
+        any
+    }
+
+    /// One of instances that are all alike: the one that is known there, or goes there, else the first.
+    fn probe_anonymous(&mut self, clone: RscIx, node: NodeIx) -> bool {
+        let world = self.world;
+        let instances = world.rsc(clone).children.clone();
+        let bundle = world.rsc(clone).parent;
+        if let Some(bundle) = bundle {
+            let inside = world.rsc(bundle).replicas.iter().find(|replica| replica.node == Some(node));
+            return inside.and_then(|replica| replica.inside).is_some_and(|inside| self.probe(inside, node));
+        }
+        if self.is_discovery_off(clone, node) {
+            return false;
+        }
+        let is_known =
+            |instance: &RscIx| world.primitives(*instance).iter().any(|rsc| world.rsc(*rsc).known_on.contains(&node));
+        if let Some(known) = instances.iter().find(|instance| is_known(instance)) {
+            return self.probe(*known, node);
+        }
+        let goes_there = instances.iter().find(|instance| self.place_of(**instance) == Some(node));
+        match goes_there.or(instances.first()) {
+            Some(instance) => self.probe(*instance, node),
+            None => false,
+        }
+    }
+
+    fn is_discovery_off(&self, rsc: RscIx, node: NodeIx) -> bool {
+        let top = self.world.outermost(rsc);
+        let mut here = Some(rsc);
+        while let Some(at) = here {
+            if self.placement.discovery[at.0 as usize].get(&node) == Some(&Discovery::Never) {
+                return true;
+            }
+            here = self.world.rsc(at).parent;
+        }
+        let is_exclusive = self.placement.is_exclusive[rsc.0 as usize] || self.placement.is_exclusive[top.0 as usize];
+        is_exclusive && self.placement.discovery[top.0 as usize].get(&node) != Some(&Discovery::Exclusive)
+    }
+
+    fn probe_primitive(&mut self, rsc: RscIx, node: NodeIx) -> bool {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        let there = world.node(node);
+        if it.is_removed || it.known_on.contains(&node) {
+            return false;
+        }
+        let top = world.top(rsc);
+        let is_known_as_other = world.is_anonymous_instance(rsc)
+            && world
+                .primitives(top)
+                .iter()
+                .any(|other| world.rsc(*other).name == it.name && world.rsc(*other).known_on.contains(&node));
+        if is_known_as_other {
+            return false;
+        }
+        if !there.is_member() {
+            let holds_guest = it.fillers.iter().any(|filler| world.rsc(*filler).connects.is_some());
+            if it.is_fence_device() || it.connects.is_some() || holds_guest {
+                return false;
+            }
+            if let Some(container) = there.container() {
+                let own = world.rsc(rsc).container == Some(container);
+                if there.is_bundle() && !self.is_of_bundle_node(rsc, node) {
+                    return false;
+                }
+                let _ = own;
+                let is_down = world.rsc(container).role == Role::Stopped || self.goal(container) == Role::Stopped;
+                if is_down && world.rsc(container).active_on.is_empty() {
+                    return false;
+                }
+                if self.goal(container) == Role::Stopped {
+                    return false;
+                }
+            }
+        }
+        let is_bundled_inside = self.bundle_node_of(rsc).is_some();
+        if is_bundled_inside {
+            if self.bundle_node_of(rsc) != Some(node) {
+                return false;
+            }
+        } else if it.container.is_some() && it.replica.is_none() && it.connects.is_none() {
+            return false;
+        }
+        if self.is_discovery_off(rsc, node) {
+            return false;
+        }
+        let probe = self.action(rsc, Task::Probe, Some(node), false);
+        self.graph.get_mut(probe).is_optional = false;
+        let is_running_here = it.active_on.contains(&node);
+        let _ = is_running_here;
+        self.order_probe_on_remote(rsc, probe, node);
+        let start_end = End::Of(rsc, Task::Start);
+        let runs_nowhere = it.active_on.is_empty();
+        let kind = if runs_nowhere { Kind::BLOCKS.with(Kind::ORDERED) } else { Kind::ORDERED };
+        self.orderings.push(super::Ordering { first: End::This(probe), then: start_end, kind });
+        self.orderings.push(super::Ordering {
+            first: End::This(probe),
+            then: End::Of(rsc, Task::Reload),
+            kind: Kind::ORDERED,
+        });
+        if world.is_anonymous_instance(rsc) {
+            // All instances are found before one is started.
+            for other in world.primitives(top) {
+                if other != rsc && world.rsc(other).name == it.name {
+                    self.orderings.push(super::Ordering {
+                        first: End::This(probe),
+                        then: End::Of(other, Task::Start),
+                        kind: Kind::ORDERED,
+                    });
+                }
+            }
+        }
+        true
+    }
+
+    fn is_of_bundle_node(&self, rsc: RscIx, node: NodeIx) -> bool {
+        self.bundle_node_of(rsc) == Some(node)
+    }
+
+    /// The node inside a container that it belongs to.
+    pub(super) fn bundle_node_of(&self, rsc: RscIx) -> Option<NodeIx> {
+        let mut here = Some(rsc);
+        while let Some(at) = here {
+            let it = self.world.rsc(at);
+            if let Some((bundle, number)) = it.replica {
+                let replica = self.world.rsc(bundle).replicas[number as usize];
+                return if replica.inside == Some(at) { replica.node } else { None };
+            }
+            here = it.parent;
+        }
+        None
+    }
+
+    fn order_probe_on_remote(&mut self, rsc: RscIx, probe: ActionIx, node: NodeIx) {
+        let _ = rsc;
+        if let Some(connection) = self.world.node(node).connection() {
+            self.orderings.push(super::Ordering {
+                first: End::Of(connection, Task::Start),
+                then: End::This(probe),
+                kind: Kind::BLOCKS.with(Kind::ORDERED),
+            });
+        }
+    }
+
+    /// What is stopped so that something else may start waits for nothing; what starts after a stop waits for the
+    /// probes of what is to be stopped.
+    pub(super) fn order_probes(&mut self) {
+        let world = self.world;
+        for probe in self.graph.ixs().collect::<Vec<_>>() {
+            let action = self.graph.get(probe);
+            if action.task != Task::Probe {
+                continue;
+            }
+            let (Some(rsc), Some(node)) = (action.rsc, action.node) else { continue };
+            // A node that leaves is looked at first.
+            if self.is_leaving(node)
+                && let Some(shutdown) = self.graph.find(None, Task::Shutdown, Some(node))
+            {
+                self.graph.order(probe, shutdown, Kind::ORDERED);
+            }
+            let top = world.top(rsc);
+            for owner in [rsc, top] {
+                for task in [Task::Stop, Task::Stopped] {
+                    for stop in self.graph.all(owner, task).to_vec() {
+                        for then in self.graph.get(stop).after.clone() {
+                            let waiter = self.graph.get(then);
+                            let is_other = waiter.rsc.is_some_and(|other| world.top(other) != top);
+                            if is_other && matches!(waiter.task, Task::Start | Task::Promote) {
+                                self.graph.order(probe, then, Kind::ORDERED);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts of failures that are forgotten are cleared.
+    pub(super) fn clear_failures(&mut self) {
+        for rsc in self.world.rsc_ixs() {
+            for (node, why) in &self.world.rsc(rsc).clearings {
+                if !self.is_online(*node) && !self.world.node(*node).is_online {
+                    continue;
+                }
+                let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
+                let action = self.graph.get_mut(clear);
+                action.is_optional = false;
+                action.reason = Some(why.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Where do containers go, and what belongs to them?
+
+use model::situation::{Role, Score};
+
+use super::Assigner;
+use super::colocation::Side;
+use crate::world::{RscIx, Shape};
+
+impl Assigner<'_, '_> {
+    pub(super) fn assign_bundle(&mut self, bundle: RscIx) {
+        let at = bundle.0 as usize;
+        if self.is_assigned[at] || self.is_busy[at] {
+            return;
+        }
+        self.is_busy[at] = true;
+        let world = self.world;
+        let Shape::Bundle(definition) = world.rsc(bundle).shape else { return };
+        let replicas = world.rsc(bundle).replicas.clone();
+        for tie in self.ties_of(bundle, Side::Follows) {
+            let primary = self.ties[tie as usize].primary;
+            if !self.is_assigned[primary.0 as usize] {
+                self.assign(primary, None);
+            }
+        }
+        let mut containers: Vec<RscIx> = replicas.iter().map(|replica| replica.container).collect();
+        self.counts[at] = vec![0; world.nodes.len()];
+        containers.sort_by(|a, b| self.compare_instances(*a, *b));
+        let wanted = u32::try_from(containers.len()).unwrap_or(u32::MAX);
+        self.distribute(bundle, &containers, wanted, definition.per_host_max);
+        for replica in &replicas {
+            if let Some(address) = replica.address {
+                self.assign(address, None);
+            }
+            if let Some(connection) = replica.connection {
+                let host = self.node_of(replica.container);
+                if let Some(host) = host
+                    && !world.node(host).is_member()
+                {
+                    // The connection stays with a member: only those can hold one.
+                    self.assign(connection, None);
+                } else {
+                    self.assign(connection, host);
+                }
+            }
+            let (Some(inside), Some(node)) = (replica.inside, replica.node) else { continue };
+            for primitive in world.primitives(inside) {
+                if self.score(primitive, node).is_some_and(|score| score != Score::MUST_NOT) {
+                    self.set_score(primitive, node, Score::MUST);
+                }
+            }
+            if self.score(inside, node).is_some_and(|score| score != Score::MUST_NOT) {
+                self.set_score(inside, node, Score::MUST);
+            }
+        }
+        if let Some(clone) = world.rsc(bundle).children.last().copied().filter(|last| world.rsc(*last).is_clone()) {
+            for replica in &replicas {
+                if let Some(node) = replica.node {
+                    self.set_score(clone, node, Score::ZERO);
+                }
+            }
+            self.assign(clone, None);
+        }
+        self.goal[at] = Role::Started;
+        self.is_busy[at] = false;
+        self.is_assigned[at] = true;
+    }
+}

@@ -1,0 +1,232 @@
+//! Which node for one primitive?
+
+use std::cmp::Ordering;
+
+use model::situation::{NoQuorum, Role, Score, Strategy};
+
+use super::Assigner;
+use super::colocation::Side;
+use crate::world::{NodeIx, RscIx};
+
+impl Assigner<'_, '_> {
+    pub(super) fn assign_primitive(&mut self, rsc: RscIx, prefer: Option<NodeIx>) -> Option<NodeIx> {
+        let world = self.world;
+        let at = rsc.0 as usize;
+        let it = world.rsc(rsc);
+        if let Some(parent) = it.parent
+            && !self.is_busy[parent.0 as usize]
+            && !self.is_assigned[parent.0 as usize]
+        {
+            self.assign(parent, prefer);
+        }
+        if self.is_assigned[at] {
+            return self.node[at];
+        }
+        if self.is_busy[at] {
+            return None;
+        }
+        self.is_busy[at] = true;
+        let follows = self.ties_of(rsc, Side::Follows);
+        let leads = self.ties_of(rsc, Side::Leads);
+        for mandatory in [true, false] {
+            for tie in &follows {
+                if self.ties[*tie as usize].score.is_mandatory() == mandatory && !self.is_assigned[at] {
+                    self.follow(*tie, rsc);
+                }
+            }
+            for tie in &leads {
+                if self.ties[*tie as usize].score.is_mandatory() == mandatory && !self.is_assigned[at] {
+                    self.hear_wishes(*tie, rsc);
+                }
+            }
+        }
+        if self.is_assigned[at] {
+            self.is_busy[at] = false;
+            return self.node[at];
+        }
+        let options = &world.situation.options;
+        if self.goal[at] == Role::Stopped {
+            self.ban_everywhere(rsc);
+        } else if self.goal[at] > it.role && !options.has_quorum && options.no_quorum == NoQuorum::Freeze {
+            self.goal[at] = it.role;
+        }
+        let lacks_device = options.is_fencing_enabled && !options.has_fence_device;
+        if !it.is_managed || lacks_device {
+            self.goal[at] = it.role;
+            let here = it.active_on.first().copied();
+            self.settle_on(rsc, here, true);
+            if here.is_some() {
+                self.goal[at] = it.role;
+            }
+        } else if options.stops_all {
+            self.settle_on(rsc, None, true);
+        } else {
+            self.choose(rsc, prefer);
+        }
+        self.is_busy[at] = false;
+        if it.connects.is_some() {
+            self.connect(rsc);
+        }
+        self.node[at]
+    }
+
+    /// A remote node is up once its connection has a place.
+    fn connect(&mut self, rsc: RscIx) {
+        let Some(remote) = self.world.rsc(rsc).connects else { return };
+        let at = rsc.0 as usize;
+        if self.node[at].is_some() && self.goal[at] != Role::Stopped {
+            self.is_online[remote.0 as usize] = true;
+            if self.world.node(remote).is_unseen {
+                // It is tried to reach it before it is fenced.
+                self.is_unclean[remote.0 as usize] = false;
+            }
+        } else {
+            self.is_leaving[remote.0 as usize] = true;
+        }
+    }
+
+    /// Where it is, of several places the one that counts.
+    pub(super) fn current_node(&self, rsc: RscIx) -> Option<NodeIx> {
+        let it = self.world.rsc(rsc);
+        if let Some((source, _)) = it.partial_migration {
+            return Some(source);
+        }
+        if it.meta.requires < model::situation::Requires::Fencing {
+            let clean = it.active_on.iter().copied().find(|node| {
+                let there = self.world.node(*node);
+                there.is_online && !there.is_unclean
+            });
+            if clean.is_some() {
+                return clean;
+            }
+        }
+        it.active_on.first().copied()
+    }
+
+    /// The nodes of its table, the best first.
+    pub(super) fn candidates(&self, rsc: RscIx) -> Vec<NodeIx> {
+        let current = self.current_node(rsc);
+        let mut nodes: Vec<NodeIx> = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some()).collect();
+        nodes.sort_by(|a, b| self.compare_nodes(Some(rsc), *a, *b, current));
+        nodes
+    }
+
+    /// Which node comes first for a resource?
+    pub(super) fn compare_nodes(&self, rsc: Option<RscIx>, a: NodeIx, b: NodeIx, current: Option<NodeIx>) -> Ordering {
+        let score = |node: NodeIx| match rsc {
+            Some(rsc) if self.is_usable(node) => self.score(rsc, node).unwrap_or(Score::MUST_NOT),
+            Some(_) => Score::MUST_NOT,
+            None if self.is_usable(node) => Score::ZERO,
+            None => Score::MUST_NOT,
+        };
+        let by_name = || self.world.node(a).name.cmp(self.world.node(b).name);
+        let by_score = score(b).cmp(&score(a));
+        if by_score.is_ne() {
+            return by_score;
+        }
+        let strategy = self.world.situation.options.strategy;
+        if strategy == Strategy::Minimal {
+            return by_name();
+        }
+        if strategy == Strategy::Balanced {
+            let by_capacity = self.compare_capacity(a, b);
+            if by_capacity.is_ne() {
+                return by_capacity;
+            }
+        }
+        self.load[a.0 as usize]
+            .cmp(&self.load[b.0 as usize])
+            .then_with(|| (Some(b) == current).cmp(&(Some(a) == current)))
+            .then_with(by_name)
+    }
+
+    fn choose(&mut self, rsc: RscIx, prefer: Option<NodeIx>) {
+        let prefer = if self.world.situation.options.strategy == Strategy::Default {
+            prefer
+        } else {
+            self.fit_capacity(rsc, prefer)
+        };
+        let candidates = self.candidates(rsc);
+        let Some(best) = candidates.first().copied() else {
+            self.settle_on(rsc, None, false);
+            return;
+        };
+        let score = |node: NodeIx| self.score(rsc, node).unwrap_or(Score::MUST_NOT);
+        let is_open = |node: NodeIx| self.is_usable_with_host(node);
+        let preferred = prefer
+            .filter(|node| self.score(rsc, *node).is_some())
+            .filter(|node| score(*node) >= score(best) && score(*node) >= Score::ZERO && is_open(*node));
+        let chosen = preferred.unwrap_or_else(|| {
+            let is_unique_instance = self.world.clone_of(rsc).is_some_and(|clone| self.world.rsc(clone).is_unique);
+            let current = self.current_node(rsc);
+            match current {
+                Some(current)
+                    if !is_unique_instance
+                        && score(best) > Score::ZERO
+                        && is_open(best)
+                        && score(current) == score(best)
+                        && is_open(current) =>
+                {
+                    current
+                }
+                _ => best,
+            }
+        });
+        self.settle_on(rsc, Some(chosen), false);
+    }
+
+    /// Gives it the node, or none if it may not run there and is not forced to.
+    pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool) {
+        let at = rsc.0 as usize;
+        let node = node.filter(|node| {
+            let may_run = self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO)
+                && (self.is_usable(*node) || self.world.node(*node).is_guest() && self.is_trusted_guest(*node));
+            is_forced || may_run
+        });
+        if let Some(old) = self.node[at] {
+            self.release(rsc, old);
+        }
+        self.is_assigned[at] = true;
+        self.node[at] = node;
+        match node {
+            None => self.goal[at] = Role::Stopped,
+            Some(node) => {
+                self.load[node.0 as usize] += 1;
+                self.use_capacity(rsc, node);
+                if self.goal[at] == Role::Unknown {
+                    self.goal[at] = Role::Started;
+                }
+            }
+        }
+    }
+
+    /// A guest comes up with its container.
+    fn is_trusted_guest(&self, node: NodeIx) -> bool {
+        let there = self.world.node(node);
+        !there.is_standby
+            && !there.is_maintenance
+            && there.container().is_some_and(|container| self.node_of(container).is_some())
+    }
+
+    /// Takes a place back.
+    pub(super) fn unassign(&mut self, rsc: RscIx) {
+        let world = self.world;
+        for primitive in world.primitives(rsc) {
+            let at = primitive.0 as usize;
+            if let Some(node) = self.node[at] {
+                self.release(primitive, node);
+            }
+            self.node[at] = None;
+            self.is_assigned[at] = false;
+            self.goal[at] = world.rsc(primitive).goal;
+        }
+        self.is_assigned[rsc.0 as usize] = false;
+        self.node[rsc.0 as usize] = None;
+        self.goal[rsc.0 as usize] = world.rsc(rsc).goal;
+    }
+
+    fn release(&mut self, rsc: RscIx, node: NodeIx) {
+        self.load[node.0 as usize] = self.load[node.0 as usize].saturating_sub(1);
+        self.free_capacity(rsc, node);
+    }
+}
