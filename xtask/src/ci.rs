@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Message;
 use clap::ValueEnum;
 
-use crate::{layers, packages};
+use crate::{conformance, layers, packages};
 
 /// Whom the unprivileged end-to-end run is: `nobody` and `nogroup` of Debian.
 const NOBODY: u32 = 65534;
@@ -45,6 +45,8 @@ pub(crate) enum Stage {
     Seeds,
     /// Each planted bug is caught.
     Mutants,
+    /// `cargo xtask conformance`.
+    Conformance,
     /// rustdoc, warnings are errors.
     Docs,
     /// Real daemons in namespaces, as whoever runs this.
@@ -118,6 +120,7 @@ impl Stage {
         match self {
             Stage::Format => "cargo fmt --all --check".to_owned(),
             Stage::Layers => "cargo xtask layers".to_owned(),
+            Stage::Conformance => "cargo xtask conformance".to_owned(),
             Stage::Clippy | Stage::Tests | Stage::Stories | Stage::Seeds | Stage::Mutants => self
                 .commands()
                 .iter()
@@ -135,7 +138,7 @@ impl Stage {
         let test = |nextest: &'static str, plain: &'static str| words(if has_nextest() { nextest } else { plain });
         match self {
             Stage::Format => vec![words("fmt --all --check")],
-            Stage::Layers => Vec::new(),
+            Stage::Layers | Stage::Conformance => Vec::new(),
             Stage::Clippy => vec![words("clippy --release --workspace --all-targets -- -D warnings")],
             Stage::Tests => vec![test(
                 "nextest run --release --workspace --exclude sim --exclude e2e --no-tests=pass",
@@ -161,6 +164,7 @@ impl Stage {
     fn run(self, bench: &Bench) -> Result<Count> {
         match self {
             Stage::Layers => layers::check().map(|()| Count::default()),
+            Stage::Conformance => conformance::run(None, false).map(|()| Count::default()),
             Stage::Format
             | Stage::Clippy
             | Stage::Tests

@@ -1,6 +1,7 @@
-//! The chores of the repository: `cargo xtask ci`, `cargo xtask layers`.
+//! The chores of the repository: `cargo xtask ci`, `cargo xtask layers`, `cargo xtask conformance`.
 
 mod ci;
+mod conformance;
 mod layers;
 mod packages;
 
@@ -29,12 +30,22 @@ enum Chore {
     },
     /// Do dependencies go downhill, and is the product free of planted bugs?
     Layers,
+    /// Does the scheduler decide as Pacemaker does, wherever it did before?
+    Conformance {
+        /// The folder of the cases: `cases/`, `compare.py`.
+        #[arg(long, value_name = "DIR")]
+        cases: Option<std::path::PathBuf>,
+        /// Adds to the list what passes by now.
+        #[arg(long)]
+        update: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Ci { no_skips, only } => ci::run(no_skips, &only),
         Chore::Layers => layers::check(),
+        Chore::Conformance { cases, update } => conformance::run(cases, update),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

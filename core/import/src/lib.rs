@@ -38,3 +38,8 @@ mod values;
 
 pub use cib::{CibError, Imported, cib};
 pub use source::Remark;
+
+/// A point in time as CIBs write it (ISO 8601, UTC unless it says otherwise): seconds since 1970; none if it is no time.
+pub fn time_of(text: &str) -> Option<i64> {
+    dates::parse(text)
+}

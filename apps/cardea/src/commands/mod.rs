@@ -17,6 +17,7 @@ pub mod init;
 pub mod join;
 pub mod lab;
 pub mod plan;
+pub mod plan_cib;
 pub mod status;
 pub mod token;
 pub mod web;

@@ -1,4 +1,4 @@
-//! `cardea plan`: what would this cluster file change?
+//! `cardea plan`: what would this cluster file change, or what would follow from this CIB?
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::Client;
+use super::plan_cib::{self, CibArgs};
 use super::{check, print_json};
 
 /// Shows what applying a cluster file would change, and why; changes nothing.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
     /// The cluster file.
-    file: PathBuf,
+    #[arg(required_unless_present_any = ["cib", "cib_dir"], conflicts_with_all = ["cib", "cib_dir"])]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    cib: CibArgs,
     /// JSON instead of lines.
     #[arg(long)]
     json: bool,
@@ -22,7 +26,8 @@ pub struct PlanArgs {
 
 /// Runs the command.
 pub fn run(root: &Path, args: &PlanArgs) -> anyhow::Result<()> {
-    let text = check::read(&args.file)?;
+    let Some(file) = &args.file else { return plan_cib::run(&args.cib, args.json) };
+    let text = check::read(file)?;
     let plan = ask(&Client::new(root)?, &text)?;
     if args.json { print_json(&plan) } else { print(&plan) }
 }

@@ -1,0 +1,255 @@
+//! `cardea plan --cib`: what would the scheduler do in this Pacemaker cluster?
+//!
+//! Needs no daemon and changes nothing: the CIB, with its status section, is all there is. A whole folder of them is
+//! judged in one process.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use scheduler::{Judgement, Place, Told};
+use serde_json::{Map, Value, json};
+
+use super::print_json;
+
+/// Where the CIBs are, and when they are judged.
+#[derive(Args, Debug)]
+pub struct CibArgs {
+    /// A Pacemaker CIB with its status section, as `cibadmin --query` prints it: shows what would be done there.
+    #[arg(long, value_name = "FILE", conflicts_with = "cib_dir")]
+    cib: Option<PathBuf>,
+    /// All CIBs of a folder (`*.xml`), each judged into a file of its own.
+    #[arg(long, value_name = "DIR", requires = "out")]
+    cib_dir: Option<PathBuf>,
+    /// Where the judgements of a folder go: `NAME.json` for `NAME.xml`.
+    #[arg(long, value_name = "DIR", requires = "cib_dir")]
+    out: Option<PathBuf>,
+    /// Times of the judgements of a folder: a JSON object of names, each with a `now` or `now_epoch`.
+    #[arg(long, value_name = "FILE", requires = "cib_dir")]
+    args: Option<PathBuf>,
+    /// The time to assume (ISO 8601, or seconds since 1970); else the one that the CIB says.
+    #[arg(long, value_name = "TIME", requires = "cib")]
+    now: Option<String>,
+    /// Also says how many seconds of processor time reading and planning took.
+    #[arg(long)]
+    timing: bool,
+}
+
+/// A CIB, judged.
+struct Judged {
+    judgement: Judgement,
+    remarks: Vec<String>,
+    reading: Duration,
+    planning: Duration,
+}
+
+/// Runs the command.
+pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
+    if let Some(folder) = &args.cib_dir {
+        return judge_folder(folder, args);
+    }
+    let path = args.cib.as_ref().context("name a cluster file, or a CIB with --cib")?;
+    let now = args.now.as_deref().map(time).transpose()?;
+    let judged = judge(path, now)?;
+    if args.timing {
+        eprintln!("reading {:.6} s, planning {:.6} s", judged.reading.as_secs_f64(), judged.planning.as_secs_f64());
+    }
+    if json {
+        return print_json(&as_json(&judged.judgement)?);
+    }
+    for remark in &judged.remarks {
+        eprintln!("not understood: {remark}");
+    }
+    std::io::stdout().lock().write_all(draw(&judged.judgement).as_bytes())?;
+    Ok(())
+}
+
+fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
+    let out = args.out.as_ref().context("name the folder for the judgements with --out")?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let times = match &args.args {
+        None => Map::new(),
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} is no JSON object of names", path.display()))?
+        }
+    };
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "xml"));
+    paths.sort();
+    ensure!(!paths.is_empty(), "there is no CIB (*.xml) in {}", folder.display());
+    let (mut reading, mut planning) = (Duration::ZERO, Duration::ZERO);
+    for path in &paths {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let now = times.get(&name).map(time_of_case).transpose().with_context(|| format!("the time of {name}"))?;
+        let answer = match judge(path, now.flatten()) {
+            Ok(judged) => {
+                reading += judged.reading;
+                planning += judged.planning;
+                as_json(&judged.judgement)?
+            }
+            Err(cause) => json!({ "unsupported": format!("{cause:#}") }),
+        };
+        let file = out.join(format!("{name}.json"));
+        fs::write(&file, answer.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if args.timing {
+        let (reading, planning) = (reading.as_secs_f64(), planning.as_secs_f64());
+        eprintln!("{} CIBs: reading {reading:.6} s, planning {planning:.6} s", paths.len());
+    }
+    println!("{} CIBs judged into {}", paths.len(), out.display());
+    Ok(())
+}
+
+fn judge(path: &Path, now: Option<i64>) -> anyhow::Result<Judged> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let begun = processor_time();
+    let imported = import::cib(&text, now).with_context(|| format!("{} cannot be planned", path.display()))?;
+    let read = processor_time();
+    let judgement = scheduler::judge(&imported.situation);
+    let planned = processor_time();
+    Ok(Judged {
+        judgement,
+        remarks: imported.not_understood.iter().map(|remark| format!("{}: {}", remark.place, remark.what)).collect(),
+        reading: read.saturating_sub(begun),
+        planning: planned.saturating_sub(read),
+    })
+}
+
+/// What this process has used of the processor.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+fn time(text: &str) -> anyhow::Result<i64> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    match import::time_of(text) {
+        Some(seconds) => Ok(seconds),
+        None => bail!("`{text}` is no time; write it as 2026-03-01T12:00:00Z, or as seconds since 1970"),
+    }
+}
+
+fn time_of_case(case: &Value) -> anyhow::Result<Option<i64>> {
+    match (case.get("now_epoch"), case.get("now")) {
+        (Some(seconds), _) => Ok(Some(seconds.as_i64().context("`now_epoch` is no number of seconds")?)),
+        (None, Some(text)) => Ok(Some(match text.as_i64() {
+            Some(seconds) => seconds,
+            None => time(text.as_str().context("`now` is no time")?)?,
+        })),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The object that is compared with what other schedulers decide.
+fn as_json(judgement: &Judgement) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(judgement)?;
+    if let Some(object) = value.as_object_mut()
+        && let Some(current) = object.remove("current")
+    {
+        object.insert("current".to_owned(), json!({ "placement": current }));
+    }
+    Ok(value)
+}
+
+/// A judgement as lines: what is decided, then what is done.
+fn draw(judgement: &Judgement) -> String {
+    let mut out = String::new();
+    if judgement.decisions.is_empty() {
+        out += "nothing would be started, stopped or moved\n";
+    }
+    for told in &judgement.decisions {
+        out += &sentence(told);
+    }
+    let moves = judgement.placement.iter().filter(|(name, places)| judgement.current.get(*name) != Some(*places));
+    for (name, places) in moves {
+        out += &format!("{name} would be {}\n", where_it_is(places));
+    }
+    let mut waits: Vec<Vec<usize>> = vec![Vec::new(); judgement.actions.len()];
+    for (first, then) in &judgement.order {
+        waits[*then].push(first + 1);
+    }
+    for (at, (done, after)) in judgement.actions.iter().zip(&waits).enumerate() {
+        let what = match (&done.resource, done.interval) {
+            (Some(resource), Some(interval)) => {
+                format!("{} {resource} on {} every {}", done.action, done.node, seconds(interval))
+            }
+            (Some(resource), None) => format!("{} {resource} on {}", done.action, done.node),
+            (None, _) => format!("{} {}", done.action, done.node),
+        };
+        let after: Vec<String> = after.iter().map(ToString::to_string).collect();
+        let after = if after.is_empty() { String::new() } else { format!("  (after {})", after.join(", ")) };
+        out += &format!("{:>3}. {what}{after}\n", at + 1);
+    }
+    out
+}
+
+fn seconds(ms: u32) -> String {
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+}
+
+fn where_it_is(places: &[Place]) -> String {
+    if places.is_empty() {
+        return "stopped".to_owned();
+    }
+    let each = places.iter().map(|place| match place.role {
+        model::situation::Role::Promoted => format!("on {} (promoted)", place.node),
+        _ => format!("on {}", place.node),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn sentence(told: &Told) -> String {
+    let mut line = told.action.to_owned();
+    for part in [&told.resource, &told.node].into_iter().flatten() {
+        line += &format!(" {part}");
+    }
+    match (&told.from, &told.to) {
+        (Some(from), Some(to)) if from != to => line += &format!(" from {from} to {to}"),
+        (_, Some(to)) => line += &format!(" on {to}"),
+        (Some(from), None) => line += &format!(" on {from}"),
+        (None, None) => {}
+    }
+    if told.blocked {
+        line += ", which cannot be done";
+    }
+    if let Some(reason) = &told.reason {
+        line += &format!(": {reason}");
+    }
+    line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_or_a_number() {
+        assert_eq!(time("86400").unwrap(), 86_400);
+        assert_eq!(time("1970-01-02T00:00:00Z").unwrap(), 86_400);
+        let said = time("tomorrow").unwrap_err().to_string();
+        assert!(said.contains("`tomorrow` is no time") && said.contains("1970"), "{said}");
+    }
+
+    #[test]
+    fn a_judgement_reads_as_sentences() {
+        let told = Told {
+            action: "move",
+            resource: Some("db".to_owned()),
+            from: Some("a".to_owned()),
+            to: Some("b".to_owned()),
+            reason: Some("node availability".to_owned()),
+            ..Told::default()
+        };
+        assert_eq!(sentence(&told), "move db from a to b: node availability\n");
+        assert_eq!(draw(&Judgement::default()), "nothing would be started, stopped or moved\n");
+    }
+}
