@@ -45,6 +45,9 @@ const KEPT: &[(&str, &str)] = kept![
     "join_nobody_there",
     "lead_unknown",
     "move_unknown_unit",
+    "plan_cib_bad_time",
+    "plan_cib_no_cib",
+    "plan_cib_no_xml",
     "remove_last",
     "restart_without_daemon",
     "show_unknown_version",
@@ -220,6 +223,17 @@ fn mistakes_in_a_cluster_file_are_shown_where_they_are() -> Result<()> {
     let file = disk.write("unfenced.toml", &unfenced)?;
     disk.expect("check_unfenced", &["check", &file])?;
     disk.expect("check_no_file", &["check", "no-such-file.toml"])
+}
+
+#[test]
+fn what_is_no_cib_is_said_to_be_none() -> Result<()> {
+    let disk = Disk::new()?;
+    let torn = disk.write("torn.xml", "<cib><configuration>")?;
+    disk.expect("plan_cib_no_xml", &["plan", "--cib", &torn])?;
+    let other = disk.write("other.xml", "<domain><name>guest</name></domain>")?;
+    disk.expect("plan_cib_no_cib", &["plan", "--cib", &other])?;
+    let empty = disk.write("empty.xml", "<cib><configuration/><status/></cib>")?;
+    disk.expect("plan_cib_bad_time", &["plan", "--cib", &empty, "--now", "tomorrow"])
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum CibError {
     /// It is no XML.
-    #[error("no XML at line {line}, column {column}: {cause}; save the CIB anew with `cibadmin --query`")]
+    #[error("no XML at line {line}, column {column}; save the CIB anew with `cibadmin --query`")]
     Xml {
         /// Counted from 1.
         line: u32,
