@@ -66,9 +66,11 @@ impl<'a> Planner<'_, 'a> {
         if !found.is_empty() {
             return found;
         }
-        if let End::Of(then_rsc, _) = then
-            && then_rsc == rsc
-        {
+        let then_rsc = match then {
+            End::Of(then_rsc, _) => Some(then_rsc),
+            End::This(action) => self.graph.get(action).rsc,
+        };
+        if then_rsc == Some(rsc) {
             return Vec::new();
         }
         let role = self.role(rsc);
