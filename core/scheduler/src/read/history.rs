@@ -68,6 +68,7 @@ pub(super) fn read_all(world: &mut World<'_>) {
         }
     }
     stop_failed_containers(world);
+    name_followers(world);
     for node in world.node_ixs() {
         if !world.node(node).is_member() {
             judge_remote(world, node);
@@ -862,6 +863,17 @@ fn stop_failed_containers(world: &mut World<'_>) {
             for node in rsc.active_on.clone() {
                 rsc.forced_stops.insert(node);
             }
+        }
+    }
+}
+
+/// What was started and can lead, follows.
+fn name_followers(world: &mut World<'_>) {
+    for rsc in world.rsc_ixs() {
+        let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
+        let it = &mut world.resources[rsc.0 as usize];
+        if is_promotable && it.role == Role::Started {
+            it.role = Role::Unpromoted;
         }
     }
 }
