@@ -86,6 +86,7 @@ impl Planner<'_, '_> {
             self.marker(rsc, Task::Demote, !demotes, true);
             self.marker(rsc, Task::Demoted, !demotes, true);
         }
+        self.mark_notifications(rsc);
     }
 
     fn create_primitive(&mut self, rsc: RscIx) {

@@ -262,7 +262,7 @@ impl Planner<'_, '_> {
             | Task::Enough(_)
             | Task::Notified(..) => return None,
         };
-        done.resource = action.rsc.map(|rsc| self.name(rsc));
+        done.resource = action.rsc.map(|rsc| self.reported_name(rsc));
         done.timeout = self.timeout(at);
         Some(done)
     }
@@ -286,6 +286,15 @@ impl Planner<'_, '_> {
         let configured = crate::read::find(&primitive.operations, name, interval);
         let default = || primitive.default_timeouts_ms.get(name).copied().unwrap_or(20_000);
         Some(configured.map_or_else(default, |operation| operation.timeout_ms))
+    }
+
+    /// The name that its agent knows it by: that in the history, for instances that are alike.
+    fn reported_name(&self, rsc: RscIx) -> String {
+        let it = self.world.rsc(rsc);
+        match it.reported_as.filter(|_| self.world.is_anonymous_instance(rsc)) {
+            Some(name) => name.to_owned(),
+            None => self.name(rsc),
+        }
     }
 
     /// The name that an operator knows it by.
@@ -520,7 +529,7 @@ impl Planner<'_, '_> {
             let name = self.world.node(node).facts.name.clone();
             let parameters = primitive.parameters_on.get(&name).unwrap_or(&primitive.parameters);
             if !parameters.is_empty() {
-                found.entry(self.name(rsc)).or_insert_with(|| parameters.clone());
+                found.entry(self.reported_name(rsc)).or_insert_with(|| parameters.clone());
             }
         }
         found
@@ -568,14 +577,15 @@ impl Planner<'_, '_> {
             node.and_then(|node| graph.find_exact(Some(rsc), task, Some(node))).map(|at| graph.get(at))
         };
         let needed = |task: Task<'static>, node: Option<NodeIx>| find(task, node).filter(|action| !action.is_optional);
-        let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
-        let role_word = |role: Role| (is_promotable || role == Role::Promoted).then_some(role);
+        // That something runs needs no saying, unless it leads, or could.
+        let says_roles = role > Role::Started || goal > Role::Unpromoted;
+        let role_word = |role: Role| says_roles.then_some(role);
         let node_name = |node: Option<NodeIx>| node.map(|node| world.node(node).name.to_owned());
         let mut say =
             |action: &'static str, from: Option<NodeIx>, to: Option<NodeIx>, cause: Option<&super::Action<'_>>| {
                 lines.push(Told {
                     action,
-                    resource: Some(self.name(rsc)),
+                    resource: Some(self.reported_name(rsc)),
                     from: node_name(from),
                     from_role: if from.is_some() || action == "promote" { role_word(role) } else { None },
                     to: node_name(to),

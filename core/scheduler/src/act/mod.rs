@@ -12,6 +12,7 @@ mod graph;
 mod migration;
 mod monitors;
 mod nodes;
+mod notify;
 mod orders;
 mod probes;
 mod settle;
@@ -39,6 +40,7 @@ pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
     planner.block_dependents();
     planner.order_probes();
     planner.settle_all();
+    planner.notify_all();
     planner.judgement()
 }
 

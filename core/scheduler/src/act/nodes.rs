@@ -136,6 +136,9 @@ impl Planner<'_, '_> {
                 if task == Task::Stop || !action.is_optional {
                     action.is_optional = false;
                 }
+                if task == Task::Stop {
+                    self.notify_after_fence(rsc, fence);
+                }
                 if requires >= Requires::Fencing || is_fence_of_guest {
                     self.graph.order(fence, at, Kind::ORDERED);
                 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::situation::{OrderAction, OrderKind, OrderSide};
 
-use super::graph::{ActionIx, Kind, Task};
-use super::{End, Ordering, Planner, done, task_of};
+use super::graph::{ActionIx, Kind, Phase, Task};
+use super::{End, Ordering, Planner, done, notify, task_of};
 use crate::world::{RscIx, World};
 
 /// An opposite: what is done in reverse.
@@ -207,6 +207,14 @@ impl<'a> Planner<'_, 'a> {
         if self.world.rsc(rsc).is_primitive() { task } else { done(task) }
     }
 
+    /// What others wait for: of a clone that tells its instances, that all have been told.
+    pub(super) fn report_of(&self, rsc: RscIx, task: Task<'a>) -> Task<'a> {
+        match notify::noted(task) {
+            Some(noted) if self.notifies(rsc) => Task::Notified(Phase::After, noted),
+            Some(_) | None => self.end_of(rsc, task),
+        }
+    }
+
     fn add_orders_of_bundle(&mut self, bundle: RscIx) {
         let world = self.world;
         let it = world.rsc(bundle);
@@ -365,7 +373,7 @@ impl<'a> Planner<'_, 'a> {
                 kind = kind.with(Kind::ONE_WAY);
             }
         }
-        let first_task = self.end_of(first.0, task_of(first.1));
+        let first_task = self.report_of(first.0, task_of(first.1));
         self.before((first.0, first_task), (then.0, task_of(then.1)), kind);
     }
 
@@ -377,7 +385,7 @@ impl<'a> Planner<'_, 'a> {
         then_action: OrderAction,
         kind: OrderKind,
     ) {
-        let task = self.end_of(then, task_of(inverse(then_action)));
+        let task = self.report_of(then, task_of(inverse(then_action)));
         let kind = match kind {
             OrderKind::Mandatory => match inverse(first_action) {
                 OrderAction::Stop | OrderAction::Demote => Kind::FIRST_FOLLOWS.with(Kind::ORDERED),

@@ -4,8 +4,8 @@
 
 use model::situation::Role;
 
-use super::graph::{ActionIx, Edge, Kind, Task};
-use super::{End, Planner, done};
+use super::graph::{ActionIx, Edge, Kind, Phase, Task};
+use super::{End, Planner, done, notify};
 use crate::world::{NodeIx, RscIx};
 
 /// What of an action counts for another: is it optional, can it be done?
@@ -455,6 +455,7 @@ pub(super) fn undone(task: Task<'_>) -> Option<Task<'_>> {
         Task::Stop | Task::Stopped => Some(Task::Stop),
         Task::Promote | Task::Promoted => Some(Task::Promote),
         Task::Demote | Task::Demoted => Some(Task::Demote),
+        Task::Notified(Phase::After, noted) => Some(notify::task_of(noted)),
         _ => None,
     }
 }

@@ -103,7 +103,7 @@ fn read_report<'a>(world: &mut World<'a>, node: NodeIx, report: &'a NodeHistory)
 fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceHistory) {
     let Some(rsc) = find_resource(world, node, history) else { return };
     let it = &mut world.resources[rsc.0 as usize];
-    if it.number.is_some() && history.name != it.id && history.name != it.name {
+    if it.number.is_some() && !it.is_unique {
         it.reported_as = Some(&history.name);
     }
     if let Some(since) = history.locked_since
