@@ -29,6 +29,8 @@ pub(crate) struct World<'a> {
     pub tops: Vec<RscIx>,
     /// By id; a primitive or group inside a clone bears a number: `web:0`.
     pub by_id: BTreeMap<String, RscIx>,
+    /// Names with number that the history bears.
+    pub numbered: BTreeSet<&'a str>,
 }
 
 /// A node, and what is made of what is reported of it.

@@ -288,13 +288,10 @@ impl Planner<'_, '_> {
         Some(configured.map_or_else(default, |operation| operation.timeout_ms))
     }
 
-    /// The name that its agent knows it by: that in the history, for instances that are alike.
+    /// The name that its agent knows it by: an instance bears its number if the history knows it so.
     fn reported_name(&self, rsc: RscIx) -> String {
         let it = self.world.rsc(rsc);
-        match it.reported_as.filter(|_| self.world.is_anonymous_instance(rsc)) {
-            Some(name) => name.to_owned(),
-            None => self.name(rsc),
-        }
+        if self.world.numbered.contains(it.id.as_str()) { it.id.clone() } else { self.name(rsc) }
     }
 
     /// The name that an operator knows it by.
@@ -526,6 +523,12 @@ impl Planner<'_, '_> {
             let action = self.graph.get(*at);
             let (Some(rsc), Some(node)) = (action.rsc, action.node) else { continue };
             let Some(primitive) = self.world.rsc(rsc).primitive() else { continue };
+            if matches!(
+                action.task,
+                Task::Stop | Task::Demote | Task::Notify(..) | Task::Cancel(..) | Task::ClearFailures | Task::Delete
+            ) {
+                continue;
+            }
             let name = self.world.node(node).facts.name.clone();
             let parameters = primitive.parameters_on.get(&name).unwrap_or(&primitive.parameters);
             if !parameters.is_empty() {

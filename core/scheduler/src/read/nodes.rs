@@ -4,7 +4,7 @@
 //! takes their histories (`history.rs`).
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{Expected, Join, NoQuorum, NodeKind, NodeSeen, Role, Situation};
 
@@ -47,7 +47,20 @@ pub(super) fn world_of_nodes(situation: &Situation) -> World<'_> {
         .collect();
     let node_by_name =
         nodes.iter().enumerate().map(|(at, node)| (node.name, NodeIx(at as u32))).collect::<BTreeMap<_, _>>();
-    World { situation, nodes, node_by_name, resources: Vec::new(), tops: Vec::new(), by_id: BTreeMap::new() }
+    World {
+        situation,
+        nodes,
+        node_by_name,
+        resources: Vec::new(),
+        tops: Vec::new(),
+        by_id: BTreeMap::new(),
+        numbered: names_with_number(situation),
+    }
+}
+
+fn names_with_number(situation: &Situation) -> BTreeSet<&str> {
+    let reported = situation.history.iter().flat_map(|report| &report.resources).map(|history| history.name.as_str());
+    reported.filter(|name| name.contains(':')).collect()
 }
 
 /// Names in the order people expect: case ignored, numbers by value.
