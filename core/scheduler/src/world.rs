@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::situation::{Bundle, Meta, NodeFacts, OperationRecord, Primitive, Role, Score, Situation};
+use model::situation::{Bundle, Meta, NodeFacts, OperationRecord, Primitive, Requires, Role, Score, Situation};
 
 /// A node, by its place in [`World::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -339,6 +339,18 @@ impl<'a> World<'a> {
             open.extend(rsc.children.iter().rev());
         }
         found
+    }
+
+    /// Where it is; of several places the one that counts.
+    pub fn current_node(&self, at: RscIx) -> Option<NodeIx> {
+        let it = self.rsc(at);
+        if let Some((source, _)) = it.partial_migration {
+            return Some(source);
+        }
+        let is_clean = |node: &NodeIx| self.node(*node).is_online && !self.node(*node).is_unclean;
+        let first_clean = || it.active_on.iter().copied().find(is_clean);
+        let found = if it.meta.requires < Requires::Fencing { first_clean() } else { None };
+        found.or(it.active_on.first().copied())
     }
 
     /// Could resources be given to it, scores aside?

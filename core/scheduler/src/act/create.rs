@@ -103,36 +103,33 @@ impl Planner<'_, '_> {
         for node in &it.forced_stops {
             self.action(rsc, Task::Stop, Some(*node), false);
         }
-        let mut current = it.active_on.first().copied();
-        let mut is_multiply_active = count > 1;
-        if let Some((source, target)) = it.partial_migration {
-            let clean = it.active_on.iter().filter(|node| self.is_online(**node) && !self.is_unclean(**node)).count();
-            if it.active_on.len() == 2 && clean == 2 && chosen == Some(target) && !it.is_failed {
-                is_multiply_active = false;
-                current = Some(source);
-            } else {
-                self.may_migrate[at] = false;
-                current = it.active_on.first().copied();
-            }
-        }
-        let mut needs_stop = false;
-        if is_multiply_active {
-            self.may_migrate[at] = false;
-            needs_stop = match it.meta.multiple_active {
+        let current = world.current_node(rsc);
+        let moves = match (current, chosen) {
+            (Some(source), Some(target)) if source != target && goal > Role::Stopped => Some((source, target)),
+            _ => None,
+        };
+        let mut migrates = moves.filter(|(source, target)| self.can_migrate(rsc, *source, *target));
+        let mut needs_stop = moves.is_some();
+        let is_half_migrated = it.partial_migration.is_some();
+        let is_continued = is_half_migrated && it.active_on.len() == 2 && migrates == it.partial_migration;
+        if is_half_migrated && !is_continued {
+            needs_stop = true;
+            migrates = None;
+        } else if !is_half_migrated && count > 1 {
+            needs_stop |= match it.meta.multiple_active {
                 MultipleActive::StopStart | MultipleActive::StopUnexpected => true,
                 MultipleActive::StopOnly | MultipleActive::Block => false,
             };
         }
+        self.may_migrate[at] = migrates.is_some();
         if it.is_start_pending && chosen.is_some() {
             let start = self.action(rsc, Task::Start, chosen, true);
             self.graph.get_mut(start).is_always_shown = true;
         }
-        let is_moving = current.is_some() && chosen.is_some() && current != chosen && goal > Role::Stopped;
-        if is_moving {
-            needs_stop = true;
-        }
         let mut needs_promote = false;
-        if it.is_failed {
+        if moves.is_some() {
+            // It stops in any case.
+        } else if it.is_failed {
             if it.needs_stop {
                 needs_stop = true;
             } else if goal == Role::Promoted {
@@ -152,8 +149,8 @@ impl Planner<'_, '_> {
         self.change_role(rsc, chosen);
         self.check_definition(rsc);
         self.add_monitors(rsc);
-        if self.may_migrate[at] && is_moving {
-            self.migrate(rsc, current, chosen);
+        if let Some((source, target)) = migrates {
+            self.migrate(rsc, source, target);
         }
     }
 

@@ -117,8 +117,8 @@ type Running = BTreeMap<RscIx, BTreeMap<NodeIx, Role>>;
 
 impl Planner<'_, '_> {
     pub(super) fn judgement(mut self) -> Judgement {
-        self.choose_migrations();
         let shown = self.shown();
+        self.open_load_loops(&shown);
         let now = self.running_now();
         let then = self.running_then(&now, &shown);
         let real: Vec<ActionIx> =
@@ -132,36 +132,6 @@ impl Planner<'_, '_> {
             actions: real.iter().filter_map(|at| self.done(*at)).collect(),
             decisions: self.told(),
             params: self.params(&real),
-        }
-    }
-
-    /// Where nothing spoke against it, live migration takes the place of stop and start.
-    fn choose_migrations(&mut self) {
-        for from in self.graph.ixs().collect::<Vec<_>>() {
-            let action = self.graph.get(from);
-            if action.task != Task::MigrateFrom {
-                continue;
-            }
-            let Some(rsc) = action.rsc else { continue };
-            let start = self.graph.find(Some(rsc), Task::Start, action.node);
-            let stops = self.graph.all(rsc, Task::Stop).to_vec();
-            let is_open = start.is_some_and(|start| self.graph.get(start).may_migrate)
-                && stops.iter().any(|stop| self.graph.get(*stop).may_migrate);
-            if !is_open {
-                self.graph.get_mut(from).is_runnable = false;
-                for to in self.graph.all(rsc, Task::MigrateTo).to_vec() {
-                    self.graph.get_mut(to).is_runnable = false;
-                }
-                continue;
-            }
-            self.graph.get_mut(from).is_optional = false;
-            for to in self.graph.all(rsc, Task::MigrateTo).to_vec() {
-                self.graph.get_mut(to).is_optional = false;
-            }
-            if let Some(start) = start {
-                self.graph.get_mut(start).is_marker = true;
-                self.graph.order(from, start, super::Kind::ORDERED);
-            }
         }
     }
 
@@ -324,19 +294,14 @@ impl Planner<'_, '_> {
         pairs.into_iter().collect()
     }
 
-    fn counts(&self, first: ActionIx, then: ActionIx, kind: super::Kind) -> bool {
+    pub(super) fn counts(&self, first: ActionIx, then: ActionIx, kind: super::Kind) -> bool {
         let (a, b) = (self.graph.get(first), self.graph.get(then));
         if kind.has(super::Kind::SERIAL) && a.node != b.node {
             return true;
         }
-        if let (Some(rsc), Task::Stop) = (a.rsc, a.task)
-            && self.is_migrating(rsc)
-            && kind == super::Kind::ORDERED
-            && b.rsc != Some(rsc)
-        {
-            return false;
-        }
-        true
+        // The stop at the end of a live migration interrupts nothing.
+        let is_live_stop = a.may_migrate && a.task == Task::Stop && kind == super::Kind::ORDERED;
+        !is_live_stop && !(a.may_migrate && kind.has(super::Kind::UNLESS_FIRST_MIGRATES))
     }
 
     fn running_now(&self) -> Running {
@@ -570,10 +535,7 @@ impl Planner<'_, '_> {
         if !it.is_managed {
             return;
         }
-        let current = match it.partial_migration {
-            Some((source, _)) => Some(source),
-            None => it.active_on.first().copied(),
-        };
+        let current = world.current_node(rsc);
         let next = self.placement.node[rsc.0 as usize];
         let (role, goal) = (self.role(rsc), self.goal(rsc));
         let find = |task: Task<'static>, node: Option<NodeIx>| {

@@ -127,7 +127,7 @@ impl Kind {
     pub const SHOWS_THEN: Kind = Kind(1 << 9);
     /// If the then is shown, so is the first.
     pub const SHOWS_FIRST: Kind = Kind(1 << 10);
-    /// If the first does not migrate live, neither does the then.
+    /// The first can be done only while the then can be part of a live migration, and is needed if the then is.
     pub const MIGRATES_WITH: Kind = Kind(1 << 11);
     /// The first counts only if it cannot be done by live migration.
     pub const UNLESS_FIRST_MIGRATES: Kind = Kind(1 << 12);
@@ -135,8 +135,8 @@ impl Kind {
     pub const SAME_TARGET: Kind = Kind(1 << 13);
     /// The then makes the first needless.
     pub const CANCELS_FIRST: Kind = Kind(1 << 14);
-    /// If the first cannot be done, the then is done by nobody.
-    pub const THEN_IS_IMPLIED: Kind = Kind(1 << 15);
+    /// If the first cannot be done, the then has to be carried out after all.
+    pub const STANDS_IN: Kind = Kind(1 << 15);
     /// Counts for guests too: their actions wait for the containers.
     pub const FOR_GUESTS: Kind = Kind(1 << 16);
     /// A probe of something else does not wait for it.
@@ -180,7 +180,7 @@ impl<'a> Graph<'a> {
         &mut self.actions[at.0 as usize]
     }
 
-    pub fn ixs(&self) -> impl Iterator<Item = ActionIx> + use<'a> {
+    pub fn ixs(&self) -> impl DoubleEndedIterator<Item = ActionIx> + use<'a> {
         (0..self.actions.len() as u32).map(ActionIx)
     }
 

@@ -69,7 +69,7 @@ pub(super) struct Planner<'w, 'a> {
     pub orderings: Vec<Ordering<'a>>,
     /// Nodes to be fenced, and why.
     pub fences: BTreeMap<NodeIx, String>,
-    /// Live migration is still possible.
+    /// By resource: it may move live, for all that is known of it alone.
     pub may_migrate: Vec<bool>,
     /// A definition changed: stop, or reload, on that node.
     pub reloads: BTreeMap<RscIx, NodeIx>,
@@ -82,20 +82,13 @@ impl<'w, 'a> Planner<'w, 'a> {
             .filter(|node| placement.is_unclean[node.0 as usize])
             .map(|node| (node, world.node(node).fence_reason.clone().unwrap_or_else(|| "it was never seen".to_owned())))
             .collect();
-        let may_migrate = world
-            .rsc_ixs()
-            .map(|rsc| {
-                let it = world.rsc(rsc);
-                it.is_primitive() && it.meta.allows_migration && !it.is_unmigratable
-            })
-            .collect();
         Planner {
             world,
             placement,
             graph: Graph::default(),
             orderings: Vec::new(),
             fences,
-            may_migrate,
+            may_migrate: vec![false; world.resources.len()],
             reloads: BTreeMap::new(),
         }
     }

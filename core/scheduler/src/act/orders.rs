@@ -21,6 +21,7 @@ fn inverse(action: OrderAction) -> OrderAction {
 impl<'a> Planner<'_, 'a> {
     pub(super) fn before(&mut self, first: (RscIx, Task<'a>), then: (RscIx, Task<'a>), kind: Kind) {
         self.orderings.push(Ordering { first: End::Of(first.0, first.1), then: End::Of(then.0, then.1), kind });
+        self.order_migrations(first, then);
     }
 
     /// What every resource brings along.
@@ -56,6 +57,7 @@ impl<'a> Planner<'_, 'a> {
             self.before((rsc, Task::Demote), (rsc, Task::Stop), Kind::FIRST_FOLLOWS_IF_PROMOTED);
             self.before((rsc, Task::Start), (rsc, Task::Promote), Kind::BLOCKS);
         }
+        self.order_loads(rsc);
         self.before((rsc, Task::Delete), (rsc, Task::Probe), Kind::SAME_NODE.with(Kind::CANCELS_FIRST));
         if let Some(container) = it.container
             && !self.is_inside_of_guest(rsc)

@@ -148,6 +148,9 @@ impl<'a> Planner<'_, 'a> {
             self.drop_edge(edge, then);
             return Changed::default();
         }
+        if edge.kind.has(Kind::UNLESS_FIRST_MIGRATES) && self.graph.get(first).may_migrate {
+            return Changed::default();
+        }
         if edge.kind.has(Kind::CANCELS_FIRST) && !self.graph.get(then).is_optional {
             self.graph.get_mut(first).is_optional = true;
         }
@@ -232,28 +235,28 @@ impl<'a> Planner<'_, 'a> {
         }
         if kind.has(Kind::FIRST_FOLLOWS) && !self.graph.get(then).is_optional {
             changed.first |= self.require(first, then, touched);
+            changed.first |= self.stop_migrating(first, then);
         }
         if kind.has(Kind::FIRST_FOLLOWS_IF_PROMOTED) {
             let is_promoted = self.graph.get(then).rsc.is_some_and(|rsc| self.role(rsc) == Role::Promoted);
             if is_promoted && !self.graph.get(then).is_optional {
                 changed.first |= self.require(first, then, touched);
+                changed.first |= self.stop_migrating(first, then);
             }
         }
         if kind.has(Kind::BLOCKS) && !first_look.is_runnable {
             changed.then |= self.block(then, first, then_node, touched);
         }
-        if kind.has(Kind::THEN_FOLLOWS) && !first_look.is_optional && !self.is_migration(first) {
+        if kind.has(Kind::THEN_FOLLOWS) && !first_look.is_optional && !first_look.may_migrate {
             changed.then |= self.require_then(then, first, touched);
         }
         if kind.has(Kind::RESTARTS) {
             changed.add(self.apply_restart(first, then, touched));
         }
-        if kind.has(Kind::THEN_IS_IMPLIED) && !first_look.is_runnable {
+        if kind.has(Kind::STANDS_IN) && !first_look.is_runnable {
             let action = self.graph.get_mut(then);
-            if !action.is_marker {
-                action.is_marker = true;
-                changed.then = true;
-            }
+            changed.then |= std::mem::replace(&mut action.is_marker, false);
+            changed.then |= std::mem::replace(&mut action.may_migrate, false);
         }
         if kind.has(Kind::SHOWS_THEN) && first_look.is_runnable && !first_look.is_optional {
             let action = self.graph.get_mut(then);
@@ -264,18 +267,23 @@ impl<'a> Planner<'_, 'a> {
             changed.first |= !std::mem::replace(&mut action.is_always_shown, true);
         }
         if kind.has(Kind::MIGRATES_WITH) {
-            let may = self.graph.get(then).may_migrate && self.graph.get(then).is_runnable;
-            if !may && self.graph.get(first).may_migrate {
-                self.graph.get_mut(first).may_migrate = false;
-                self.graph.get_mut(first).is_runnable = false;
-                changed.first = true;
+            let (can, is_needed) = {
+                let action = self.graph.get(then);
+                (action.may_migrate && action.is_runnable, !action.is_optional)
+            };
+            let action = self.graph.get_mut(first);
+            if !can {
+                changed.first |= std::mem::replace(&mut action.is_runnable, false);
+            }
+            if is_needed {
+                changed.first |= std::mem::replace(&mut action.is_optional, false);
             }
         }
     }
 
-    fn is_migration(&self, at: ActionIx) -> bool {
-        let action = self.graph.get(at);
-        action.may_migrate && action.task == Task::Stop
+    /// What has to stop for something that does not migrate does not migrate either.
+    fn stop_migrating(&mut self, first: ActionIx, then: ActionIx) -> bool {
+        !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
     }
 
     /// Makes an action needed, with what it stands for.
@@ -365,21 +373,12 @@ impl<'a> Planner<'_, 'a> {
         if stop.is_optional && stop.is_runnable {
             changed.first |= self.require(first, then, touched);
         }
-        let stop = self.graph.get(first);
-        if stop.may_migrate && !self.is_marker_of_migration(then) {
-            self.graph.get_mut(first).may_migrate = false;
-            changed.first = true;
-        }
+        changed.first |= self.stop_migrating(first, then);
         let stop = self.graph.get(first);
         if !stop.is_optional && !stop.is_runnable {
             changed.then |= self.block(then, first, None, touched);
         }
         changed
-    }
-
-    fn is_marker_of_migration(&self, at: ActionIx) -> bool {
-        let action = self.graph.get(at);
-        action.may_migrate
     }
 
     /// An order in one direction only: what cannot be done first keeps the then from happening, if it has not yet.

@@ -89,7 +89,7 @@ impl Assigner<'_, '_> {
     }
 
     fn first_place(&self, instance: RscIx) -> Option<NodeIx> {
-        self.world.primitives(instance).into_iter().find_map(|rsc| self.current_node(rsc))
+        self.world.primitives(instance).into_iter().find_map(|rsc| self.world.current_node(rsc))
     }
 
     fn active_places(&self, instance: RscIx) -> usize {

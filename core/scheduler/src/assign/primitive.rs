@@ -85,27 +85,9 @@ impl Assigner<'_, '_> {
         }
     }
 
-    /// Where it is, of several places the one that counts.
-    pub(super) fn current_node(&self, rsc: RscIx) -> Option<NodeIx> {
-        let it = self.world.rsc(rsc);
-        if let Some((source, _)) = it.partial_migration {
-            return Some(source);
-        }
-        if it.meta.requires < model::situation::Requires::Fencing {
-            let clean = it.active_on.iter().copied().find(|node| {
-                let there = self.world.node(*node);
-                there.is_online && !there.is_unclean
-            });
-            if clean.is_some() {
-                return clean;
-            }
-        }
-        it.active_on.first().copied()
-    }
-
     /// The nodes of its table, the best first.
     pub(super) fn candidates(&self, rsc: RscIx) -> Vec<NodeIx> {
-        let current = self.current_node(rsc);
+        let current = self.world.current_node(rsc);
         let mut nodes: Vec<NodeIx> = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some()).collect();
         nodes.sort_by(|a, b| self.compare_nodes(Some(rsc), *a, *b, current));
         nodes
@@ -158,7 +140,7 @@ impl Assigner<'_, '_> {
             .filter(|node| score(*node) >= score(best) && score(*node) >= Score::ZERO && is_open(*node));
         let chosen = preferred.unwrap_or_else(|| {
             let is_unique_instance = self.world.clone_of(rsc).is_some_and(|clone| self.world.rsc(clone).is_unique);
-            let current = self.current_node(rsc);
+            let current = self.world.current_node(rsc);
             match current {
                 Some(current)
                     if !is_unique_instance
