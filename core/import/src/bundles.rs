@@ -273,21 +273,25 @@ fn inside<'a>(
     primitive: Element<'a>,
     level: &Above<'_, 'a>,
 ) -> Option<Resource> {
-    let is_promotable = written.promoted_max > 0;
-    let name = format!("{}-{}", written.id, if is_promotable { "master" } else { "clone" });
+    let leads = written.promoted_max > 0;
+    let name = format!("{}-{}", written.id, if leads { "master" } else { "clone" });
     if !reader.claim(at, &name) {
         return None;
     }
     let mut settled = reader.table(&[], &[], Some(level), Agent::default());
+    // Settings of the bundle hold for the clone, too: it may be promotable by these alone.
+    let inherited = meta::read(reader.source, at, &settled, Sort::Clone, reader.defaults);
+    let is_promotable = leads || inherited.is_promotable;
+    let promoted_max = if leads { written.promoted_max } else { inherited.promoted_max };
     let meta = Meta {
         is_ordered: true,
         clone_max: Some(written.replicas),
         clone_node_max: written.per_host_max,
         is_unique: written.per_host_max > 1,
         is_promotable,
-        promoted_max: written.promoted_max,
+        promoted_max: if is_promotable { promoted_max } else { 0 },
         promoted_node_max: u32::from(is_promotable),
-        ..meta::read(reader.source, at, &settled, Sort::Clone, reader.defaults)
+        ..inherited
     };
 
     settled.entry("resource-stickiness").or_insert("1");
