@@ -379,7 +379,7 @@ impl Assigner<'_, '_> {
             return;
         }
         let only_positive = self.world.rsc(primary).is_clone();
-        let manner = Manner { follows: false, only_positive, keeps_usable: false };
+        let manner = Manner { follows: false, only_positive, keeps_usable: true };
         let table = self.tables[primary.0 as usize].clone();
         let wished = self.wishes(tie.dependent, primary, Some(table), Some(&tie), factor_of(tie.score), manner);
         self.tables[primary.0 as usize] = wished;

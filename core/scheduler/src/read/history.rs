@@ -139,8 +139,10 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     let records = world.resources[rsc.0 as usize].records.get_mut(&node).expect("it was put there");
     records.monitors = monitors;
     reading.conclude(world);
+    let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
     let it = &mut world.resources[rsc.0 as usize];
-    if let Some(target) = it.meta.target_role.filter(|target| *target != Role::Started)
+    let is_follower = |role: Role| role == Role::Unpromoted && is_promotable;
+    if let Some(target) = it.meta.target_role.filter(|target| *target == Role::Stopped || is_follower(*target))
         && (it.goal == Role::Unknown || target < it.goal)
     {
         it.goal = target;
