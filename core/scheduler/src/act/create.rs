@@ -1,10 +1,10 @@
 //! What does each resource need to get from what it is to what it should be?
 
-use model::situation::{Definition, MultipleActive, Requires, Role};
+use model::situation::{Definition, MultipleActive, OperationRecord, Requires, Role};
 
 use super::Planner;
 use super::graph::Task;
-use crate::read::active_count;
+use crate::read::{FailureCounts, active_count};
 use crate::world::{NodeIx, RscIx};
 
 /// One step on the ladder of roles.
@@ -291,25 +291,28 @@ impl Planner<'_, '_> {
                 continue;
             }
             let mut reloads = false;
+            let mut changed = false;
             for (place, record) in records.sorted.iter().enumerate() {
                 let is_in_range = if records.start_at < records.stop_at && Some(place) <= records.stop_at {
                     false
                 } else {
                     records.start_at.is_none_or(|start| place >= start)
                 };
-                let is_compared = match record.operation.as_str() {
-                    "start" | "promote" | "migrate_from" => true,
-                    "monitor" => record.interval_ms == 0,
-                    _ => false,
-                };
-                let is_first_look = record.operation == "monitor" && record.interval_ms == 0;
-                if !(is_in_range || is_first_look) || !is_compared || record.status == -1 {
+                let is_compared = record.interval_ms > 0
+                    || matches!(&*record.operation, "start" | "promote" | "migrate_from" | "monitor");
+                if !is_in_range || !is_compared || record.status == -1 {
+                    continue;
+                }
+                if record.interval_ms > 0 {
+                    let is_hands_off = it.is_maintenance || there.is_maintenance;
+                    changed |= !is_hands_off && (record.definition != Definition::Same || !self.is_wanted(rsc, record));
                     continue;
                 }
                 match record.definition {
                     Definition::Same => {}
                     Definition::Reloadable => reloads = true,
                     Definition::Changed => {
+                        changed = true;
                         let start = self.action(rsc, Task::Start, self.placement.node[rsc.0 as usize], true);
                         let action = self.graph.get_mut(start);
                         if it.is_managed {
@@ -320,11 +323,26 @@ impl Planner<'_, '_> {
                     }
                 }
             }
+            if (changed || reloads) && FailureCounts::of(world, rsc, *node).effective > 0 {
+                let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
+                self.graph.get_mut(clear).reason = Some("resource definition change".to_owned());
+            }
             if reloads && it.is_managed && !it.is_failed && !it.is_start_pending {
                 self.reloads.insert(rsc, *node);
                 self.action(rsc, Task::Reload, Some(*node), false);
             }
         }
+    }
+
+    /// Is a repeated operation still asked for?
+    fn is_wanted(&self, rsc: RscIx, record: &OperationRecord) -> bool {
+        self.world.rsc(rsc).primitive().is_some_and(|primitive| {
+            primitive.operations.iter().any(|operation| {
+                operation.is_enabled
+                    && operation.name == record.operation
+                    && operation.interval_ms == record.interval_ms
+            })
+        })
     }
 
     fn require_restart(&mut self, rsc: RscIx, node: NodeIx) {

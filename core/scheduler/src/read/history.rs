@@ -379,6 +379,10 @@ impl<'a> Reading<'a> {
             && is_first_look
             && status != PENDING
             && (status == AGENT_NOT_INSTALLED || matches!(rc, INVALID | NOT_INSTALLED));
+        let is_expired = status != PENDING && self.is_expired(world, record, rc, is_first_look);
+        if is_expired && record.rc_expected != Some(record.rc) && self.forget(world, record, is_masked) {
+            return;
+        }
         if is_masked {
             status = DONE;
             rc = NOT_RUNNING;
@@ -391,15 +395,6 @@ impl<'a> Reading<'a> {
                 status = if rc == expected { DONE } else { ERROR };
             }
             status = self.judge_answer(world, record, rc, expected, status, is_first_look);
-        }
-        if status != PENDING && self.is_expired(world, record, rc, is_first_look) && status != DONE {
-            let there = world.node(self.node);
-            if record.interval_ms > 0 && there.is_online && !there.is_unclean {
-                let monitor = (operation, record.interval_ms);
-                let records = world.resources[self.rsc.0 as usize].records.get_mut(&self.node);
-                records.expect("it is being read").expired_monitors.insert(monitor);
-            }
-            return;
         }
         match status {
             PENDING => self.on_pending(world, record),
@@ -488,15 +483,17 @@ impl<'a> Reading<'a> {
         }
         let it = world.rsc(self.rsc);
         let is_last_failure = record.id.ends_with("_last_failure_0");
-        let Some(changed_at) = record.changed_at else { return false };
-        let Some(timeout) = it.meta.failure_timeout_s.filter(|timeout| *timeout > 0) else { return false };
         let is_failed = record.rc_expected != Some(rc);
         let blocks = is_failed
             && it.primitive().is_some_and(|primitive| {
                 super::failures::find(&primitive.operations, &record.operation, record.interval_ms)
                     .is_some_and(|op| op.on_fail == Some(OnFail::Block))
             });
-        let mut expired = world.situation.now >= changed_at + timeout && !blocks;
+        let ends_at = match (record.changed_at, it.meta.failure_timeout_s.filter(|timeout| *timeout > 0)) {
+            (Some(changed_at), Some(timeout)) => Some(changed_at + timeout),
+            (None, _) | (_, None) => None,
+        };
+        let mut expired = !blocks && ends_at.is_some_and(|end| world.situation.now >= end);
         if expired {
             let counts = FailureCounts::of(world, self.rsc, self.node);
             let clears = if counts.recorded > 0 {
@@ -514,7 +511,34 @@ impl<'a> Reading<'a> {
                 clearings.entry(self.node).or_insert_with(|| "it expired".to_owned());
             }
         }
+        let is_compared = matches!(record.operation.as_str(), "start" | "monitor");
+        if !expired && is_last_failure && is_compared && record.definition != Definition::Same {
+            let clearings = &mut world.resources[self.rsc.0 as usize].clearings;
+            clearings.entry(self.node).or_insert_with(|| "its definition changed".to_owned());
+        }
         expired && !(is_first_look && matches!(rc, OK | NOT_RUNNING | PROMOTED | DEGRADED | DEGRADED_PROMOTED))
+    }
+
+    /// Forgets a failure that is long past, if that can be; a check that is repeated has to be asked for anew.
+    fn forget(&self, world: &mut World<'a>, record: &'a OperationRecord, is_masked: bool) -> bool {
+        let it = &mut world.resources[self.rsc.0 as usize];
+        if is_masked {
+            if it.role <= Role::Stopped {
+                it.role = Role::Unknown;
+            }
+            return true;
+        }
+        if record.interval_ms == 0 {
+            return true;
+        }
+        let there = &world.nodes[self.node.0 as usize];
+        if !there.is_online || there.is_unclean {
+            return false;
+        }
+        if let Some(records) = it.records.get_mut(&self.node) {
+            records.expired_monitors.insert((record.operation.as_str(), record.interval_ms));
+        }
+        true
     }
 
     fn consequence(&self, world: &World<'_>, record: &OperationRecord) -> (OnFail, Role) {
