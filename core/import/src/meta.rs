@@ -108,6 +108,7 @@ pub(crate) fn read<'a>(
         allows_migration: reader.is("allow-migrate", moves_live),
         allows_unhealthy: reader.is("allow-unhealthy-nodes", false),
         container: reader.get("container").map(ResourceName::from).filter(|c| Some(c.as_str()) != at.attribute("id")),
+        uses_host_attributes: reader.get("container-attribute-target").is_some_and(|target| target == "host"),
         is_ordered: reader.is("ordered", !is_clone),
         is_collocated: reader.is("collocated", true),
         clone_max: reader.count("clone-max", "clone_max", 0),

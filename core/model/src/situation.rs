@@ -408,6 +408,8 @@ pub struct Meta {
     pub allows_unhealthy: bool,
     /// The guest or container whose connection or content it is.
     pub container: Option<ResourceName>,
+    /// On a guest: do the attributes of its host count instead of its own?
+    pub uses_host_attributes: bool,
     /// Group: in order?
     pub is_ordered: bool,
     /// Group: together?

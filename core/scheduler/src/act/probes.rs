@@ -72,7 +72,7 @@ impl Planner<'_, '_> {
     }
 
     fn is_discovery_off(&self, rsc: RscIx, node: NodeIx) -> bool {
-        let top = self.world.outermost(rsc);
+        let top = self.world.top(rsc);
         let mut here = Some(rsc);
         while let Some(at) = here {
             if self.placement.discovery[at.0 as usize].get(&node) == Some(&Discovery::Never) {

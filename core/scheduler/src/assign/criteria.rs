@@ -241,7 +241,7 @@ impl Assigner<'_, '_> {
     }
 
     fn apply_exclusive(&mut self, rsc: RscIx) {
-        let top = self.world.outermost(rsc);
+        let top = self.world.top(rsc);
         if !self.is_exclusive[rsc.0 as usize] && !self.is_exclusive[top.0 as usize] {
             return;
         }

@@ -48,10 +48,21 @@ impl Assigner<'_, '_> {
             return None;
         }
         // What was not decided by a colocation: the score of the node before instances were spread does not matter.
-        let attributes = &world.node(node).facts.attributes;
+        let attributes = &world.node(self.attribute_bearer(rsc, node)?).facts.attributes;
         let names = [it.reported_as.unwrap_or(it.id.as_str()), it.name];
         let said = names.iter().find_map(|name| attributes.get(&format!("master-{name}")))?;
         Some(parse_score(said))
+    }
+
+    /// The node whose attributes count for a resource: a guest, or what hosts it.
+    fn attribute_bearer(&self, rsc: RscIx, node: NodeIx) -> Option<NodeIx> {
+        let world = self.world;
+        let container = world.node(node).container().filter(|_| world.rsc(rsc).meta.uses_host_attributes);
+        match container {
+            None => Some(node),
+            Some(container) if self.is_assigned[rsc.0 as usize] => self.node_of(container),
+            Some(container) => world.rsc(container).active_on.first().copied(),
+        }
     }
 
     fn does_promotion_score_count(&self, rsc: RscIx, node: NodeIx) -> bool {
