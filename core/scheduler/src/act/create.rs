@@ -2,8 +2,8 @@
 
 use model::situation::{Definition, MultipleActive, OperationRecord, Requires, Role};
 
-use super::Planner;
-use super::graph::Task;
+use super::graph::{Kind, Task};
+use super::{End, Ordering, Planner};
 use crate::read::{FailureCounts, active_count};
 use crate::world::{NodeIx, RscIx};
 
@@ -300,7 +300,7 @@ impl Planner<'_, '_> {
                 };
                 let is_compared = record.interval_ms > 0
                     || matches!(&*record.operation, "start" | "promote" | "migrate_from" | "monitor");
-                if !is_in_range || !is_compared || record.status == -1 {
+                if !is_in_range || !is_compared {
                     continue;
                 }
                 if record.interval_ms > 0 {
@@ -327,9 +327,23 @@ impl Planner<'_, '_> {
                 let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
                 self.graph.get_mut(clear).reason = Some("resource definition change".to_owned());
             }
-            if reloads && it.is_managed && !it.is_failed && !it.is_start_pending {
-                self.reloads.insert(rsc, *node);
-                self.action(rsc, Task::Reload, Some(*node), false);
+            if !reloads || !it.is_managed || it.is_failed {
+                continue;
+            }
+            if it.is_start_pending {
+                // It may have been started with the old definition.
+                self.action(rsc, Task::Stop, Some(*node), false);
+                continue;
+            }
+            self.reloads.insert(rsc, *node);
+            let reload = self.action(rsc, Task::Reload, Some(*node), false);
+            self.graph.get_mut(reload).reason = Some("resource definition change".to_owned());
+            for task in [Task::Stop, Task::Demote] {
+                self.orderings.push(Ordering {
+                    first: End::This(reload),
+                    then: End::Of(rsc, task),
+                    kind: Kind::ORDERED.with(Kind::CANCELS_FIRST),
+                });
             }
         }
     }

@@ -24,7 +24,6 @@ impl<'a> Planner<'_, 'a> {
             self.cancel_all(rsc);
             return;
         }
-        let mut seen: Vec<(&str, u32)> = Vec::new();
         for operation in &primitive.operations {
             if operation.interval_ms == 0 || !operation.is_enabled {
                 continue;
@@ -32,11 +31,12 @@ impl<'a> Planner<'_, 'a> {
             if matches!(operation.name.as_str(), "start" | "stop" | "promote" | "demote") {
                 continue;
             }
-            let key = (operation.name.as_str(), operation.interval_ms);
-            if seen.contains(&key) {
+            // Of two that cannot be told apart neither is done.
+            let is_same =
+                |other: &&Operation| other.name == operation.name && other.interval_ms == operation.interval_ms;
+            if primitive.operations.iter().filter(is_same).count() > 1 {
                 continue;
             }
-            seen.push(key);
             if operation.role == Some(Role::Stopped) {
                 self.add_stopped_monitor(rsc, operation);
             } else {
