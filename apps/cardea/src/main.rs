@@ -30,7 +30,8 @@ See what is:
 
 Change what should be:
   check        points at mistakes in a cluster file
-  plan         what a cluster file would change
+  plan         what a cluster file would change, or what would follow if something happened
+  rehearse     plays every loss of a node through
   apply        makes a cluster file current
   rollback     makes an earlier version current again
 
@@ -81,6 +82,7 @@ enum Command {
     Status(commands::status::StatusArgs),
     Check(commands::check::CheckArgs),
     Plan(commands::plan::PlanArgs),
+    Rehearse(commands::rehearse::RehearseArgs),
     Apply(commands::apply::ApplyArgs),
     History(commands::history::HistoryArgs),
     Rollback(commands::change::RollbackArgs),
@@ -143,12 +145,13 @@ fn main() -> ExitCode {
 
 /// Carries out a command; returns the exit status.
 fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
-    use commands::{apply, change, check, events, explain, fence, history, init, join, plan, status, token};
+    use commands::{apply, change, check, events, explain, fence, history, init, join, plan, rehearse, status, token};
     let done = |()| 0;
     match command {
         Command::Status(args) => status::run(root, &args).map(done),
         Command::Check(args) => check::run(&args),
         Command::Plan(args) => plan::run(root, &args).map(done),
+        Command::Rehearse(args) => rehearse::run(&args),
         Command::Apply(args) => apply::run(root, args).map(done),
         Command::History(args) => history::run(root, &args).map(done),
         Command::Rollback(args) => change::rollback(root, args).map(done),

@@ -20,7 +20,9 @@ mod steps;
 
 mod act;
 mod assign;
+mod lower;
 mod read;
+mod suppose;
 mod world;
 
 pub use explain::{NodeExplanation, explain, explain_node};
@@ -29,6 +31,8 @@ use model::situation::Situation;
 use model::{ClusterState, Plan};
 
 pub use act::{Done, Judgement, NodeLook, Place, Told};
+pub use lower::situation_of;
+pub use suppose::{Supposition, SuppositionError, carried_out, suppose};
 
 /// Decides what should change.
 ///

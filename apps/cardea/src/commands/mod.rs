@@ -18,6 +18,7 @@ pub mod join;
 pub mod lab;
 pub mod plan;
 pub mod plan_cib;
+pub mod rehearse;
 pub mod status;
 pub mod token;
 pub mod web;

@@ -28,6 +28,9 @@ pub struct PlanArgs {
 pub fn run(root: &Path, args: &PlanArgs) -> anyhow::Result<()> {
     let Some(file) = &args.file else { return plan_cib::run(&args.cib, args.json) };
     let text = check::read(file)?;
+    if args.cib.supposes() {
+        return plan_cib::run_file(&text, &args.cib, args.json);
+    }
     let plan = ask(&Client::new(root)?, &text)?;
     if args.json { print_json(&plan) } else { print(&plan) }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use scheduler::{Judgement, Place, Told};
+use model::situation::Situation;
+use scheduler::{Judgement, Place, Supposition, Told};
 use serde_json::{Map, Value, json};
 
 use super::print_json;
@@ -36,6 +37,10 @@ pub struct CibArgs {
     /// Also says how many seconds of processor time reading and planning took.
     #[arg(long)]
     timing: bool,
+    /// What if: node=NAME:lost, standby=NODE, resource=NAME:failed, ticket=NAME:lost, ticket=NAME:granted; may be given
+    /// more than once.
+    #[arg(long = "what-if", value_name = "EVENT", conflicts_with = "cib_dir")]
+    what_if: Vec<Supposition>,
 }
 
 /// A CIB, judged.
@@ -53,7 +58,7 @@ pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
     }
     let path = args.cib.as_ref().context("name a cluster file, or a CIB with --cib")?;
     let now = args.now.as_deref().map(time).transpose()?;
-    let judged = judge(path, now)?;
+    let judged = judge(path, now, &args.what_if)?;
     if args.timing {
         eprintln!("reading {:.6} s, planning {:.6} s", judged.reading.as_secs_f64(), judged.planning.as_secs_f64());
     }
@@ -88,7 +93,7 @@ fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
     for path in &paths {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let now = times.get(&name).map(time_of_case).transpose().with_context(|| format!("the time of {name}"))?;
-        let answer = match judge(path, now.flatten()) {
+        let answer = match judge(path, now.flatten(), &[]) {
             Ok(judged) => {
                 reading += judged.reading;
                 planning += judged.planning;
@@ -107,10 +112,47 @@ fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn judge(path: &Path, now: Option<i64>) -> anyhow::Result<Judged> {
+impl CibArgs {
+    /// Is something supposed?
+    pub fn supposes(&self) -> bool {
+        !self.what_if.is_empty()
+    }
+}
+
+/// Shows what would follow if something happened in the cluster of a file, everything being where it belongs.
+pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
+    let mut situation = settled(&of_file(text)?);
+    for supposition in &args.what_if {
+        scheduler::suppose(&mut situation, supposition)?;
+    }
+    let judgement = scheduler::judge(&situation);
+    if json {
+        return print_json(&as_json(&judgement)?);
+    }
+    std::io::stdout().lock().write_all(draw(&judgement).as_bytes())?;
+    Ok(())
+}
+
+/// The cluster of a file, every node up and nothing running.
+pub fn of_file(text: &str) -> anyhow::Result<Situation> {
+    match config::parse(text) {
+        Ok(parsed) => Ok(scheduler::situation_of(&parsed.config)),
+        Err(faults) => bail!("{} mistakes in the cluster file; `cardea check FILE` shows them", faults.len()),
+    }
+}
+
+/// A situation with everything done that is to be done.
+pub fn settled(situation: &Situation) -> Situation {
+    scheduler::carried_out(situation, &scheduler::judge(situation))
+}
+
+fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Result<Judged> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let begun = processor_time();
-    let imported = import::cib(&text, now).with_context(|| format!("{} cannot be planned", path.display()))?;
+    let mut imported = import::cib(&text, now).with_context(|| format!("{} cannot be planned", path.display()))?;
+    for supposition in what_if {
+        scheduler::suppose(&mut imported.situation, supposition)?;
+    }
     let read = processor_time();
     let judgement = scheduler::judge(&imported.situation);
     let planned = processor_time();

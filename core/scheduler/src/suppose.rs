@@ -1,0 +1,286 @@
+//! What if? A situation with something else in it, and the situation in which a plan has been carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use model::situation::{
+    Definition, NodeHistory, NodeKind, NodeSeen, OperationRecord, Resource, ResourceHistory, ResourceKind, Role,
+    Situation, Ticket,
+};
+use model::{NodeName, ResourceName};
+
+use crate::{Judgement, judge};
+
+/// Something that might happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supposition {
+    /// A node is lost.
+    NodeLost(NodeName),
+    /// A node is told to run nothing.
+    Standby(NodeName),
+    /// A resource fails wherever it runs.
+    ResourceFailed(ResourceName),
+    /// A ticket is granted to this site, or taken from it.
+    Ticket(String, bool),
+}
+
+/// Why a supposition makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SuppositionError {
+    /// Nobody knows what it means.
+    #[error(
+        "`{0}` is no supposition; write node=NAME:lost, standby=NODE, resource=NAME:failed, ticket=NAME:lost or \
+         ticket=NAME:granted"
+    )]
+    Unknown(String),
+    /// There is no such node.
+    #[error("there is no node `{name}`; there are: {known}")]
+    Node {
+        /// What was said.
+        name: String,
+        /// What could have been said.
+        known: String,
+    },
+    /// There is no such resource, or it runs nowhere.
+    #[error("there is no resource `{name}` that runs; there are: {known}")]
+    Resource {
+        /// What was said.
+        name: String,
+        /// What could have been said.
+        known: String,
+    },
+}
+
+impl FromStr for Supposition {
+    type Err = SuppositionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || SuppositionError::Unknown(text.to_owned());
+        let (kind, rest) = text.split_once('=').ok_or_else(unknown)?;
+        let (name, event) = rest.rsplit_once(':').map_or((rest, ""), |(name, event)| (name, event));
+        match (kind, event) {
+            ("node", "lost") => Ok(Supposition::NodeLost(NodeName::from(name))),
+            ("standby", "") => Ok(Supposition::Standby(NodeName::from(name))),
+            ("resource", "failed") => Ok(Supposition::ResourceFailed(ResourceName::from(name))),
+            ("ticket", "lost") => Ok(Supposition::Ticket(name.to_owned(), false)),
+            ("ticket", "granted") => Ok(Supposition::Ticket(name.to_owned(), true)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// Lets something happen in a situation.
+///
+/// # Errors
+/// If it names what is not there.
+pub fn suppose(situation: &mut Situation, supposition: &Supposition) -> Result<(), SuppositionError> {
+    match supposition {
+        Supposition::NodeLost(name) => lose(situation, name),
+        Supposition::Standby(name) => {
+            let at = find(situation, name)?;
+            situation.nodes[at].is_standby = true;
+            Ok(())
+        }
+        Supposition::ResourceFailed(name) => fail(situation, name.as_str()),
+        Supposition::Ticket(name, is_granted) => {
+            situation.tickets.insert(name.clone(), Ticket { is_granted: *is_granted, is_standby: false });
+            Ok(())
+        }
+    }
+}
+
+fn find(situation: &Situation, name: &NodeName) -> Result<usize, SuppositionError> {
+    situation.nodes.iter().position(|node| node.name == *name).ok_or_else(|| {
+        let known: Vec<&str> = situation.nodes.iter().map(|node| node.name.as_str()).collect();
+        SuppositionError::Node { name: name.0.clone(), known: known.join(", ") }
+    })
+}
+
+fn lose(situation: &mut Situation, name: &NodeName) -> Result<(), SuppositionError> {
+    let at = find(situation, name)?;
+    match situation.nodes[at].kind.clone() {
+        NodeKind::Member => {
+            let expected = model::situation::Expected::Member;
+            let join = model::situation::Join::Down;
+            situation.nodes[at].seen =
+                Some(NodeSeen { is_member: Some(false), is_process_up: false, join, expected, ..NodeSeen::default() });
+            Ok(())
+        }
+        // It is lost when nothing reaches it any more.
+        NodeKind::Remote { connection } => match connection {
+            Some(connection) => fail(situation, connection.as_str()),
+            None => Ok(()),
+        },
+        NodeKind::Guest { container, .. } => fail(situation, container.as_str()),
+    }
+}
+
+fn fail(situation: &mut Situation, name: &str) -> Result<(), SuppositionError> {
+    let current = judge(situation).current;
+    let active: Vec<String> = current.get(name).into_iter().flatten().map(|place| place.node.clone()).collect();
+    if active.is_empty() {
+        let known: Vec<&str> =
+            current.iter().filter(|(_, places)| !places.is_empty()).map(|(name, _)| name.as_str()).collect();
+        return Err(SuppositionError::Resource { name: name.to_owned(), known: known.join(", ") });
+    }
+    let now = situation.now;
+    for report in situation.history.iter_mut().filter(|report| active.iter().any(|node| *node == report.node.0)) {
+        let is_it = |known: &str| {
+            known == name
+                || known.rsplit_once(':').is_some_and(|(base, number)| base == name && number.parse::<u32>().is_ok())
+        };
+        for history in report.resources.iter_mut().filter(|history| is_it(&history.name)) {
+            let last = history.operations.iter().map(|record| record.call_id).max().unwrap_or(0).max(0);
+            let monitor = history.operations.iter().find(|record| record.interval_ms > 0);
+            let interval_ms = monitor.map_or(10_000, |record| record.interval_ms);
+            history.operations.push(OperationRecord {
+                id: format!("{}_last_failure_0", history.name),
+                operation: "monitor".to_owned(),
+                interval_ms,
+                call_id: last + 1,
+                transition: -1,
+                rc: 1,
+                rc_expected: Some(0),
+                changed_at: Some(now),
+                ran_at: Some(now),
+                ..OperationRecord::default()
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The situation once everything that was judged has been done, and has succeeded.
+pub fn carried_out(situation: &Situation, judgement: &Judgement) -> Situation {
+    let mut then = situation.clone();
+    let fenced: BTreeSet<&str> = judgement
+        .actions
+        .iter()
+        .filter(|done| done.action == "fence" && done.op != Some("on"))
+        .map(|done| done.node.as_str())
+        .collect();
+    for node in &mut then.nodes {
+        if fenced.contains(node.name.as_str())
+            && let Some(seen) = &mut node.seen
+        {
+            seen.is_member = Some(false);
+            seen.is_process_up = false;
+            seen.join = model::situation::Join::Down;
+            seen.expected = model::situation::Expected::Down;
+        }
+    }
+    let mut places: BTreeMap<&str, BTreeMap<&str, Role>> = BTreeMap::new();
+    for (resource, there) in &judgement.placement {
+        for place in there {
+            places.entry(resource).or_default().insert(&place.node, place.role);
+        }
+    }
+    let mut primitives = Vec::new();
+    for resource in &situation.resources {
+        gather(resource, &mut primitives);
+    }
+    then.history = then
+        .nodes
+        .iter()
+        .filter(|node| !fenced.contains(node.name.as_str()))
+        .map(|node| NodeHistory {
+            node: node.name.clone(),
+            resources: primitives.iter().flat_map(|resource| reports(resource, &node.name, &places)).collect(),
+        })
+        .collect();
+    then
+}
+
+fn gather<'a>(resource: &'a Resource, found: &mut Vec<&'a Resource>) {
+    match &resource.kind {
+        ResourceKind::Primitive(_) => found.push(resource),
+        ResourceKind::Group(members) => members.iter().for_each(|member| gather(member, found)),
+        ResourceKind::Clone(inner) => gather(inner, found),
+        ResourceKind::Bundle(bundle) => {
+            for replica in &bundle.replicas {
+                let parts = [Some(&replica.container), replica.address.as_ref(), replica.connection.as_ref()];
+                parts.into_iter().flatten().for_each(|part| gather(part, found));
+            }
+            bundle.inside.iter().for_each(|inside| gather(inside, found));
+        }
+    }
+}
+
+/// What a node reports of a primitive that is, or is not, where it should be.
+fn reports(
+    resource: &Resource,
+    node: &NodeName,
+    places: &BTreeMap<&str, BTreeMap<&str, Role>>,
+) -> Vec<ResourceHistory> {
+    let ResourceKind::Primitive(primitive) = &resource.kind else { return Vec::new() };
+    let name = resource.name.as_str();
+    // Unique instances stand under their numbers.
+    let numbered = format!("{name}:");
+    let of_unique = places.range(numbered.as_str()..).take_while(|(known, _)| known.starts_with(&numbered));
+    let instances: Vec<(&str, Option<Role>)> = of_unique
+        .map(|(known, there)| (*known, there.get(node.as_str()).copied()))
+        .chain(places.get(name).map(|there| (name, there.get(node.as_str()).copied())))
+        .collect();
+    let instances = if instances.is_empty() { vec![(name, None)] } else { instances };
+    instances
+        .into_iter()
+        .map(|(name, role)| {
+            let record = |operation: &str, interval_ms: u32, call_id: i64, rc: i32| OperationRecord {
+                id: format!("{name}_{operation}_{interval_ms}"),
+                operation: operation.to_owned(),
+                interval_ms,
+                call_id,
+                transition: 1,
+                rc,
+                rc_expected: Some(rc),
+                definition: Definition::Same,
+                ..OperationRecord::default()
+            };
+            let mut operations = Vec::new();
+            match role {
+                None => operations.push(record("monitor", 0, 1, 7)),
+                Some(role) => {
+                    operations.push(record("start", 0, 2, 0));
+                    if role == Role::Promoted {
+                        operations.push(record("promote", 0, 3, 0));
+                    }
+                    for operation in primitive.operations.iter().filter(|operation| operation.interval_ms > 0) {
+                        let fits = match operation.role {
+                            None | Some(Role::Unknown | Role::Started | Role::Unpromoted) => role != Role::Promoted,
+                            Some(Role::Promoted) => role == Role::Promoted,
+                            Some(Role::Stopped) => false,
+                        };
+                        if fits && operation.is_enabled {
+                            let rc = if role == Role::Promoted { 8 } else { 0 };
+                            operations.push(record(&operation.name, operation.interval_ms, 4, rc));
+                        }
+                    }
+                }
+            }
+            ResourceHistory {
+                name: name.to_owned(),
+                class: primitive.class.clone(),
+                provider: primitive.provider.clone(),
+                agent: primitive.agent.clone(),
+                operations,
+                ..ResourceHistory::default()
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supposition_is_a_word_for_what_might_happen() {
+        assert_eq!("node=b:lost".parse(), Ok(Supposition::NodeLost(NodeName::from("b"))));
+        assert_eq!("standby=a".parse(), Ok(Supposition::Standby(NodeName::from("a"))));
+        assert_eq!("resource=db:0:failed".parse(), Ok(Supposition::ResourceFailed(ResourceName::from("db:0"))));
+        assert_eq!("ticket=T:granted".parse(), Ok(Supposition::Ticket("T".to_owned(), true)));
+        for wrong in ["", "node", "node=b", "node=b:gone", "standby=a:lost", "moon=full"] {
+            assert!(wrong.parse::<Supposition>().is_err(), "{wrong}");
+        }
+    }
+}
