@@ -86,8 +86,7 @@ impl Assigner<'_, '_> {
         } else if it.known_on.contains(&node) {
             return is_allowed;
         }
-        let is_known_anywhere = siblings.iter().any(|other| !world.rsc(*other).known_on.is_empty());
-        !is_known_anywhere && is_allowed
+        it.known_on.is_empty() && is_allowed
     }
 
     /// Gives every instance its role.
