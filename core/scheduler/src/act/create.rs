@@ -75,7 +75,9 @@ impl Planner<'_, '_> {
         let stops = needs(self, Task::Stop);
         self.marker(rsc, Task::Start, !starts, true);
         self.marker(rsc, Task::Started, !starts, is_active || starts);
-        self.marker(rsc, Task::Stop, !stops, true);
+        let stop = self.marker(rsc, Task::Stop, !stops, true);
+        // What depends on instances may leave live before they stop, unless they only change places.
+        self.graph.get_mut(stop).may_migrate = !self.restarts_any(instances);
         self.marker(rsc, Task::Stopped, !stops, true);
         if self.world.rsc(rsc).meta.is_promotable {
             let promotes = needs(self, Task::Promote);
@@ -87,6 +89,21 @@ impl Planner<'_, '_> {
             self.marker(rsc, Task::Demoted, !demotes, true);
         }
         self.mark_notifications(rsc);
+    }
+
+    /// Does any instance both stop and start?
+    fn restarts_any(&self, instances: &[RscIx]) -> bool {
+        let is_needed = |rsc: RscIx, task: Task<'static>| {
+            self.graph
+                .all(rsc, task)
+                .iter()
+                .map(|at| self.graph.get(*at))
+                .any(|action| !action.is_optional && (action.is_runnable || action.is_marker && task == Task::Stop))
+        };
+        instances
+            .iter()
+            .flat_map(|instance| self.world.primitives(*instance))
+            .any(|primitive| is_needed(primitive, Task::Start) && is_needed(primitive, Task::Stop))
     }
 
     fn create_primitive(&mut self, rsc: RscIx) {

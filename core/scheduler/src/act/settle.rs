@@ -188,7 +188,7 @@ impl<'a> Planner<'_, 'a> {
             return plain;
         }
         let Some(task) = undone(action.task) else { return plain };
-        let mut look = Look { is_optional: true, is_runnable: action.is_runnable, may_migrate: false };
+        let mut look = Look { is_optional: true, is_runnable: action.is_runnable, may_migrate: action.may_migrate };
         let members: &[RscIx] = &it.children;
         let mut any_runnable = false;
         let mut all_runnable = true;

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::situation::{Score, Strategy};
+use model::situation::{Role, Score};
 
 use super::Assigner;
-use super::colocation::Side;
+use super::colocation::{Side, Tie};
 use crate::world::{NodeIx, RscIx};
 
 impl<'a> Assigner<'_, 'a> {
@@ -46,15 +46,33 @@ impl<'a> Assigner<'_, 'a> {
         }
     }
 
-    fn needs(&self, rscs: impl IntoIterator<Item = RscIx>) -> BTreeMap<&'a str, i64> {
-        let mut sum = BTreeMap::new();
-        for rsc in rscs {
-            let Some(primitive) = self.world.rsc(rsc).primitive() else { continue };
+    /// Adds what a resource needs that has no place yet; of a clone what one instance needs, unless one counts already.
+    fn add_needs(&self, rsc: RscIx, counted: &BTreeSet<RscIx>, needs: &mut BTreeMap<&'a str, i64>) {
+        if self.is_assigned[rsc.0 as usize] {
+            return;
+        }
+        let world = self.world;
+        let it = world.rsc(rsc);
+        if let Some(primitive) = it.primitive() {
             for (name, amount) in &primitive.utilization {
-                *sum.entry(name.as_str()).or_default() += i64::from(*amount);
+                *needs.entry(name.as_str()).or_default() += i64::from(*amount);
+            }
+        } else if it.is_group() {
+            let is_together = it.meta.is_collocated || world.clone_of(rsc).is_some();
+            let members = if is_together { it.children.as_slice() } else { &it.children[..it.children.len().min(1)] };
+            for member in members.iter().filter(|member| !counted.contains(member)) {
+                self.add_needs(*member, counted, needs);
+            }
+        } else {
+            let counts = |child: &RscIx| {
+                counted.contains(child) || world.rsc(*child).children.iter().any(|member| counted.contains(member))
+            };
+            if !it.children.iter().any(counts)
+                && let Some(first) = it.children.first()
+            {
+                self.add_needs(*first, counted, needs);
             }
         }
-        sum
     }
 
     fn holds(&self, node: NodeIx, needs: &BTreeMap<&str, i64>) -> bool {
@@ -62,89 +80,64 @@ impl<'a> Assigner<'_, 'a> {
     }
 
     /// Bans the nodes that are too full; the node to prefer, if all that belongs together fits nowhere.
-    pub(super) fn fit_capacity(&mut self, rsc: RscIx, prefer: Option<NodeIx>) -> Option<NodeIx> {
+    pub(super) fn fit_capacity(&mut self, rsc: RscIx) -> Option<NodeIx> {
         let world = self.world;
-        if world.situation.options.strategy == Strategy::Default {
-            return prefer;
-        }
         let mut together = BTreeSet::new();
-        self.gather_tied(rsc, &mut together);
-        let open: BTreeSet<RscIx> =
-            together.iter().copied().filter(|tied| !self.is_assigned[tied.0 as usize]).collect();
+        self.gather_tied(rsc, rsc, &mut together);
+        let mut all = BTreeMap::new();
+        for tied in &together {
+            self.add_needs(*tied, &together, &mut all);
+        }
         let usable: Vec<NodeIx> = world
             .node_ixs()
             .filter(|node| self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO) && self.is_usable(*node))
             .collect();
-        let all = self.needs(open.iter().copied().chain([rsc]).collect::<BTreeSet<_>>());
-        let own = self.needs([rsc]);
-        let mut most: Option<NodeIx> = None;
-        for node in &usable {
-            if self.holds(*node, &all) && most.is_none_or(|most| self.compare_capacity(*node, most).is_lt()) {
-                most = Some(*node);
-            }
-        }
-        let (limit, prefer) = if most.is_some() && open.len() > 1 {
-            (&all, prefer)
-        } else if most.is_some() {
-            (&own, prefer)
+        let fits_somewhere = usable.iter().any(|node| self.holds(*node, &all));
+        let (limit, prefer) = if fits_somewhere {
+            (all, None)
         } else {
-            let mut roomy: Option<NodeIx> = None;
-            for node in &usable {
-                if self.holds(*node, &own) && roomy.is_none_or(|roomy| self.compare_capacity(*node, roomy).is_lt()) {
-                    roomy = Some(*node);
-                }
-            }
-            (&own, if open.len() > 1 { roomy.or(prefer) } else { prefer })
+            let mut own = BTreeMap::new();
+            self.add_needs(rsc, &together, &mut own);
+            (own, usable.iter().copied().min_by(|a, b| self.compare_capacity(*a, *b)))
         };
-        let full: Vec<NodeIx> = world.node_ixs().filter(|node| !self.holds(*node, limit)).collect();
-        let before = self.tables[rsc.0 as usize].clone();
-        for node in full {
-            if self.score(rsc, node).is_some() {
+        for node in usable {
+            if !self.holds(node, &limit) {
                 self.set_score(rsc, node, Score::MUST_NOT);
             }
         }
-        let _ = before;
         prefer
     }
 
     /// Everything that must be on the same node.
-    fn gather_tied(&self, rsc: RscIx, found: &mut BTreeSet<RscIx>) {
+    fn gather_tied(&self, rsc: RscIx, start: RscIx, found: &mut BTreeSet<RscIx>) {
+        let world = self.world;
+        let it = world.rsc(rsc);
         if !found.insert(rsc) {
             return;
         }
-        let world = self.world;
-        let it = world.rsc(rsc);
-        if !it.is_primitive() {
-            for child in &it.children {
-                self.gather_tied(*child, found);
+        if it.is_group() && (it.meta.is_collocated || world.clone_of(rsc).is_some()) {
+            for member in &it.children {
+                self.gather_tied(*member, start, found);
             }
+            return;
         }
+        let is_open = |role: Option<Role>, rsc: RscIx| role.is_none_or(|role| role == self.goal_of(rsc));
+        let binds = |tie: &Tie| {
+            tie.score.is_must() && is_open(tie.dependent_role, tie.dependent) && is_open(tie.primary_role, tie.primary)
+        };
         for tie in self.ties_of(rsc, Side::Follows) {
             let tie = &self.ties[tie as usize];
-            if tie.score.is_must() {
-                self.gather_other(tie.primary, found, rsc);
+            if tie.primary != start && binds(tie) {
+                self.gather_tied(tie.primary, start, found);
             }
         }
         for tie in self.ties_of(rsc, Side::Leads) {
             let tie = &self.ties[tie as usize];
-            let is_clone_led = world.rsc(tie.primary).is_clone() && !world.rsc(tie.dependent).is_clone();
-            if tie.score.is_must() && !is_clone_led {
-                self.gather_other(tie.dependent, found, rsc);
+            // Which instance of a clone a dependent that is none will be with is not known.
+            let is_vague = it.is_clone() && !world.rsc(tie.dependent).is_clone();
+            if tie.dependent != start && !is_vague && binds(tie) {
+                self.gather_tied(tie.dependent, start, found);
             }
-        }
-    }
-
-    fn gather_other(&self, other: RscIx, found: &mut BTreeSet<RscIx>, from: RscIx) {
-        let world = self.world;
-        let it = world.rsc(other);
-        if it.is_clone() || it.is_bundle() {
-            // One of its instances; which one is not known.
-            let _ = from;
-            return;
-        }
-        self.gather_tied(other, found);
-        if let Some(group) = it.parent.filter(|parent| world.rsc(*parent).is_group()) {
-            self.gather_tied(group, found);
         }
     }
 }

@@ -126,7 +126,8 @@ impl Assigner<'_, '_> {
         let prefer = if self.world.situation.options.strategy == Strategy::Default {
             prefer
         } else {
-            self.fit_capacity(rsc, prefer)
+            let roomiest = self.fit_capacity(rsc);
+            prefer.or(roomiest)
         };
         let candidates = self.candidates(rsc);
         let Some(best) = candidates.first().copied() else {

@@ -429,8 +429,7 @@ impl Assigner<'_, '_> {
         let before = (wishes.table.clone(), wishes.spoilt.clone());
         let it = world.rsc(source);
         if it.is_group() {
-            let speaker = if manner.follows { it.children.last() } else { it.children.first() };
-            if let Some(member) = speaker {
+            if let Some(member) = it.children.first() {
                 self.add_wishes(wishes, *member, target, tie, factor, manner, is_start);
             }
         } else if !is_start {
@@ -522,11 +521,17 @@ impl Assigner<'_, '_> {
         self.tables[rsc.0 as usize].iter().flatten().filter(|score| **score >= Score::ZERO).count() == 1
     }
 
+    /// Who speaks for a resource that asks what it follows: of a group its last member, which the others lead.
+    fn last_of(&self, rsc: RscIx) -> RscIx {
+        let it = self.world.rsc(rsc);
+        if it.is_group() { it.children.last().copied().unwrap_or(rsc) } else { rsc }
+    }
+
     /// Sorts resources whose places compete for capacity: who is wanted most goes first.
     pub(super) fn sort_by_wishes(&mut self, tops: &mut [RscIx]) {
         let manner = Manner { follows: true, only_positive: false, keeps_usable: false };
         let mut keyed: Vec<(RscIx, Table)> =
-            tops.iter().map(|top| (*top, self.wishes(*top, *top, None, None, 1.0, manner))).collect();
+            tops.iter().map(|top| (*top, self.wishes(self.last_of(*top), *top, None, None, 1.0, manner))).collect();
         let mut nodes: Vec<NodeIx> = self.world.node_ixs().collect();
         nodes.sort_by(|a, b| self.compare_nodes(None, *a, *b, None));
         let world = self.world;
@@ -539,31 +544,10 @@ impl Assigner<'_, '_> {
             let on = |table: &Table, node: Option<&NodeIx>| {
                 node.map_or(Score::MUST_NOT, |node| table[node.0 as usize].unwrap_or(Score::MUST_NOT))
             };
-            let current = |rsc: RscIx| {
-                let first = world.primitives(rsc).first().copied();
-                first.and_then(|first| world.rsc(first).active_on.first())
-            };
-            let (a_node, b_node) = (current(a.0), current(b.0));
-            if a_node.is_some() || b_node.is_some() {
-                let by_current = on(&b.1, b_node).cmp(&on(&a.1, a_node));
-                if by_current.is_ne() && a_node.is_some() && b_node.is_some() {
-                    return by_current;
-                }
-                match (a_node, b_node) {
-                    (Some(node), None) => {
-                        let by = on(&b.1, Some(node)).cmp(&on(&a.1, Some(node)));
-                        if by.is_ne() {
-                            return by;
-                        }
-                    }
-                    (None, Some(node)) => {
-                        let by = on(&b.1, Some(node)).cmp(&on(&a.1, Some(node)));
-                        if by.is_ne() {
-                            return by;
-                        }
-                    }
-                    _ => {}
-                }
+            let here = |rsc: &(RscIx, Table)| on(&rsc.1, world.current_node(rsc.0).as_ref());
+            let by_current = here(b).cmp(&here(a));
+            if by_current.is_ne() {
+                return by_current;
             }
             nodes
                 .iter()
