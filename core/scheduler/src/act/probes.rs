@@ -14,7 +14,7 @@ impl Planner<'_, '_> {
         }
         for node in world.node_ixs() {
             let there = world.node(node);
-            if !self.is_online(node) || self.is_unclean(node) || there.is_pending || !there.facts.is_probed {
+            if !self.is_online(node) || self.is_unclean(node) || !there.facts.is_probed {
                 continue;
             }
             if there.is_guest() && !there.is_online && !self.will_run_guest(node) {

@@ -67,6 +67,11 @@ pub(super) fn read_all(world: &mut World<'_>) {
             }
         }
     }
+    for rsc in world.rsc_ixs() {
+        if world.rsc(rsc).is_primitive() {
+            limit_goal(world, rsc);
+        }
+    }
     stop_failed_containers(world);
     name_followers(world);
     for node in world.node_ixs() {
@@ -139,6 +144,15 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     let records = world.resources[rsc.0 as usize].records.get_mut(&node).expect("it was put there");
     records.monitors = monitors;
     reading.conclude(world);
+    limit_goal(world, rsc);
+    let it = &mut world.resources[rsc.0 as usize];
+    if role_before > it.role {
+        it.role = role_before;
+    }
+}
+
+/// It becomes no more than the operator wants.
+fn limit_goal(world: &mut World<'_>, rsc: RscIx) {
     let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
     let it = &mut world.resources[rsc.0 as usize];
     let is_follower = |role: Role| role == Role::Unpromoted && is_promotable;
@@ -146,9 +160,6 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
         && (it.goal == Role::Unknown || target < it.goal)
     {
         it.goal = target;
-    }
-    if role_before > it.role {
-        it.role = role_before;
     }
 }
 
@@ -402,9 +413,8 @@ impl<'a> Reading<'a> {
             AGENT_NOT_INSTALLED => {
                 let (on_fail, left) = self.consequence(world, record);
                 if on_fail == OnFail::Ignore {
-                    self.on_state(world, record, expected, false);
-                    world.resources[self.rsc.0 as usize].failure_is_ignored = true;
-                    return;
+                    // What is not there cannot be ignored.
+                    self.on_fail = OnFail::Ban;
                 }
                 let shared = shared(world, self.rsc);
                 ban(world, shared, Some(self.node), Score::MUST_NOT, "its agent is not installed there");
