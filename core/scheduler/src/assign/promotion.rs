@@ -106,7 +106,12 @@ impl Assigner<'_, '_> {
                 Role::Promoted => Score::MUST,
             };
             self.add_role_locations(clone, *instance, node);
-            for tie in self.ties_of(*instance, Side::Follows) {
+            let mut ties = self.ties_of(*instance, Side::Follows);
+            if let Some(bundle) = world.rsc(clone).parent {
+                // What ties the bundle counts for what is in it only here.
+                ties.extend(self.ties_of(bundle, Side::Follows));
+            }
+            for tie in ties {
                 let tie = self.ties[tie as usize].clone();
                 if tie.dependent_role.is_some_and(|role| role >= Role::Unpromoted) {
                     if !self.is_assigned[tie.primary.0 as usize] {
@@ -139,23 +144,18 @@ impl Assigner<'_, '_> {
 
     fn add_role_locations(&mut self, clone: RscIx, instance: RscIx, node: NodeIx) {
         let world = self.world;
-        let host = world.node(node).container().and_then(|container| self.node_of(container));
         let bundle = world.rsc(clone).parent;
         for location in &world.situation.locations {
             if location.role != Some(Role::Promoted) {
                 continue;
             }
             let Some(rsc) = world.find(location.resource.as_str()) else { continue };
-            let place = if rsc == clone || rsc == instance {
-                Some(node)
-            } else if Some(rsc) == bundle {
-                host
-            } else {
-                None
-            };
-            let Some(place) = place else { continue };
+            // What is said of a bundle names the nodes in its containers, not their hosts.
+            if rsc != clone && rsc != instance && Some(rsc) != bundle {
+                continue;
+            }
             for (name, score) in &location.scores {
-                if name.as_str() == world.node(place).name {
+                if name.as_str() == world.node(node).name {
                     self.priority[instance.0 as usize] += *score;
                 }
             }

@@ -175,7 +175,7 @@ impl Assigner<'_, '_> {
 
     /// A tie by role changes who leads, once instances have their places.
     fn obey_in_role(&mut self, dependent: RscIx, primary: RscIx, primary_bearer: RscIx, tie: &Tie) {
-        let (Some(here), Some(there)) = (self.node_of(dependent), self.node[primary.0 as usize]) else { return };
+        let (Some(here), Some(there)) = (self.host_of(dependent), self.host_of(primary)) else { return };
         let at = dependent.0 as usize;
         if !self.is_same_place(here, there, &tie.attribute) {
             if tie.score.is_must() && tie.dependent_role == Some(Role::Promoted) {
@@ -289,7 +289,7 @@ impl Assigner<'_, '_> {
     }
 
     fn obey_promotable_in_role(&mut self, dependent: RscIx, clone: RscIx, role: Role, tie: &Tie) {
-        let Some(here) = self.node_of(dependent) else { return };
+        let Some(here) = self.host_of(dependent) else { return };
         let instance = self.world.rsc(clone).children.iter().copied().find(|instance| {
             self.goal_of(*instance) == role
                 && self.node_of(*instance).is_some_and(|there| self.is_same_place(here, there, &tie.attribute))
@@ -324,6 +324,16 @@ impl Assigner<'_, '_> {
             && per_node(tie.dependent) == per_node(tie.primary)
     }
 
+    /// Where it is; of what runs in a bundle, where its container is.
+    pub(super) fn host_of(&self, rsc: RscIx) -> Option<NodeIx> {
+        let node = self.node_of(rsc)?;
+        let there = self.world.node(node);
+        match there.container() {
+            Some(container) if there.is_bundle() => self.node_of(container),
+            Some(_) | None => Some(node),
+        }
+    }
+
     /// The instance on the node where the dependent is, or may be.
     fn instance_beside(&self, dependent: RscIx, instances: &[RscIx], role: Option<Role>) -> Option<RscIx> {
         let on = |node: NodeIx| {
@@ -331,7 +341,7 @@ impl Assigner<'_, '_> {
                 self.node_of(*instance) == Some(node) && role.is_none_or(|role| self.goal_of(*instance) == role)
             })
         };
-        if let Some(node) = self.node_of(dependent) {
+        if let Some(node) = self.host_of(dependent) {
             return on(node);
         }
         self.candidates(dependent).into_iter().find_map(on)
