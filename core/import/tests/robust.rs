@@ -1,6 +1,11 @@
-//! Does anything in a document make the reader panic?
+//! Does anything in a document make the reader panic, or the scheduler that decides upon what was read?
 //!
 //! One document with a little of everything is damaged in many ways, the same ones in every run.
+
+use std::collections::BTreeSet;
+
+use model::situation::{ResourceKind, Situation};
+use scheduler::Judgement;
 
 /// A little of everything that the reader knows.
 const WHOLE: &str = r##"<cib have-quorum="1" dc-uuid="1" execution-date="1785499200" no-quorum-panic="0">
@@ -159,6 +164,47 @@ fn damage(text: &str, dice: &mut Dice) -> String {
     }
 }
 
+/// What holds whatever the document says.
+fn makes_sense(situation: &Situation, judgement: &Judgement) {
+    let bundles = situation.resources.iter().filter_map(|resource| match &resource.kind {
+        ResourceKind::Bundle(bundle) => Some(&bundle.replicas),
+        _ => None,
+    });
+    let inside = bundles.flatten().filter_map(|replica| replica.node.as_ref());
+    let known: BTreeSet<&str> =
+        situation.nodes.iter().map(|node| &node.name).chain(inside).map(|n| n.as_str()).collect();
+    for (resource, places) in &judgement.placement {
+        for place in places {
+            assert!(known.contains(place.node.as_str()), "{resource} is on {}, which does not exist", place.node);
+        }
+    }
+    // Primitives that are nothing but themselves, of which nobody knows that they run.
+    for resource in &situation.resources {
+        let ResourceKind::Primitive(_) = resource.kind else { continue };
+        let name = resource.name.as_str();
+        let now = judgement.current.get(name).map_or(0, Vec::len);
+        let then = judgement.placement.get(name).map_or(0, Vec::len);
+        assert!(then <= now.max(1), "{name} was on {now} nodes and goes to {then}");
+    }
+    let mut waits = vec![0; judgement.actions.len()];
+    for (first, then) in &judgement.order {
+        assert!(first != then && *first < waits.len(), "an action waits for itself or for nothing");
+        waits[*then] += 1;
+    }
+    let mut open: Vec<usize> = (0..waits.len()).filter(|at| waits[*at] == 0).collect();
+    let mut done = 0;
+    while let Some(at) = open.pop() {
+        done += 1;
+        for (_, then) in judgement.order.iter().filter(|(first, _)| *first == at) {
+            waits[*then] -= 1;
+            if waits[*then] == 0 {
+                open.push(*then);
+            }
+        }
+    }
+    assert_eq!(done, judgement.actions.len(), "actions wait for each other in a circle: {judgement:#?}");
+}
+
 #[test]
 fn the_whole_document_is_understood() {
     let imported = import::cib(WHOLE, None).expect("a CIB");
@@ -170,13 +216,18 @@ fn the_whole_document_is_understood() {
 fn a_damaged_document_is_read_or_refused() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let (mut read, mut refused) = (0_u32, 0_u32);
-    for _ in 0..3000 {
+    for _ in 0..10_000 {
         let mut text = WHOLE.to_owned();
         for _ in 0..=dice.below(8) {
             text = damage(&text, &mut dice);
         }
         match import::cib(&text, None) {
-            Ok(_) => read += 1,
+            Ok(imported) => {
+                read += 1;
+                let judgement = scheduler::judge(&imported.situation);
+                assert_eq!(judgement, scheduler::judge(&imported.situation), "equal situations, equal judgements");
+                makes_sense(&imported.situation, &judgement);
+            }
             Err(_) => refused += 1,
         }
     }

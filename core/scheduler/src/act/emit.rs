@@ -6,6 +6,7 @@ use model::situation::{FenceHow, Role};
 use serde::Serialize;
 
 use super::Planner;
+use super::circles::without_circles;
 use super::graph::{ActionIx, Graph, Noted, Phase, Task};
 use crate::world::{NodeIx, RscIx};
 
@@ -291,7 +292,7 @@ impl Planner<'_, '_> {
                 }
             }
         }
-        pairs.into_iter().collect()
+        without_circles(real.len(), pairs.into_iter().collect())
     }
 
     pub(super) fn counts(&self, first: ActionIx, then: ActionIx, kind: super::Kind) -> bool {

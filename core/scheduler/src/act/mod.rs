@@ -6,6 +6,7 @@
 //!   settle.rs: who needs whom, until nothing changes ─► emit.rs: what is left to do
 //! ```
 
+mod circles;
 mod create;
 mod emit;
 mod graph;
