@@ -158,6 +158,12 @@ impl Kind {
         self.0 & other.0 == other.0
     }
 
+    /// Does it say more than an order?
+    pub const fn is_more_than_order(self) -> bool {
+        let order_only = Kind::ORDERED.0 | Kind::SAME_NODE.0 | Kind::COUNTED.0 | Kind::SERIAL.0 | Kind::CANCELS_FIRST.0;
+        self.0 & !order_only != 0
+    }
+
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }

@@ -92,7 +92,7 @@ impl<'a> Planner<'_, 'a> {
         }
         let is_ordered = it.meta.is_ordered;
         let (down, down_done) = if is_ordered {
-            (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::THEN_FOLLOWS))
+            (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::FIRST_FOLLOWS))
         } else {
             (Kind::SHOWS_FIRST, Kind::SHOWS_THEN)
         };
@@ -314,7 +314,7 @@ impl<'a> Planner<'_, 'a> {
                     self.order_after_some(set.clone(), &firsts, firsts[0], 1, then, order, &mut sets);
                     if order.is_symmetric {
                         for first in firsts {
-                            self.add_inverse(first, order.first_action, then, order.then_action, OrderKind::Optional);
+                            self.add_inverse(first, order.first_action, then, order.then_action, order.kind);
                         }
                     }
                 }
@@ -349,13 +349,13 @@ impl<'a> Planner<'_, 'a> {
             self.orderings.push(Ordering {
                 first: End::Of(*first, task),
                 then: End::This(marker),
-                kind: Kind::COUNTED.with(Kind::THEN_FOLLOWS),
+                kind: Kind::COUNTED.with(Kind::SHOWS_THEN),
             });
         }
         self.orderings.push(Ordering {
             first: End::This(marker),
             then: End::Of(then, task_of(order.then_action)),
-            kind: Kind::BLOCKS.with(Kind::ORDERED),
+            kind: kind_of(order.kind, order.first_action).with(Kind::BLOCKS),
         });
     }
 
@@ -367,14 +367,8 @@ impl<'a> Planner<'_, 'a> {
         order_kind: OrderKind,
         is_symmetric: bool,
     ) {
-        let mut kind = kind;
-        if !is_symmetric && order_kind == OrderKind::Mandatory {
-            kind = kind.with(Kind::ONE_WAY);
-            if first.1 == OrderAction::Stop || first.1 == OrderAction::Demote {
-                // What has to be stopped first, and cannot be, keeps the other from starting.
-                kind = kind.with(Kind::ONE_WAY);
-            }
-        }
+        let kind =
+            if is_symmetric || order_kind != OrderKind::Mandatory { kind } else { Kind::ORDERED.with(Kind::ONE_WAY) };
         let first_task = self.report_of(first.0, task_of(first.1));
         self.before((first.0, first_task), (then.0, task_of(then.1)), kind);
     }
@@ -389,12 +383,7 @@ impl<'a> Planner<'_, 'a> {
     ) {
         let task = self.report_of(then, task_of(inverse(then_action)));
         let kind = match kind {
-            OrderKind::Mandatory => match inverse(first_action) {
-                OrderAction::Stop | OrderAction::Demote => Kind::FIRST_FOLLOWS.with(Kind::ORDERED),
-                OrderAction::Start | OrderAction::Promote => {
-                    Kind::FIRST_FOLLOWS.with(Kind::THEN_FOLLOWS).with(Kind::BLOCKS)
-                }
-            },
+            OrderKind::Mandatory => Kind::FIRST_FOLLOWS.with(Kind::ORDERED),
             OrderKind::Optional | OrderKind::Serialize => Kind::ORDERED,
         };
         self.before((then, task), (first, task_of(inverse(first_action))), kind);

@@ -2,6 +2,8 @@
 //!
 //! An action can become needed, or impossible, and never the reverse; so this ends.
 
+use std::collections::BTreeMap;
+
 use model::situation::Role;
 
 use super::graph::{ActionIx, Edge, Kind, Phase, Task};
@@ -94,7 +96,8 @@ impl<'a> Planner<'_, 'a> {
         while let Some(at) = queue.pop_front() {
             is_queued[at.0 as usize] = false;
             for changed in self.settle(at) {
-                let again: Vec<ActionIx> = self.graph.get(changed).after.iter().copied().chain([changed]).collect();
+                let again: Vec<ActionIx> =
+                    self.graph.get(changed).after.iter().copied().chain([changed]).chain(self.outer(changed)).collect();
                 is_queued.resize(self.graph.actions.len(), false);
                 for next in again {
                     if !std::mem::replace(&mut is_queued[next.0 as usize], true) {
@@ -105,15 +108,23 @@ impl<'a> Planner<'_, 'a> {
         }
     }
 
+    /// The marker of the collective that it is part of.
+    fn outer(&self, at: ActionIx) -> Option<ActionIx> {
+        let action = self.graph.get(at);
+        let parent = self.world.rsc(action.rsc?).parent?;
+        self.graph.find_exact(Some(parent), undone(action.task)?, None)
+    }
+
     /// Applies every edge that leads to an action; what changed by it.
     fn settle(&mut self, then: ActionIx) -> Vec<ActionIx> {
         let mut touched = Vec::new();
+        self.look(then, None, &mut touched);
         if self.graph.get(then).needed_before > 0 {
             self.graph.get_mut(then).runnable_before = 0;
             let was_runnable = self.graph.get(then).is_runnable;
             self.graph.get_mut(then).is_runnable = false;
             for edge in self.graph.get(then).before.clone() {
-                if edge.kind.has(Kind::COUNTED) && self.look(edge.first, None).is_runnable {
+                if edge.kind.has(Kind::COUNTED) && self.look(edge.first, None, &mut touched).is_runnable {
                     self.graph.get_mut(then).runnable_before += 1;
                 }
             }
@@ -154,10 +165,11 @@ impl<'a> Planner<'_, 'a> {
         if edge.kind.has(Kind::CANCELS_FIRST) && !self.graph.get(then).is_optional {
             self.graph.get_mut(first).is_optional = true;
         }
-        let mut changed = Changed::default();
-        let first_look = self.look(first, then_node);
-        self.apply_kinds(first, then, then_node, first_look, edge.kind, &mut changed, touched);
-        changed
+        if !edge.kind.is_more_than_order() {
+            return Changed::default();
+        }
+        let first_look = self.look_from(first, self.graph.get(then).node, touched);
+        self.apply_kinds(first, then, first_look, edge.kind, touched)
     }
 
     fn drop_edge(&mut self, edge: Edge, then: ActionIx) {
@@ -177,81 +189,95 @@ impl<'a> Planner<'_, 'a> {
         }
     }
 
-    /// How an action looks to others; a collective's marker is what its members' actions are.
-    fn look(&self, at: ActionIx, _node: Option<NodeIx>) -> Look {
+    /// How an action looks to one on a node: of clones, what counts is needed there, and possible anywhere.
+    fn look_from(&mut self, at: ActionIx, node: Option<NodeIx>, touched: &mut Vec<ActionIx>) -> Look {
+        let look = self.look(at, None, touched);
+        let is_spread = self.graph.get(at).rsc.is_some_and(|rsc| {
+            let it = self.world.rsc(rsc);
+            it.is_clone() || it.is_bundle()
+        });
+        if node.is_none() || !is_spread {
+            return look;
+        }
+        let there = self.look(at, node, touched);
+        Look { is_runnable: look.is_runnable || there.is_runnable, ..there }
+    }
+
+    /// How an action looks to others; a collective's marker is what its members' actions are, those of primitives on
+    /// that node if one is named.
+    fn look(&mut self, at: ActionIx, node: Option<NodeIx>, touched: &mut Vec<ActionIx>) -> Look {
+        let world = self.world;
         let action = self.graph.get(at);
+        let (is_begin, own_task) = (undone(action.task) == Some(action.task), action.task);
         let plain =
             Look { is_optional: action.is_optional, is_runnable: action.is_runnable, may_migrate: action.may_migrate };
         let Some(rsc) = action.rsc else { return plain };
-        let it = self.world.rsc(rsc);
+        let it = world.rsc(rsc);
         if it.is_primitive() {
             return plain;
         }
-        let Some(task) = undone(action.task) else { return plain };
-        let mut look = Look { is_optional: true, is_runnable: action.is_runnable, may_migrate: action.may_migrate };
-        let members: &[RscIx] = &it.children;
-        let mut any_runnable = false;
-        let mut all_runnable = true;
-        for member in members {
-            let task_there = if self.world.rsc(*member).is_primitive() { task } else { done(task) };
-            let mut has_one = false;
-            for action_at in self.graph.all(*member, task_there) {
-                let there = self.look(*action_at, None);
-                look.is_optional &= there.is_optional;
-                if there.is_runnable {
-                    any_runnable = true;
-                    has_one = true;
-                } else {
-                    all_runnable = false;
+        let Some(task) = undone(own_task) else { return plain };
+        let mut look = Look { is_optional: true, is_runnable: true, may_migrate: plain.may_migrate };
+        let mut is_any_runnable = false;
+        let mut is_blocked = false;
+        for member in &it.children {
+            let is_primitive = world.rsc(*member).is_primitive();
+            let node_there = if is_primitive { node } else { None };
+            let found = self.graph.find(Some(*member), task, node_there);
+            let Some(member_action) = found else {
+                let is_up = matches!(own_task, Task::Start | Task::Promote | Task::Started | Task::Promoted);
+                if it.is_group() && (is_up || !is_begin) {
+                    look.is_runnable = false;
                 }
-            }
-            let _ = has_one;
+                continue;
+            };
+            let there = self.look(member_action, node, touched);
+            look.is_optional &= there.is_optional;
+            is_any_runnable |= there.is_runnable;
+            is_blocked |= !there.is_runnable;
         }
-        look.is_optional &= action.is_optional;
         if it.is_group() {
-            let is_up = matches!(task, Task::Start | Task::Promote);
-            if is_up {
-                look.is_runnable &= all_runnable;
+            if !is_begin && is_blocked {
+                look.is_runnable = false;
             }
-        } else if matches!(action.task, Task::Start | Task::Promote | Task::Stop | Task::Demote) {
-            look.is_runnable &= any_runnable || members.is_empty();
+        } else {
+            look.is_runnable = is_any_runnable;
+            is_blocked = node.is_none() && !is_any_runnable;
+        }
+        let action = self.graph.get_mut(at);
+        let was = (action.is_optional, action.is_runnable);
+        action.is_optional &= look.is_optional;
+        if is_blocked && !(is_begin && it.is_group()) {
+            action.is_runnable = false;
+        }
+        if was != (action.is_optional, action.is_runnable) && !touched.contains(&at) {
+            touched.push(at);
         }
         look
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one edge, taken apart")]
     fn apply_kinds(
         &mut self,
         first: ActionIx,
         then: ActionIx,
-        then_node: Option<NodeIx>,
         first_look: Look,
         kind: Kind,
-        changed: &mut Changed,
         touched: &mut Vec<ActionIx>,
-    ) {
-        if kind.has(Kind::ONE_WAY) {
-            changed.add(self.apply_one_way(first, then, first_look));
-        }
-        if kind.has(Kind::FIRST_FOLLOWS) && !self.graph.get(then).is_optional {
-            changed.first |= self.require(first, then, touched);
-            changed.first |= self.stop_migrating(first, then);
-        }
-        if kind.has(Kind::FIRST_FOLLOWS_IF_PROMOTED) {
-            let is_promoted = self.graph.get(then).rsc.is_some_and(|rsc| self.role(rsc) == Role::Promoted);
-            if is_promoted && !self.graph.get(then).is_optional {
-                changed.first |= self.require(first, then, touched);
-                changed.first |= self.stop_migrating(first, then);
+    ) -> Changed {
+        let mut changed = Changed::default();
+        let (first_rsc, then_rsc) = (self.graph.get(first).rsc, self.graph.get(then).rsc);
+        for one in [
+            Kind::THEN_FOLLOWS,
+            Kind::RESTARTS,
+            Kind::FIRST_FOLLOWS,
+            Kind::FIRST_FOLLOWS_IF_PROMOTED,
+            Kind::BLOCKS,
+            Kind::ONE_WAY,
+        ] {
+            if kind.has(one) {
+                let owner = if one == Kind::FIRST_FOLLOWS { first_rsc } else { then_rsc };
+                changed.add(self.update(owner, first, then, first_look, one, touched));
             }
-        }
-        if kind.has(Kind::BLOCKS) && !first_look.is_runnable {
-            changed.then |= self.block(then, first, then_node, touched);
-        }
-        if kind.has(Kind::THEN_FOLLOWS) && !first_look.is_optional && !first_look.may_migrate {
-            changed.then |= self.require_then(then, first, touched);
-        }
-        if kind.has(Kind::RESTARTS) {
-            changed.add(self.apply_restart(first, then, touched));
         }
         if kind.has(Kind::STANDS_IN) && !first_look.is_runnable {
             let action = self.graph.get_mut(then);
@@ -279,6 +305,90 @@ impl<'a> Planner<'_, 'a> {
                 changed.first |= std::mem::replace(&mut action.is_optional, false);
             }
         }
+        let binds = kind.has(Kind::THEN_FOLLOWS) || kind.has(Kind::FIRST_FOLLOWS) || kind.has(Kind::RESTARTS);
+        let stop = self.graph.get(first);
+        let is_stuck = stop.task == Task::Stop
+            && !stop.is_runnable
+            && stop.rsc.is_some_and(|rsc| !self.world.rsc(rsc).is_managed && self.world.rsc(rsc).is_blocked);
+        if binds && is_stuck {
+            changed.then |= self.block(then, first);
+        }
+        changed
+    }
+
+    /// Applies one kind of relation, and to what a collective's marker stands for.
+    fn update(
+        &mut self,
+        owner: Option<RscIx>,
+        first: ActionIx,
+        then: ActionIx,
+        first_look: Look,
+        kind: Kind,
+        touched: &mut Vec<ActionIx>,
+    ) -> Changed {
+        let world = self.world;
+        let Some(owner) = owner else { return self.update_one(first, then, first_look, kind) };
+        let it = world.rsc(owner);
+        if it.is_primitive() {
+            return self.update_one(first, then, first_look, kind);
+        }
+        let is_group = it.is_group();
+        if !is_group && self.is_interleaved(first, then) {
+            return self.update_interleaved(first, then, kind, touched);
+        }
+        let changed = self.update_one(first, then, first_look, kind);
+        let (then_rsc, task, node) = {
+            let action = self.graph.get(then);
+            (action.rsc, action.task, action.node)
+        };
+        if is_group && then_rsc != Some(owner) {
+            return changed;
+        }
+        let Some(then_rsc) = then_rsc else { return changed };
+        for member in &world.rsc(then_rsc).children {
+            let Some(member_action) = self.graph.find(Some(*member), task, node) else { continue };
+            if member_action == first || (!is_group && !self.look(member_action, node, touched).is_runnable) {
+                continue;
+            }
+            let inner = self.update(Some(*member), first, member_action, first_look, kind, touched);
+            if inner.then && !touched.contains(&member_action) {
+                touched.push(member_action);
+            }
+            if inner.first && !touched.contains(&first) {
+                touched.push(first);
+            }
+        }
+        changed
+    }
+
+    /// Applies one kind of relation to these two actions.
+    fn update_one(&mut self, first: ActionIx, then: ActionIx, first_look: Look, kind: Kind) -> Changed {
+        let mut changed = Changed::default();
+        if kind == Kind::THEN_FOLLOWS {
+            if !first_look.is_optional && !first_look.may_migrate {
+                changed.then = self.require(then, first);
+            }
+        } else if kind == Kind::RESTARTS {
+            changed = self.apply_restart(first, then);
+        } else if kind == Kind::FIRST_FOLLOWS {
+            if !self.graph.get(then).is_optional {
+                changed.first = self.require(first, then);
+                changed.first |= self.stop_migrating(first, then);
+            }
+        } else if kind == Kind::FIRST_FOLLOWS_IF_PROMOTED {
+            let is_promoted = self.graph.get(then).rsc.is_some_and(|rsc| self.role(rsc) == Role::Promoted);
+            if is_promoted && !self.graph.get(then).is_optional {
+                changed.first = self.require(first, then);
+                changed.first |= self.stop_migrating(first, then);
+            }
+        } else if kind == Kind::BLOCKS {
+            if !first_look.is_runnable {
+                changed.then = self.block(then, first);
+            }
+        } else if kind == Kind::ONE_WAY {
+            changed = self.apply_one_way(first, then);
+        }
+        changed
     }
 
     /// What has to stop for something that does not migrate does not migrate either.
@@ -286,133 +396,200 @@ impl<'a> Planner<'_, 'a> {
         !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
     }
 
-    /// Makes an action needed, with what it stands for.
-    fn require(&mut self, at: ActionIx, because: ActionIx, touched: &mut Vec<ActionIx>) -> bool {
+    /// Makes an action needed.
+    fn require(&mut self, at: ActionIx, because: ActionIx) -> bool {
         let action = self.graph.get(at);
-        if let Some(rsc) = action.rsc
-            && let Some(node) = action.node
+        if let (Some(rsc), Some(node)) = (action.rsc, action.node)
             && self.is_hands_off(rsc, action.task, Some(node))
         {
             return false;
         }
-        let (rsc, task) = (action.rsc, action.task);
-        let mut changed = false;
-        if self.graph.get(at).is_optional {
-            self.graph.get_mut(at).is_optional = false;
-            if self.graph.get(at).reason.is_none() {
-                let why = self.name_of(because);
-                self.graph.get_mut(at).reason = Some(format!("required {why}"));
-            }
-            changed = true;
+        if !self.graph.get(at).is_optional {
+            return false;
         }
-        if let Some(rsc) = rsc {
-            let it = self.world.rsc(rsc);
-            if !it.is_primitive() {
-                let inner = undone(task).unwrap_or(task);
-                for member in it.children.clone() {
-                    for member_action in self.member_actions(member, inner) {
-                        if self.graph.get(member_action).is_optional && self.require(member_action, because, touched) {
-                            touched.push(member_action);
-                        }
-                    }
-                }
-            }
-        }
-        changed
+        let why = self.name_of(because);
+        let action = self.graph.get_mut(at);
+        action.is_optional = false;
+        action.reason.get_or_insert_with(|| format!("required {why}"));
+        true
     }
 
-    fn require_then(&mut self, then: ActionIx, first: ActionIx, touched: &mut Vec<ActionIx>) -> bool {
-        self.require(then, first, touched)
-    }
-
-    fn member_actions(&self, member: RscIx, task: Task<'a>) -> Vec<ActionIx> {
-        self.graph.all(member, task).to_vec()
-    }
-
-    /// Makes an action impossible, with what it stands for.
-    fn block(&mut self, at: ActionIx, because: ActionIx, _node: Option<NodeIx>, touched: &mut Vec<ActionIx>) -> bool {
-        let (rsc, task) = (self.graph.get(at).rsc, self.graph.get(at).task);
-        let mut changed = false;
-        if self.graph.get(at).is_runnable {
-            let why = self.name_of(because);
-            let action = self.graph.get_mut(at);
-            action.is_runnable = false;
-            action.may_migrate = false;
-            action.reason = Some(format!("unrunnable {why}"));
-            changed = true;
+    /// Makes an action impossible.
+    fn block(&mut self, at: ActionIx, because: ActionIx) -> bool {
+        if !self.graph.get(at).is_runnable {
+            return false;
         }
-        if let Some(rsc) = rsc {
-            let it = self.world.rsc(rsc);
-            if !it.is_primitive()
-                && let Some(inner) = undone(task).or(Some(task))
-            {
-                for member in it.children.clone() {
-                    for member_action in self.member_actions(member, inner) {
-                        if self.graph.get(member_action).is_runnable
-                            && self.block(member_action, because, None, touched)
-                        {
-                            touched.push(member_action);
-                        }
-                    }
-                }
-            }
-        }
-        changed
+        let why = self.name_of(because);
+        let action = self.graph.get_mut(at);
+        action.is_runnable = false;
+        action.may_migrate = false;
+        action.reason = Some(format!("unrunnable {why}"));
+        true
     }
 
-    /// A resource's stop and its start: one brings the other along.
-    fn apply_restart(&mut self, first: ActionIx, then: ActionIx, touched: &mut Vec<ActionIx>) -> Changed {
+    /// Do relations between two collectives hold instance by instance?
+    fn is_interleaved(&self, first: ActionIx, then: ActionIx) -> bool {
+        let (first, then) = (self.graph.get(first), self.graph.get(then));
+        let (Some(first_rsc), Some(then_rsc)) = (first.rsc, then.rsc) else { return false };
+        let is_spread = |rsc: RscIx| self.world.rsc(rsc).is_clone() || self.world.rsc(rsc).is_bundle();
+        let decides = if matches!(then.task, Task::Stop | Task::Demote) { first_rsc } else { then_rsc };
+        first_rsc != then_rsc
+            && is_spread(first_rsc)
+            && is_spread(then_rsc)
+            && self.world.rsc(decides).meta.is_interleaved
+    }
+
+    /// Applies a relation between two clones to the instances on the same nodes.
+    fn update_interleaved(
+        &mut self,
+        first: ActionIx,
+        then: ActionIx,
+        kind: Kind,
+        touched: &mut Vec<ActionIx>,
+    ) -> Changed {
+        let world = self.world;
         let mut changed = Changed::default();
-        let (stop, start) = (self.graph.get(first), self.graph.get(then));
-        let is_managed = start.rsc.is_none_or(|rsc| self.world.rsc(rsc).is_managed);
-        let is_restart = !start.is_optional;
-        let is_end = !start.is_runnable && is_managed;
+        let (first_action, then_action) = (self.graph.get(first), self.graph.get(then));
+        let (Some(first_rsc), Some(then_rsc)) = (first_action.rsc, then_action.rsc) else { return changed };
+        let (task, then_task) = (undone(first_action.task).unwrap_or(first_action.task), then_action.task);
+        let goes_down = task != first_action.task && matches!(task, Task::Stop | Task::Demote);
+        let mut matches: BTreeMap<NodeIx, RscIx> = BTreeMap::new();
+        for instance in self.instances(first_rsc).into_iter().rev() {
+            let is_blocked = world.primitives(instance).iter().any(|rsc| world.rsc(*rsc).is_blocked);
+            if !is_blocked && let Some(node) = self.only_place(instance, goes_down) {
+                matches.insert(node, instance);
+            }
+        }
+        for then_instance in self.instances(then_rsc) {
+            let partner = match self.only_place(then_instance, goes_down) {
+                Some(node) => matches.get(&node).copied(),
+                None => self.open_nodes(then_instance).iter().find_map(|node| matches.get(node).copied()),
+            };
+            let Some(partner) = partner else {
+                if !goes_down && matches!(kind, Kind::BLOCKS | Kind::THEN_FOLLOWS) {
+                    changed.then |= self.give_up(then_instance, touched);
+                }
+                continue;
+            };
+            let Some(first_there) = self.graph.find(Some(partner), task, None) else { continue };
+            let Some(then_there) = self.graph.find(Some(then_instance), then_task, None) else { continue };
+            if self.graph.order(first_there, then_there, kind) && !touched.contains(&then_there) {
+                touched.push(then_there);
+            }
+            let look = self.look(first_there, None, touched);
+            let inner = self.update(Some(then_instance), first_there, then_there, look, kind, touched);
+            for (is_changed, at) in [(inner.first, first_there), (inner.then, then_there)] {
+                if is_changed && !touched.contains(&at) {
+                    touched.push(at);
+                }
+            }
+            changed.add(inner);
+        }
+        changed
+    }
+
+    /// Instances of a clone; of bundles their containers.
+    fn instances(&self, rsc: RscIx) -> Vec<RscIx> {
+        let it = self.world.rsc(rsc);
+        if it.is_bundle() { it.replicas.iter().map(|replica| replica.container).collect() } else { it.children.clone() }
+    }
+
+    /// The one node where all of an instance is, or goes.
+    fn only_place(&self, instance: RscIx, is_current: bool) -> Option<NodeIx> {
+        let mut found = None;
+        for rsc in self.world.primitives(instance) {
+            let places = if is_current {
+                self.world.rsc(rsc).active_on.as_slice()
+            } else {
+                self.placement.node[rsc.0 as usize].as_slice()
+            };
+            for node in places {
+                if found.is_some_and(|known| known != *node) {
+                    return None;
+                }
+                found = Some(*node);
+            }
+        }
+        found
+    }
+
+    /// The nodes that an instance may be on, the best first.
+    fn open_nodes(&self, instance: RscIx) -> Vec<NodeIx> {
+        let table = &self.placement.tables[instance.0 as usize];
+        let score = |node: &NodeIx| table.get(node.0 as usize).copied().flatten();
+        let mut nodes: Vec<NodeIx> = self.world.node_ixs().filter(|node| score(node).is_some()).collect();
+        nodes.sort_by_key(|node| std::cmp::Reverse(score(node)));
+        nodes
+    }
+
+    /// An instance that lacks what it needs beside it goes nowhere.
+    fn give_up(&mut self, instance: RscIx, touched: &mut Vec<ActionIx>) -> bool {
+        let mut is_changed = false;
+        for rsc in self.world.primitives(instance) {
+            let at = rsc.0 as usize;
+            is_changed |= self.placement.node[at].take().is_some();
+            self.placement.goal[at] = Role::Stopped;
+            for action_at in self.graph.of(rsc).to_vec() {
+                let is_managed = self.world.rsc(rsc).is_managed;
+                let action = self.graph.get_mut(action_at);
+                let was = (action.is_optional, action.is_runnable);
+                match action.task {
+                    Task::Stop if is_managed => action.is_optional = false,
+                    Task::Start | Task::Monitor(_) => action.is_runnable = false,
+                    _ => {}
+                }
+                if was != (action.is_optional, action.is_runnable) {
+                    is_changed = true;
+                    if !touched.contains(&action_at) {
+                        touched.push(action_at);
+                    }
+                }
+            }
+        }
+        is_changed
+    }
+
+    /// A stop that something else brings along: its own start, or the stop of what it stands on.
+    fn apply_restart(&mut self, first: ActionIx, then: ActionIx) -> Changed {
+        let mut changed = Changed::default();
+        let (stop, waiter) = (self.graph.get(first), self.graph.get(then));
+        let is_managed = waiter.rsc.is_none_or(|rsc| self.world.rsc(rsc).is_managed);
+        let is_restart = !waiter.is_optional;
+        let is_end = !waiter.is_runnable && is_managed && stop.rsc == waiter.rsc;
         if !is_restart && !is_end {
             return changed;
         }
-        if stop.is_optional && stop.is_runnable {
-            changed.first |= self.require(first, then, touched);
+        if is_restart || stop.is_runnable {
+            changed.first |= self.require(first, then);
         }
         changed.first |= self.stop_migrating(first, then);
         let stop = self.graph.get(first);
         if !stop.is_optional && !stop.is_runnable {
-            changed.then |= self.block(then, first, None, touched);
+            changed.then |= self.block(then, first);
         }
         changed
     }
 
     /// An order in one direction only: what cannot be done first keeps the then from happening, if it has not yet.
-    fn apply_one_way(&mut self, first: ActionIx, then: ActionIx, first_look: Look) -> Changed {
+    fn apply_one_way(&mut self, first: ActionIx, then: ActionIx) -> Changed {
         let mut changed = Changed::default();
+        if self.graph.get(first).is_runnable {
+            return changed;
+        }
         let action = self.graph.get(then);
-        if let Some(rsc) = action.rsc {
+        let Some(rsc) = action.rsc else { return changed };
+        if action.is_optional {
             let role = self.role(rsc);
-            if role == Role::Stopped && action.task == Task::Stop {
-                return changed;
-            }
-            if role >= Role::Started
+            let active_on = &self.world.rsc(rsc).active_on;
+            let is_up = role >= Role::Started
                 && action.task == Task::Start
-                && action.is_optional
-                && self.world.rsc(rsc).active_on.len() == 1
-                && action.node == self.world.rsc(rsc).active_on.first().copied()
-            {
+                && action.node.is_some_and(|node| active_on.as_slice() == [node]);
+            if is_up || (role == Role::Stopped && action.task == Task::Stop) {
                 return changed;
             }
         }
-        if !first_look.is_runnable {
-            let why = self.name_of(first);
-            let action = self.graph.get_mut(then);
-            if action.is_optional && !self.world_unmanaged(then) {
-                self.graph.get_mut(then).is_optional = false;
-                changed.then = true;
-            }
-            let action = self.graph.get_mut(then);
-            if action.is_runnable {
-                action.is_runnable = false;
-                action.reason = Some(format!("unrunnable {why}"));
-                changed.then = true;
-            }
-        }
+        changed.then |= !self.world_unmanaged(then) && self.require(then, first);
+        changed.then |= self.block(then, first);
         changed
     }
 
