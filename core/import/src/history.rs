@@ -60,9 +60,7 @@ impl<'a> Reader<'_, 'a> {
         let found = self.primitives.get_key_value(name).or_else(|| self.primitives.get_key_value(without_number));
         let class = element.attribute("class").unwrap_or_default();
         let agent = element.attribute("type").unwrap_or_default();
-        let is_same_agent = |primitive: &Primitive| primitive.class == class && primitive.agent == agent;
-        let definition =
-            found.filter(|(_, primitive)| is_same_agent(primitive)).map(|(name, primitive)| (*name, *primitive));
+        let definition = found.map(|(name, primitive)| (*name, *primitive));
         let records = element.children().filter(|child| child.has_tag_name("lrm_rsc_op"));
         Some(ResourceHistory {
             name: name.to_owned(),

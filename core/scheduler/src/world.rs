@@ -29,6 +29,8 @@ pub(crate) struct World<'a> {
     pub tops: Vec<RscIx>,
     /// By id; a primitive or group inside a clone bears a number: `web:0`.
     pub by_id: BTreeMap<String, RscIx>,
+    /// Fencing is wanted, and nothing is there that could fence.
+    pub lacks_device: bool,
     /// Names with number that the history bears.
     pub numbered: BTreeSet<&'a str>,
 }
@@ -188,6 +190,8 @@ pub(crate) struct Rsc<'a> {
     pub is_unmigratable: bool,
     /// It waits for this node, which was shut down, since.
     pub locked_to: Option<(NodeIx, i64)>,
+    /// It waited for these nodes long enough.
+    pub locks_over: BTreeSet<NodeIx>,
     /// The name with number that the history of an anonymous instance bears.
     pub reported_as: Option<&'a str>,
     /// By node: what was done there.

@@ -290,21 +290,27 @@ impl Planner<'_, '_> {
     fn check_definition(&mut self, rsc: RscIx) {
         let world = self.world;
         let it = world.rsc(rsc);
-        if it.is_removed || it.primitive().is_none() {
+        if it.primitive().is_none() {
             return;
         }
+        let is_removed_instance = it.is_removed && world.is_anonymous_instance(rsc);
         for (node, records) in &it.records {
             let there = world.node(*node);
-            let is_usable = there.is_online && !there.is_unclean && !there.is_pending;
-            if !is_usable || !it.active_on.contains(node) && it.role > Role::Stopped {
+            if is_removed_instance || !(world.is_usable(*node) || there.is_maintenance) {
                 continue;
             }
-            if !it.active_on.contains(node) {
+            if it.is_removed {
+                self.delete(rsc, *node);
                 continue;
             }
+            let is_active = it.active_on.contains(node);
             if records.agent_changed {
-                self.action(rsc, Task::Stop, Some(*node), false);
-                self.action(rsc, Task::Delete, Some(*node), false);
+                self.delete(rsc, *node);
+                if is_active {
+                    self.action(rsc, Task::Stop, Some(*node), false);
+                }
+            }
+            if !is_active {
                 continue;
             }
             let mut reloads = false;
@@ -363,6 +369,21 @@ impl Planner<'_, '_> {
                 });
             }
         }
+    }
+
+    /// Forgets it on a node, once it is stopped there and before it starts anywhere.
+    fn delete(&mut self, rsc: RscIx, node: NodeIx) {
+        let there = self.world.node(node);
+        if self.world.rsc(rsc).failed_on.contains(&node) || there.is_unclean || !there.is_online {
+            return;
+        }
+        let delete = self.action(rsc, Task::Delete, Some(node), false);
+        self.orderings.push(Ordering { first: End::Of(rsc, Task::Stop), then: End::This(delete), kind: Kind::ORDERED });
+        self.orderings.push(Ordering {
+            first: End::This(delete),
+            then: End::Of(rsc, Task::Start),
+            kind: Kind::ORDERED,
+        });
     }
 
     /// Is a repeated operation still asked for?

@@ -158,7 +158,12 @@ impl Planner<'_, '_> {
                     && world.rsc(rsc).is_primitive()
                     && !matches!(
                         action.task,
-                        Task::Monitor(_) | Task::Cancel(..) | Task::Probe | Task::ClearFailures | Task::Delete
+                        Task::Monitor(_)
+                            | Task::Cancel(..)
+                            | Task::Probe
+                            | Task::ClearFailures
+                            | Task::Delete
+                            | Task::Forget
                     )
                 {
                     return false;
@@ -167,7 +172,7 @@ impl Planner<'_, '_> {
                     return true;
                 }
                 let Some(node) = action.node else { return false };
-                if matches!(action.task, Task::ClearFailures | Task::Delete) {
+                if matches!(action.task, Task::ClearFailures | Task::Delete | Task::Forget) {
                     return true;
                 }
                 self.is_online(node) && !self.is_unclean(node) && !world.node(node).is_pending
@@ -203,6 +208,7 @@ impl Planner<'_, '_> {
             }
             Task::ClearFailures => "clear_failcount",
             Task::Delete => "delete",
+            Task::Forget => "lrm_delete",
             Task::Fence => {
                 done.op = Some(how(self.fence_how(action.node?)));
                 "fence"
@@ -491,7 +497,13 @@ impl Planner<'_, '_> {
             let Some(primitive) = self.world.rsc(rsc).primitive() else { continue };
             if matches!(
                 action.task,
-                Task::Stop | Task::Demote | Task::Notify(..) | Task::Cancel(..) | Task::ClearFailures | Task::Delete
+                Task::Stop
+                    | Task::Demote
+                    | Task::Notify(..)
+                    | Task::Cancel(..)
+                    | Task::ClearFailures
+                    | Task::Delete
+                    | Task::Forget
             ) {
                 continue;
             }

@@ -28,8 +28,10 @@ pub(crate) enum Task<'a> {
     /// Ends a repeated check: its name and interval.
     Cancel(&'a str, u32),
     ClearFailures,
-    /// Forgets the history of a resource.
+    /// Forgets a resource and its history.
     Delete,
+    /// Forgets the history that kept a resource waiting for its node.
+    Forget,
     /// Cuts a node off.
     Fence,
     /// Lets a node use storage again.

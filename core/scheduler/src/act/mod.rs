@@ -163,8 +163,7 @@ impl<'w, 'a> Planner<'w, 'a> {
 
     /// Actions on what is not managed are never needed, but checks.
     fn is_hands_off(&self, rsc: RscIx, task: Task<'a>, node: Option<NodeIx>) -> bool {
-        let is_check =
-            matches!(task, Task::Monitor(_) | Task::Cancel(..) | Task::Probe | Task::ClearFailures | Task::Delete);
+        let is_check = matches!(task, Task::Monitor(_) | Task::Cancel(..) | Task::Probe);
         node.is_some() && !self.world.rsc(rsc).is_managed && !is_check
     }
 
@@ -196,7 +195,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         let there = world.node(node);
         let it = world.rsc(rsc);
         // The leader does these by itself.
-        let is_done_here = matches!(action.task, Task::Delete | Task::ClearFailures);
+        let is_done_here = matches!(action.task, Task::Delete | Task::Forget | Task::ClearFailures);
         let is_reached = self.is_online(node) || (there.is_guest() && !there.remote_needs_reset);
         if !is_done_here && !is_reached {
             self.graph.get_mut(at).is_runnable = false;

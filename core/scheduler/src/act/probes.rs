@@ -4,6 +4,7 @@ use model::situation::{Discovery, Role};
 
 use super::graph::{ActionIx, Kind, Task};
 use super::{End, Planner};
+use crate::read::FailureCounts;
 use crate::world::{NodeIx, RscIx};
 
 impl Planner<'_, '_> {
@@ -224,6 +225,7 @@ impl Planner<'_, '_> {
 
     /// Counts of failures that are forgotten are cleared.
     pub(super) fn clear_failures(&mut self) {
+        self.clear_failures_of_removed();
         for rsc in self.world.rsc_ixs() {
             for (node, why) in &self.world.rsc(rsc).clearings {
                 if !self.is_online(*node) && !self.world.node(*node).is_online {
@@ -233,6 +235,37 @@ impl Planner<'_, '_> {
                 let action = self.graph.get_mut(clear);
                 action.is_optional = false;
                 action.reason = Some(why.clone());
+                if self.world.rsc(rsc).connects.is_some() {
+                    self.orderings.push(super::Ordering {
+                        first: End::This(clear),
+                        then: End::Of(rsc, Task::Start),
+                        kind: Kind::ORDERED,
+                    });
+                }
+            }
+            for node in &self.world.rsc(rsc).locks_over {
+                self.action(rsc, Task::Forget, Some(*node), false);
+            }
+        }
+    }
+
+    fn clear_failures_of_removed(&mut self) {
+        let world = self.world;
+        if !world.situation.options.stops_removed {
+            return;
+        }
+        for rsc in world.tops.iter().copied().filter(|top| world.rsc(*top).is_removed) {
+            for node in world.node_ixs() {
+                if !self.is_online(node) || FailureCounts::of(world, rsc, node).effective == 0 {
+                    continue;
+                }
+                let clear = self.action(rsc, Task::ClearFailures, Some(node), false);
+                self.graph.get_mut(clear).reason = Some("it was removed from the configuration".to_owned());
+                self.orderings.push(super::Ordering {
+                    first: End::This(clear),
+                    then: End::Of(rsc, Task::Stop),
+                    kind: Kind::ORDERED,
+                });
             }
         }
     }

@@ -609,7 +609,7 @@ impl<'a> Planner<'_, 'a> {
             Task::Probe => "probe",
             Task::Monitor(_) | Task::Cancel(..) => "monitor",
             Task::ClearFailures => "clearing of failures",
-            Task::Delete => "deletion",
+            Task::Delete | Task::Forget => "deletion",
             Task::Fence => "fencing",
             Task::Unfence => "unfencing",
             Task::Shutdown => "shutdown",

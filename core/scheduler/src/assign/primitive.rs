@@ -50,8 +50,7 @@ impl Assigner<'_, '_> {
         } else if self.goal[at] > it.role && !options.has_quorum && options.no_quorum == NoQuorum::Freeze {
             self.goal[at] = it.role;
         }
-        let lacks_device = options.is_fencing_enabled && !options.has_fence_device;
-        if !it.is_managed || lacks_device {
+        if !it.is_managed {
             self.goal[at] = it.role;
             let here = it.active_on.first().copied();
             self.settle_on(rsc, here, true);

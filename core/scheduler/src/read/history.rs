@@ -113,9 +113,13 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     }
     if let Some(since) = history.locked_since
         && let Some(limit) = world.situation.options.shutdown_lock_s
-        && (limit == 0 || world.situation.now <= since + limit)
     {
-        world.resources[rsc.0 as usize].locked_to = Some((node, since));
+        let it = &mut world.resources[rsc.0 as usize];
+        if limit == 0 || world.situation.now <= since + limit {
+            it.locked_to = Some((node, since));
+        } else {
+            it.locks_over.insert(node);
+        }
     }
     let mut sorted: Vec<&OperationRecord> = history.operations.iter().collect();
     sorted.sort_by(|a, b| by_age(a, b));

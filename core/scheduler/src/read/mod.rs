@@ -25,5 +25,12 @@ pub(crate) fn read(situation: &Situation) -> World<'_> {
     nodes::judge_members(&mut world);
     history::read_all(&mut world);
     tickets::apply(&mut world);
+    if world.lacks_device {
+        // What cannot be cut off is not touched.
+        for rsc in world.rsc_ixs() {
+            let it = &mut world.resources[rsc.0 as usize];
+            it.is_managed &= !it.is_primitive();
+        }
+    }
     world
 }

@@ -54,6 +54,7 @@ pub(super) fn world_of_nodes(situation: &Situation) -> World<'_> {
         resources: Vec::new(),
         tops: Vec::new(),
         by_id: BTreeMap::new(),
+        lacks_device: situation.options.is_fencing_enabled && !situation.options.has_fence_device,
         numbered: names_with_number(situation),
     }
 }

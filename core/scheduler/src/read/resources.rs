@@ -111,6 +111,7 @@ pub(super) fn add<'a>(
         dangling: Vec::new(),
         is_unmigratable: false,
         locked_to: None,
+        locks_over: BTreeSet::new(),
         reported_as: None,
         records: BTreeMap::new(),
         clearings: BTreeMap::new(),
