@@ -160,17 +160,23 @@ pub fn carried_out(situation: &Situation, judgement: &Judgement) -> Situation {
         .map(|done| done.node.as_str())
         .collect();
     for node in &mut then.nodes {
-        if fenced.contains(node.name.as_str())
-            && let Some(seen) = &mut node.seen
-        {
-            seen.is_member = Some(false);
-            seen.is_process_up = false;
-            seen.join = model::situation::Join::Down;
-            seen.expected = model::situation::Expected::Down;
+        if fenced.contains(node.name.as_str()) && node.kind == NodeKind::Member {
+            node.seen = Some(NodeSeen {
+                is_member: Some(false),
+                is_process_up: false,
+                join: model::situation::Join::Down,
+                expected: model::situation::Expected::Down,
+                ..NodeSeen::default()
+            });
+        }
+        for done in judgement.actions.iter().filter(|done| done.action == "clear_failcount") {
+            let Some(resource) = done.resource.as_ref().filter(|_| done.node == node.name.0) else { continue };
+            let counts = [format!("fail-count-{resource}#"), format!("last-failure-{resource}#")];
+            node.attributes.retain(|name, _| !counts.iter().any(|count| name.starts_with(count)));
         }
     }
     let mut places: BTreeMap<&str, BTreeMap<&str, Role>> = BTreeMap::new();
-    for (resource, there) in &judgement.placement {
+    for (resource, there) in &judgement.running {
         for place in there {
             places.entry(resource).or_default().insert(&place.node, place.role);
         }

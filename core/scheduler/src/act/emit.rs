@@ -29,6 +29,10 @@ pub struct Judgement {
     pub decisions: Vec<Told>,
     /// Parameters of every resource with an action.
     pub params: BTreeMap<String, BTreeMap<String, String>>,
+    /// As `placement`, by the names that histories bear: with implicit connections, and what is in containers on the
+    /// nodes that those are.
+    #[serde(skip)]
+    pub running: BTreeMap<String, Vec<Place>>,
 }
 
 /// A node that has a resource, in a role.
@@ -133,6 +137,7 @@ impl Planner<'_, '_> {
             actions: real.iter().filter_map(|at| self.done(*at)).collect(),
             decisions: self.told(),
             params: self.params(&real),
+            running: self.running_by_name(&then),
         }
     }
 
@@ -405,6 +410,20 @@ impl Planner<'_, '_> {
         for list in found.values_mut() {
             list.sort();
             list.dedup();
+        }
+        found
+    }
+
+    /// What runs where, every primitive by the name of its history.
+    fn running_by_name(&self, running: &Running) -> BTreeMap<String, Vec<Place>> {
+        let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for (rsc, places) in running {
+            let list = found.entry(self.name(*rsc)).or_default();
+            list.extend(
+                places
+                    .iter()
+                    .map(|(node, role)| Place { node: self.world.node(*node).name.to_owned(), role: *role }),
+            );
         }
         found
     }
