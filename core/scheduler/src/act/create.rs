@@ -12,7 +12,9 @@ fn step(from: Role, to: Role) -> Option<(Task<'static>, Role)> {
     match (from, to) {
         (Role::Unknown | Role::Stopped, Role::Started) => Some((Task::Start, Role::Started)),
         (Role::Unknown | Role::Stopped, Role::Unpromoted | Role::Promoted) => Some((Task::Start, Role::Unpromoted)),
-        (Role::Started | Role::Unpromoted, Role::Stopped) => Some((Task::Stop, Role::Stopped)),
+        (Role::Started | Role::Unpromoted, Role::Stopped) | (Role::Unpromoted, Role::Started) => {
+            Some((Task::Stop, Role::Stopped))
+        }
         (Role::Started | Role::Unpromoted, Role::Promoted) => Some((Task::Promote, Role::Promoted)),
         (Role::Promoted, Role::Unknown | Role::Stopped | Role::Started | Role::Unpromoted) => {
             Some((Task::Demote, Role::Unpromoted))

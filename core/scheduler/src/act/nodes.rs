@@ -105,19 +105,17 @@ impl Planner<'_, '_> {
         let requires = it.meta.requires;
         for task in [Task::Start, Task::Promote] {
             for at in self.graph.all(rsc, task).to_vec() {
-                let target = self.graph.get(at).node;
                 if requires >= Requires::Fencing {
                     self.graph.order(fence, at, Kind::ORDERED.with(Kind::BLOCKS));
                 } else if requires == Requires::Quorum {
                     let is_unknown_there = !it.known_on.contains(&node)
                         && self.placement.tables[rsc.0 as usize][node.0 as usize].is_some();
-                    if is_unknown_there && target == Some(node) {
+                    if is_unknown_there && task == Task::Start {
                         self.graph.order(fence, at, Kind::ORDERED.with(Kind::BLOCKS));
                     }
                 }
             }
         }
-        let is_fence_of_guest = false;
         for task in [Task::Stop, Task::Demote] {
             for at in self.graph.all(rsc, task).to_vec() {
                 let action = self.graph.get(at);
@@ -133,13 +131,10 @@ impl Planner<'_, '_> {
                 }
                 action.is_marker = true;
                 action.is_runnable = true;
-                if task == Task::Stop || !action.is_optional {
-                    action.is_optional = false;
-                }
                 if task == Task::Stop {
                     self.notify_after_fence(rsc, fence);
                 }
-                if requires >= Requires::Fencing || is_fence_of_guest {
+                if requires >= Requires::Fencing {
                     self.graph.order(fence, at, Kind::ORDERED);
                 }
             }
