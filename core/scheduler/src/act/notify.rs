@@ -57,7 +57,8 @@ impl<'a> Planner<'_, 'a> {
             let before = self.marker(clone, Task::Notify(Phase::Before, noted), is_optional, true);
             let before_done = self.marker(clone, Task::Notified(Phase::Before, noted), is_optional, true);
             self.graph.order(before, before_done, Kind::ORDERED);
-            self.graph.order(before_done, begin, Kind::ORDERED);
+            self.graph.order(before_done, begin, Kind::ORDERED.with(Kind::SHOWS_FIRST));
+            self.graph.order(before, begin, Kind::ORDERED.with(Kind::SHOWS_FIRST));
             let (is_optional, is_runnable) = (self.graph.get(end).is_optional, self.graph.get(end).is_runnable);
             let after = self.marker(clone, Task::Notify(Phase::After, noted), is_optional, is_runnable);
             let after_done = self.marker(clone, Task::Notified(Phase::After, noted), is_optional, is_runnable);
