@@ -92,7 +92,7 @@ impl<'a> Planner<'_, 'a> {
         }
         let is_ordered = it.meta.is_ordered;
         let (down, down_done) = if is_ordered {
-            (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::FIRST_FOLLOWS))
+            (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::THEN_FOLLOWS))
         } else {
             (Kind::SHOWS_FIRST, Kind::SHOWS_THEN)
         };
