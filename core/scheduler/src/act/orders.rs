@@ -314,7 +314,7 @@ impl<'a> Planner<'_, 'a> {
                     self.order_after_some(set.clone(), &firsts, firsts[0], 1, then, order, &mut sets);
                     if order.is_symmetric {
                         for first in firsts {
-                            self.add_inverse(first, order.first_action, then, order.then_action, order.kind);
+                            self.add_inverse(first, order.first_action, then, order.then_action, OrderKind::Optional);
                         }
                     }
                 }

@@ -393,7 +393,10 @@ impl<'a> Planner<'_, 'a> {
 
     /// What has to stop for something that does not migrate does not migrate either.
     fn stop_migrating(&mut self, first: ActionIx, then: ActionIx) -> bool {
-        !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
+        let (stop, waiter) = (self.graph.get(first), self.graph.get(then));
+        let is_own_marker =
+            stop.rsc.is_some_and(|rsc| self.world.rsc(rsc).parent == waiter.rsc && waiter.rsc.is_some());
+        !is_own_marker && !waiter.may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
     }
 
     /// Makes an action needed.
