@@ -7,6 +7,7 @@
 //! ```
 
 mod circles;
+mod connections;
 mod create;
 mod emit;
 mod graph;
@@ -36,6 +37,7 @@ pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
     planner.add_probes();
     planner.clear_failures();
     planner.create_all();
+    planner.order_on_connections();
     planner.fence_and_shut_down();
     planner.apply_orders();
     planner.block_dependents();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::situation::{FenceHow, NoQuorum, Requires, Role};
 
+use super::Planner;
 use super::graph::{ActionIx, Kind, Task};
-use super::{End, Ordering, Planner};
 use crate::world::{NodeIx, RscIx};
 
 impl Planner<'_, '_> {
@@ -72,10 +72,9 @@ impl Planner<'_, '_> {
             }
         }
         let guests: Vec<NodeIx> = world.node_ixs().filter(|node| world.node(*node).is_guest()).collect();
-        for guest in guests {
-            self.imply_guest_stops(guest);
+        for guest in guests.into_iter().filter(|_| has_managed) {
+            self.fence_guest(guest);
         }
-        self.order_on_connections();
     }
 
     fn order_stops_before(&mut self, node: NodeIx, shutdown: ActionIx) {
@@ -116,133 +115,74 @@ impl Planner<'_, '_> {
                 }
             }
         }
-        for task in [Task::Stop, Task::Demote] {
-            for at in self.graph.all(rsc, task).to_vec() {
-                let action = self.graph.get(at);
-                if action.node != Some(node) {
-                    continue;
-                }
-                if world.node(node).is_remote() && !world.node(node).remote_needs_reset && action.is_optional {
-                    continue;
-                }
-                let action = self.graph.get_mut(at);
-                if task == Task::Demote && action.is_optional {
-                    continue;
-                }
-                action.is_marker = true;
-                action.is_runnable = true;
-                if task == Task::Stop {
-                    self.notify_after_fence(rsc, fence);
-                }
-                if requires >= Requires::Fencing {
-                    self.graph.order(fence, at, Kind::ORDERED);
-                }
+        let is_ordered = requires >= Requires::Fencing || world.node(node).is_guest();
+        let is_bundled = world.rsc(world.outermost(rsc)).is_bundle();
+        for at in self.graph.all(rsc, Task::Stop).to_vec() {
+            if self.graph.get(at).node != Some(node) {
+                continue;
+            }
+            let action = self.graph.get_mut(at);
+            action.is_marker = true;
+            action.is_runnable = true;
+            self.notify_after_fence(rsc, fence);
+            if !is_ordered {
+                continue;
+            }
+            // In a bundle the order of its clone is enough.
+            if !is_bundled {
+                self.graph.order(fence, at, Kind::ORDERED);
+            }
+            let top = world.top(rsc);
+            if let Some(stop) = self.graph.find_exact(Some(top), Task::Stop, None)
+                && top != rsc
+            {
+                self.graph.order(fence, stop, Kind::ORDERED);
+            }
+        }
+        let is_lost = !self.is_online(node) || self.is_unclean(node) || it.is_failed;
+        for at in self.graph.all(rsc, Task::Demote).to_vec() {
+            if self.graph.get(at).node != Some(node) || !is_lost {
+                continue;
+            }
+            let action = self.graph.get_mut(at);
+            action.is_marker = true;
+            action.is_runnable = true;
+            if is_ordered && !is_bundled {
+                self.graph.order(fence, at, Kind::ORDERED);
             }
         }
     }
 
-    /// What runs on a guest ends with its container.
-    fn imply_guest_stops(&mut self, guest: NodeIx) {
+    /// A guest ends with its container: that is its fencing, and nobody carries it out.
+    fn fence_guest(&mut self, guest: NodeIx) {
         let world = self.world;
         let Some(container) = world.node(guest).container() else { return };
-        let is_reset = world.node(guest).remote_needs_reset || world.rsc(container).is_failed;
-        let host_is_fenced =
-            world.rsc(container).active_on.iter().any(|host| self.is_unclean(*host) && self.can_fence(*host));
-        if !is_reset && !host_is_fenced {
-            return;
-        }
-        let stop = self.graph.all(container, Task::Stop).iter().copied().find(|at| !self.graph.get(*at).is_optional);
-        let cause = match stop {
-            Some(stop) if !self.graph.get(stop).is_marker => Some(stop),
-            _ => world
-                .rsc(container)
-                .active_on
-                .iter()
-                .find_map(|host| self.graph.find(None, Task::Fence, Some(*host)))
-                .or(stop),
-        };
-        let runs = !world.node(guest).runs.is_empty() || world.node(guest).is_online;
-        if !runs {
+        let can_fence =
+            world.rsc(container).active_on.iter().all(|host| !self.is_unclean(*host) || self.can_fence(*host));
+        if !world.node(guest).remote_needs_reset || !can_fence {
             return;
         }
         let at = self.graph.add(None, Task::Fence, Some(guest));
         let action = self.graph.get_mut(at);
         action.is_marker = true;
-        action.is_always_shown = true;
         action.reason = Some("guest is unclean".to_owned());
+        let stop = self.graph.all(container, Task::Stop).first().copied();
+        let cause = match stop {
+            Some(stop) if self.graph.get(stop).is_marker => {
+                self.graph.find(None, Task::Fence, self.graph.get(stop).node).or(Some(stop))
+            }
+            Some(stop) => Some(stop),
+            // It is thought to be down, perhaps because its history was forgotten: it is looked at first.
+            None => world
+                .node(guest)
+                .connection()
+                .and_then(|connection| self.graph.all(connection, Task::Stop).first().copied()),
+        };
         if let Some(cause) = cause {
             self.graph.order(cause, at, Kind::ORDERED);
         }
         for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
-            if !world.rsc(rsc).is_managed {
-                continue;
-            }
-            for task in [Task::Stop, Task::Demote] {
-                for action_at in self.graph.all(rsc, task).to_vec() {
-                    if self.graph.get(action_at).node == Some(guest) {
-                        let action = self.graph.get_mut(action_at);
-                        action.is_marker = true;
-                        action.is_runnable = true;
-                        if task == Task::Stop {
-                            action.is_optional = false;
-                        }
-                        self.graph.order(at, action_at, Kind::ORDERED);
-                    }
-                }
-            }
-            if self.needs_fencing(rsc) {
-                for task in [Task::Start, Task::Promote] {
-                    for action_at in self.graph.all(rsc, task).to_vec() {
-                        self.graph.order(at, action_at, Kind::ORDERED);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What is done on a remote node needs its connection.
-    fn order_on_connections(&mut self) {
-        let world = self.world;
-        for at in self.graph.ixs().collect::<Vec<_>>() {
-            let action = self.graph.get(at);
-            let (Some(rsc), Some(node)) = (action.rsc, action.node) else { continue };
-            let Some(connection) = world.node(node).connection() else { continue };
-            if !world.rsc(rsc).is_primitive() || rsc == connection {
-                continue;
-            }
-            let task = action.task;
-            let is_marker = action.is_marker;
-            match task {
-                Task::Start | Task::Promote | Task::Monitor(_) | Task::Reload => {
-                    let kind = if matches!(task, Task::Monitor(_)) {
-                        Kind::BLOCKS.with(Kind::THEN_FOLLOWS)
-                    } else {
-                        Kind::BLOCKS.with(Kind::ORDERED)
-                    };
-                    self.orderings.push(Ordering {
-                        first: End::Of(connection, Task::Start),
-                        then: End::This(at),
-                        kind,
-                    });
-                }
-                Task::Stop | Task::Demote if !is_marker => {
-                    let is_alive = world.node(node).is_online && !world.rsc(connection).is_failed;
-                    if is_alive {
-                        self.orderings.push(Ordering {
-                            first: End::This(at),
-                            then: End::Of(connection, Task::Stop),
-                            kind: Kind::FIRST_FOLLOWS.with(Kind::ORDERED),
-                        });
-                    } else {
-                        self.orderings.push(Ordering {
-                            first: End::Of(connection, Task::Start),
-                            then: End::This(at),
-                            kind: Kind::BLOCKS.with(Kind::ORDERED),
-                        });
-                    }
-                }
-                _ => {}
-            }
+            self.order_after_fence(rsc, guest, at);
         }
     }
 

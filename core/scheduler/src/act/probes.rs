@@ -136,7 +136,6 @@ impl Planner<'_, '_> {
         self.graph.get_mut(probe).is_optional = false;
         let is_running_here = it.active_on.contains(&node);
         let _ = is_running_here;
-        self.order_probe_on_remote(rsc, probe, node);
         let start_end = End::Of(rsc, Task::Start);
         let runs_nowhere = it.active_on.is_empty();
         let kind = if runs_nowhere { Kind::BLOCKS.with(Kind::ORDERED) } else { Kind::ORDERED };
@@ -177,17 +176,6 @@ impl Planner<'_, '_> {
             here = it.parent;
         }
         None
-    }
-
-    fn order_probe_on_remote(&mut self, rsc: RscIx, probe: ActionIx, node: NodeIx) {
-        let _ = rsc;
-        if let Some(connection) = self.world.node(node).connection() {
-            self.orderings.push(super::Ordering {
-                first: End::Of(connection, Task::Start),
-                then: End::This(probe),
-                kind: Kind::BLOCKS.with(Kind::ORDERED),
-            });
-        }
     }
 
     /// What is stopped so that something else may start waits for nothing; what starts after a stop waits for the

@@ -702,10 +702,11 @@ impl<'a> Reading<'a> {
         let there = world.node(self.node);
         if is_active && !there.is_online && !there.is_maintenance && world.rsc(self.rsc).is_managed {
             if there.is_guest() {
-                let container = there.container().expect("a guest is in something");
-                let container = &mut world.resources[container.0 as usize];
-                container.is_failed = true;
-                container.needs_stop = true;
+                let it = &mut world.resources[at];
+                it.is_failed = true;
+                it.needs_stop = true;
+                let why = format!("{} is thought to be active there", it.id);
+                fence_any(world, self.node, &why, false);
             } else if options.is_fencing_enabled {
                 if there.is_remote() && there.connection().is_some_and(|rsc| !world.rsc(rsc).is_failed) {
                     world.nodes[self.node.0 as usize].is_unseen = true;
