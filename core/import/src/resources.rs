@@ -108,10 +108,12 @@ fn is_connection(agent: Agent<'_>) -> bool {
 /// Which nodes do resources imply? Found before the nodes are read, as rules of resources ask for nodes.
 pub(crate) fn implied_nodes<'a>(source: &Source<'a>, templates: &Templates<'a>, has_guests: bool) -> Vec<Implied> {
     let mut implied = Vec::new();
+    let mut configured: BTreeSet<&str> = BTreeSet::new();
     let Some(section) = source.section("resources") else { return implied };
     let mut primitive = |element: Element<'a>| {
         let template = element.attribute("template").and_then(|name| templates.0.get(name)).copied();
         let Some(id) = element.attribute("id") else { return };
+        configured.insert(id);
         let body = Body { id, element, template };
         if is_connection(body.agent()) {
             implied.push(Implied::Remote(id.to_owned()));
@@ -130,11 +132,12 @@ pub(crate) fn implied_nodes<'a>(source: &Source<'a>, templates: &Templates<'a>, 
     }
     let bundles = section.children().filter(|child| child.has_tag_name("bundle"));
     implied.extend(bundles.flat_map(bundles::implied_nodes));
-    implied.extend(removed_connections(source).map(|name| Implied::Remote(name.to_owned())));
+    let removed = removed_connections(source).filter(|name| !configured.contains(name));
+    implied.extend(removed.map(|name| Implied::Remote(name.to_owned())));
     implied
 }
 
-/// Connections in the history; those that are configured are among the others already.
+/// Connections in the history.
 fn removed_connections<'a>(source: &Source<'a>) -> impl Iterator<Item = &'a str> {
     let status = source.status.into_iter().flat_map(|status| status.children());
     let entries = status.filter(|child| child.has_tag_name("node_state")).flat_map(history::reported);

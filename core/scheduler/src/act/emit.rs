@@ -420,9 +420,7 @@ impl Planner<'_, '_> {
         for (rsc, places) in running {
             let list = found.entry(self.name(*rsc)).or_default();
             list.extend(
-                places
-                    .iter()
-                    .map(|(node, role)| Place { node: self.world.node(*node).name.to_owned(), role: *role }),
+                places.iter().map(|(node, role)| Place { node: self.world.node(*node).name.to_owned(), role: *role }),
             );
         }
         found

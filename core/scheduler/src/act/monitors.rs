@@ -156,6 +156,9 @@ impl<'a> Planner<'_, 'a> {
                 action.is_runnable = false;
             }
             for probe in self.graph.all(rsc, Task::Probe).to_vec() {
+                if self.graph.get(probe).node != Some(node) {
+                    continue;
+                }
                 self.orderings.push(Ordering {
                     first: End::This(probe),
                     then: End::This(at),
