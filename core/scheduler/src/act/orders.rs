@@ -91,17 +91,18 @@ impl<'a> Planner<'_, 'a> {
             self.before((group, Task::Started), (group, Task::Promote), Kind::BLOCKS);
         }
         let is_ordered = it.meta.is_ordered;
-        let (down, down_done) = if is_ordered {
-            (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::THEN_FOLLOWS))
-        } else {
-            (Kind::SHOWS_FIRST, Kind::SHOWS_THEN)
-        };
         let up_done = Kind::BLOCKS.with(Kind::THEN_FOLLOWS).with(Kind::SHOWS_THEN);
         let mut previous: Option<RscIx> = None;
         let mut last_active: Option<RscIx> = None;
         for member in it.children.clone() {
             self.add_orders_of(member);
             let is_active = !world.rsc(member).active_on.is_empty();
+            // Down, the whole group goes with its first member.
+            let (down, down_done) = if is_ordered && previous.is_none() {
+                (Kind::SHOWS_FIRST.with(Kind::ORDERED), Kind::SHOWS_THEN.with(Kind::THEN_FOLLOWS))
+            } else {
+                (Kind::SHOWS_FIRST, Kind::SHOWS_THEN)
+            };
             if is_promotable {
                 self.before((group, Task::Demote), (member, Task::Demote), down);
                 self.before((member, Task::Demote), (group, Task::Demoted), down_done);
