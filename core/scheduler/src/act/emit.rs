@@ -149,7 +149,7 @@ impl Planner<'_, '_> {
     }
 
     /// Which actions are part of the plan?
-    fn shown(&self) -> Vec<bool> {
+    pub(super) fn shown(&self) -> Vec<bool> {
         let world = self.world;
         self.graph
             .actions

@@ -57,13 +57,11 @@ impl<'a> Planner<'_, 'a> {
             let before = self.marker(clone, Task::Notify(Phase::Before, noted), is_optional, true);
             let before_done = self.marker(clone, Task::Notified(Phase::Before, noted), is_optional, true);
             self.graph.order(before, before_done, Kind::ORDERED);
-            self.graph.order(before_done, begin, Kind::ORDERED.with(Kind::SHOWS_FIRST));
-            self.graph.order(before, begin, Kind::ORDERED.with(Kind::SHOWS_FIRST));
+            self.graph.order(before_done, begin, Kind::ORDERED);
             let (is_optional, is_runnable) = (self.graph.get(end).is_optional, self.graph.get(end).is_runnable);
             let after = self.marker(clone, Task::Notify(Phase::After, noted), is_optional, is_runnable);
             let after_done = self.marker(clone, Task::Notified(Phase::After, noted), is_optional, is_runnable);
-            self.graph.order(end, after, Kind::ORDERED.with(Kind::SHOWS_THEN));
-            self.graph.order(end, after_done, Kind::ORDERED.with(Kind::SHOWS_THEN));
+            self.graph.order(end, after, Kind::ORDERED);
             self.graph.order(after, after_done, Kind::ORDERED);
             self.graph.order(before_done, after, Kind::ORDERED);
         }
@@ -89,7 +87,7 @@ impl<'a> Planner<'_, 'a> {
         let after = self.graph.find_exact(Some(clone), Task::Notify(Phase::After, Noted::Stop), None);
         let after_done = self.graph.find_exact(Some(clone), Task::Notified(Phase::After, Noted::Stop), None);
         for marker in [after, after_done].into_iter().flatten() {
-            self.graph.order(fence, marker, Kind::ORDERED.with(Kind::SHOWS_THEN));
+            self.graph.order(fence, marker, Kind::ORDERED);
             self.graph.get_mut(marker).is_optional = false;
         }
     }
@@ -97,6 +95,7 @@ impl<'a> Planner<'_, 'a> {
     /// Adds what is told to each instance, once it is settled what happens.
     pub(super) fn notify_all(&mut self) {
         let world = self.world;
+        let shown = self.shown();
         for clone in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_clone()) {
             if !self.notifies(clone) {
                 continue;
@@ -104,16 +103,25 @@ impl<'a> Planner<'_, 'a> {
             let members = world.primitives(clone);
             for noted in ALL {
                 let task = task_of(noted);
-                // A stop may be implied by fencing; then it is told all the same.
-                let happens = noted == Noted::Stop
-                    || members.iter().any(|rsc| {
-                        let all = self.graph.all(*rsc, task);
-                        all.iter().map(|at| self.graph.get(*at)).any(|it| !it.is_optional && it.node.is_some())
-                    });
-                if happens {
-                    for rsc in &members {
-                        self.notify(clone, *rsc, noted);
+                let of_all = || members.iter().flat_map(|rsc| self.graph.all(*rsc, task).iter().copied());
+                let is_needed = |at: &ActionIx| !self.graph.get(*at).is_optional;
+                let happens = match noted {
+                    // That one has to stop is told even if it cannot, as long as another could.
+                    Noted::Stop | Noted::Demote => {
+                        of_all().any(|at| is_needed(&at)) && of_all().any(|at| self.graph.get(at).is_runnable)
                     }
+                    Noted::Start | Noted::Promote => of_all().filter(is_needed).any(|at| shown[at.0 as usize]),
+                };
+                if !happens {
+                    continue;
+                }
+                for phase in [Phase::Before, Phase::After] {
+                    for task in [Task::Notify(phase, noted), Task::Notified(phase, noted)] {
+                        self.marker(clone, task, false, true);
+                    }
+                }
+                for rsc in &members {
+                    self.notify(clone, *rsc, noted);
                 }
             }
         }
@@ -160,8 +168,7 @@ impl<'a> Planner<'_, 'a> {
         if !self.is_online(node) || !marker.is_runnable {
             return;
         }
-        let is_optional = marker.is_optional && !marker.is_always_shown;
-        let at = self.action(rsc, Task::Notify(phase, noted), Some(node), is_optional);
+        let at = self.action(rsc, Task::Notify(phase, noted), Some(node), false);
         self.graph.order(begin, at, Kind::ORDERED);
         self.graph.order(at, end, Kind::ORDERED);
         if phase == Phase::After {
