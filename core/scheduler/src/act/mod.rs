@@ -11,6 +11,7 @@ mod connections;
 mod create;
 mod emit;
 mod graph;
+mod looks;
 mod migration;
 mod monitors;
 mod nodes;

@@ -178,39 +178,6 @@ impl Planner<'_, '_> {
         None
     }
 
-    /// What is stopped so that something else may start waits for nothing; what starts after a stop waits for the
-    /// probes of what is to be stopped.
-    pub(super) fn order_probes(&mut self) {
-        let world = self.world;
-        for probe in self.graph.ixs().collect::<Vec<_>>() {
-            let action = self.graph.get(probe);
-            if action.task != Task::Probe {
-                continue;
-            }
-            let (Some(rsc), Some(node)) = (action.rsc, action.node) else { continue };
-            // A node that leaves is looked at first.
-            if self.is_leaving(node)
-                && let Some(shutdown) = self.graph.find(None, Task::Shutdown, Some(node))
-            {
-                self.graph.order(probe, shutdown, Kind::ORDERED);
-            }
-            let top = world.top(rsc);
-            for owner in [rsc, top] {
-                for task in [Task::Stop, Task::Stopped] {
-                    for stop in self.graph.all(owner, task).to_vec() {
-                        for then in self.graph.get(stop).after.clone() {
-                            let waiter = self.graph.get(then);
-                            let is_other = waiter.rsc.is_some_and(|other| world.top(other) != top);
-                            if is_other && matches!(waiter.task, Task::Start | Task::Promote) {
-                                self.graph.order(probe, then, Kind::ORDERED);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// Counts of failures that are forgotten are cleared.
     pub(super) fn clear_failures(&mut self) {
         self.clear_failures_of_removed();

@@ -35,7 +35,8 @@ impl Changed {
 impl<'a> Planner<'_, 'a> {
     /// Turns relations between kinds of actions into edges between actions.
     pub(super) fn apply_orders(&mut self) {
-        for ordering in std::mem::take(&mut self.orderings) {
+        let orderings = std::mem::take(&mut self.orderings);
+        for ordering in &orderings {
             let firsts = match ordering.first {
                 End::This(action) => vec![action],
                 End::Of(rsc, task) => self.first_actions(rsc, task, ordering.then),
@@ -60,6 +61,7 @@ impl<'a> Planner<'_, 'a> {
                 }
             }
         }
+        self.look_before_stops(&orderings);
     }
 
     /// The actions of a kind; where there are none and there should be, one that cannot be done.

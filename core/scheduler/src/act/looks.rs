@@ -1,0 +1,134 @@
+//! What waits for the look whether something runs?
+//!
+//! What comes after a stop comes after the looks at what is stopped: they may find that it has to be stopped elsewhere
+//! too. And what restarts because something starts is not stopped before it is known whether that start is needed.
+//!
+//! In: probes, relations and edges as they are. Out: more edges from probes.
+//! Not here: which probes there are (`probes.rs`).
+
+use std::collections::BTreeSet;
+
+use super::graph::{ActionIx, Kind, Task};
+use super::{End, Ordering, Planner};
+use crate::world::RscIx;
+
+impl<'a> Planner<'_, 'a> {
+    /// What comes after a stop comes after the looks at what is stopped.
+    pub(super) fn look_before_stops(&mut self, orderings: &[Ordering<'a>]) {
+        for ordering in orderings {
+            let (first, task) = self.end(ordering.first);
+            let (then, then_task) = self.end(ordering.then);
+            let (Some(first), Some(then)) = (first, then) else { continue };
+            if task != Task::Stop || first == then || self.graph.all(first, Task::Probe).is_empty() {
+                continue;
+            }
+            // A container that stops may be started again, and looked into.
+            if self.world.rsc(first).container == Some(then) && then_task == Task::Stop {
+                continue;
+            }
+            let kind = if ordering.kind.has(Kind::SAME_TARGET) {
+                Kind::ORDERED.with(Kind::SAME_TARGET)
+            } else if ordering.kind.has(Kind::UNLESS_FIRST_MIGRATES) {
+                Kind::ORDERED.with(Kind::UNLESS_FIRST_MIGRATES)
+            } else if ordering.kind.has(Kind::SAME_NODE) {
+                Kind::ORDERED.with(Kind::SAME_NODE)
+            } else {
+                Kind::ORDERED
+            };
+            let thens = match ordering.then {
+                End::This(then) => vec![then],
+                End::Of(then, then_task) => self.graph.all(then, then_task).to_vec(),
+            };
+            for probe in self.graph.all(first, Task::Probe).to_vec() {
+                for then in &thens {
+                    self.graph.order(probe, *then, kind);
+                }
+            }
+        }
+    }
+
+    fn end(&self, end: End<'a>) -> (Option<RscIx>, Task<'a>) {
+        match end {
+            End::Of(rsc, task) => (Some(rsc), task),
+            End::This(action) => (self.graph.get(action).rsc, self.graph.get(action).task),
+        }
+    }
+
+    /// What restarts because something else starts waits for the looks at that.
+    pub(super) fn order_probes(&mut self) {
+        for rsc in self.world.rsc_ixs() {
+            let probes = self.graph.all(rsc, Task::Probe).to_vec();
+            if probes.is_empty() {
+                continue;
+            }
+            let mut restarts = Restarts::default();
+            for probe in &probes {
+                for after in &self.graph.get(*probe).after {
+                    self.follow_starts(rsc, *after, &mut restarts);
+                }
+            }
+            for stop in restarts.downs {
+                for probe in &probes {
+                    self.graph.order(*probe, stop, Kind::ORDERED);
+                }
+            }
+        }
+    }
+
+    /// Notes what goes down before `after` or what follows from it.
+    fn follow_starts(&self, rsc: RscIx, after: ActionIx, restarts: &mut Restarts) {
+        let world = self.world;
+        let mut open = vec![after];
+        while let Some(at) = open.pop() {
+            if !restarts.seen.insert(at) {
+                continue;
+            }
+            let action = self.graph.get(at);
+            let owner = action.rsc;
+            if let Some(owner) = owner
+                && owner != rsc
+                && world.rsc(owner).is_primitive()
+            {
+                let down = match action.task {
+                    Task::Start => Some(Task::Stop),
+                    Task::Promote => Some(Task::Demote),
+                    _ => None,
+                };
+                for at in down.into_iter().flat_map(|down| self.graph.all(owner, down)) {
+                    if !self.graph.get(*at).is_marker {
+                        restarts.downs.insert(*at);
+                    }
+                }
+            }
+            for next in &action.after {
+                let mut kinds = self.graph.get(*next).before.iter().filter(|edge| edge.first == at);
+                if kinds.any(|edge| edge.kind.has(Kind::THEN_FOLLOWS)) || self.is_inside(rsc, owner, *next) {
+                    open.push(*next);
+                }
+            }
+        }
+    }
+
+    /// Is it the action of a part of a collective that counts for `rsc`?
+    fn is_inside(&self, rsc: RscIx, owner: Option<RscIx>, part: ActionIx) -> bool {
+        let world = self.world;
+        let (Some(owner), Some(part)) = (owner, self.graph.get(part).rsc) else { return false };
+        let (whole, inner) = (world.rsc(owner), world.rsc(part));
+        if whole.is_primitive() || world.rsc(rsc).parent == Some(owner) || inner.parent != Some(owner) {
+            return false;
+        }
+        if whole.is_clone() && whole.meta.is_interleaved {
+            let there = self.place_of(rsc);
+            return there.is_some() && self.place_of(part) == there;
+        }
+        true
+    }
+}
+
+/// What was met on the way from a probe.
+#[derive(Default)]
+struct Restarts {
+    seen: BTreeSet<ActionIx>,
+    /// Stops and demotes.
+    downs: BTreeSet<ActionIx>,
+}
