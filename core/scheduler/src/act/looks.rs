@@ -61,6 +61,7 @@ impl<'a> Planner<'_, 'a> {
             if probes.is_empty() {
                 continue;
             }
+            self.hold_inactive_instances(rsc, &probes);
             let mut restarts = Restarts::default();
             for probe in &probes {
                 for after in &self.graph.get(*probe).after {
@@ -70,6 +71,25 @@ impl<'a> Planner<'_, 'a> {
             for stop in restarts.downs {
                 for probe in &probes {
                     self.graph.order(*probe, stop, Kind::ORDERED);
+                }
+            }
+        }
+    }
+
+    /// Instances that run nowhere are not started while it cannot be known what the others do.
+    fn hold_inactive_instances(&mut self, rsc: RscIx, probes: &[ActionIx]) {
+        let world = self.world;
+        let top = world.top(rsc);
+        if !world.rsc(top).is_clone() || world.rsc(top).active_on.is_empty() {
+            return;
+        }
+        for probe in probes.iter().filter(|probe| !self.graph.get(**probe).is_runnable).copied().collect::<Vec<_>>() {
+            for other in world.primitives(top) {
+                if !world.rsc(other).active_on.is_empty() {
+                    continue;
+                }
+                for start in self.graph.all(other, Task::Start).to_vec() {
+                    self.graph.order(probe, start, Kind::ORDERED.with(Kind::BLOCKS));
                 }
             }
         }

@@ -136,27 +136,16 @@ impl Planner<'_, '_> {
         self.graph.get_mut(probe).is_optional = false;
         let is_running_here = it.active_on.contains(&node);
         let _ = is_running_here;
-        let start_end = End::Of(rsc, Task::Start);
-        let runs_nowhere = it.active_on.is_empty();
+        // It is known of all instances before one is started.
+        let starter = if world.rsc(top).is_clone() { top } else { rsc };
+        let runs_nowhere = it.active_on.is_empty() && world.rsc(starter).active_on.is_empty();
         let kind = if runs_nowhere { Kind::BLOCKS.with(Kind::ORDERED) } else { Kind::ORDERED };
-        self.orderings.push(super::Ordering { first: End::This(probe), then: start_end, kind });
+        self.orderings.push(super::Ordering { first: End::This(probe), then: End::Of(starter, Task::Start), kind });
         self.orderings.push(super::Ordering {
             first: End::This(probe),
             then: End::Of(rsc, Task::Reload),
             kind: Kind::ORDERED,
         });
-        if world.is_anonymous_instance(rsc) {
-            // All instances are found before one is started.
-            for other in world.primitives(top) {
-                if other != rsc && world.rsc(other).name == it.name {
-                    self.orderings.push(super::Ordering {
-                        first: End::This(probe),
-                        then: End::Of(other, Task::Start),
-                        kind: Kind::ORDERED,
-                    });
-                }
-            }
-        }
         true
     }
 
