@@ -17,9 +17,9 @@ pub struct Judgement {
     pub placement: BTreeMap<String, Vec<Place>>,
     /// Where everything is.
     pub current: BTreeMap<String, Vec<Place>>,
-    /// How each node is taken to be.
+    /// How each node is once the plan is carried out.
     pub nodes: BTreeMap<String, NodeLook>,
-    /// What is special about a resource: `failed@NODE`, `unmanaged`, …
+    /// What is still special about a resource then: `failed@NODE`, `unmanaged`, …
     pub flags: BTreeMap<String, Vec<String>>,
     /// What is done.
     pub actions: Vec<Done>,
@@ -131,8 +131,8 @@ impl Planner<'_, '_> {
         Judgement {
             placement: self.places(&then),
             current: self.places(&now),
-            nodes: self.nodes(),
-            flags: self.flags(),
+            nodes: self.nodes(&then, &shown),
+            flags: self.flags(&then, &shown),
             order: self.order_of(&real, &shown),
             actions: real.iter().filter_map(|at| self.done(*at)).collect(),
             decisions: self.told(),
@@ -431,11 +431,26 @@ impl Planner<'_, '_> {
         self.world.rsc(top).is_bundle().then_some(top)
     }
 
-    fn nodes(&self) -> BTreeMap<String, NodeLook> {
+    /// How each node is once the plan is carried out.
+    fn nodes(&self, then: &Running, shown: &[bool]) -> BTreeMap<String, NodeLook> {
         let world = self.world;
+        let fenced: BTreeSet<NodeIx> = self
+            .graph
+            .actions
+            .iter()
+            .zip(shown)
+            .filter(|(action, is_shown)| action.task == Task::Fence && **is_shown)
+            .filter_map(|(action, _)| action.node)
+            .collect();
+        let runs = |rsc: RscIx| then.get(&rsc).is_some_and(|places| !places.is_empty());
         let mut found = BTreeMap::new();
         for node in world.node_ixs() {
             let there = world.node(node);
+            let is_up = match there.connection() {
+                None if there.is_member() => there.is_online && !fenced.contains(&node),
+                None => false,
+                Some(connection) => runs(connection),
+            };
             let kind = if there.is_member() {
                 "member"
             } else if there.is_guest() {
@@ -443,17 +458,16 @@ impl Planner<'_, '_> {
             } else {
                 "remote"
             };
-            let state = if there.is_unclean {
-                if there.is_online && !there.is_pending {
-                    "unclean-online"
-                } else if there.is_pending {
-                    "pending"
-                } else {
-                    "unclean-offline"
-                }
-            } else if there.is_pending {
+            if kind == "guest" && !is_up {
+                continue;
+            }
+            let is_unclean = there.is_member() && there.is_unclean && !fenced.contains(&node)
+                || there.is_remote() && self.is_unclean(node) && !fenced.contains(&node) && !is_up;
+            let state = if there.is_pending && !fenced.contains(&node) {
                 "pending"
-            } else if there.is_online {
+            } else if is_unclean {
+                if is_up { "unclean-online" } else { "unclean-offline" }
+            } else if is_up {
                 if there.is_standby {
                     "standby"
                 } else if there.is_maintenance {
@@ -461,48 +475,80 @@ impl Planner<'_, '_> {
                 } else {
                     "online"
                 }
-            } else if there.is_standby {
+            } else if there.facts.is_standby && !fenced.contains(&node) {
                 "offline-standby"
-            } else if there.is_maintenance {
+            } else if there.is_maintenance && !fenced.contains(&node) {
                 "offline-maintenance"
             } else {
                 "offline"
             };
-            if kind == "guest" && !there.is_online {
-                continue;
-            }
-            let state = if state == "offline-standby" && !there.facts.is_standby { "offline" } else { state };
             found.insert(there.name.to_owned(), NodeLook { kind, state });
         }
         found
     }
 
-    fn flags(&self) -> BTreeMap<String, Vec<String>> {
+    /// What is still special about resources once the plan is carried out.
+    fn flags(&self, then: &Running, shown: &[bool]) -> BTreeMap<String, Vec<String>> {
         let world = self.world;
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+        let hands_off = |rsc: RscIx| {
             let it = world.rsc(rsc);
-            if it.active_on.is_empty() && !it.is_failed && it.is_managed {
+            if it.is_maintenance {
+                Some("maintenance")
+            } else if !it.is_managed {
+                Some("unmanaged")
+            } else {
+                None
+            }
+        };
+        for rsc in world.rsc_ixs() {
+            let it = world.rsc(rsc);
+            if !it.is_primitive() {
+                let is_outermost =
+                    it.parent.is_none_or(|parent| !world.rsc(parent).is_clone() && !world.rsc(parent).is_bundle());
+                if is_outermost && let Some(flag) = hands_off(rsc) {
+                    found.entry(it.id.clone()).or_default().insert(flag.to_owned());
+                }
                 continue;
             }
-            let mut flags = BTreeSet::new();
-            for node in &it.failed_on {
-                flags.insert(format!("failed@{}", world.node(*node).name));
+            let is_implicit = it.connects.is_some_and(|node| world.node(node).is_guest());
+            if self.outer_bundle(rsc).is_some() || is_implicit {
+                continue;
             }
-            if it.is_removed {
-                flags.insert("removed".to_owned());
+            let places = then.get(&rsc);
+            for node in places.into_iter().flat_map(BTreeMap::keys) {
+                let at = |flag: &str| format!("{flag}@{}", world.node(*node).name);
+                let list = found.entry(self.name(rsc)).or_default();
+                let was_stopped = self
+                    .graph
+                    .all(rsc, Task::Stop)
+                    .iter()
+                    .any(|stop| shown[stop.0 as usize] && self.graph.get(*stop).node == Some(*node));
+                if it.failed_on.contains(node) && !was_stopped && it.is_failed {
+                    list.insert(at("failed"));
+                }
+                if it.is_removed {
+                    list.insert(at("removed"));
+                }
+                if it.is_blocked {
+                    list.insert(at("blocked"));
+                } else if let Some(flag) = hands_off(rsc) {
+                    list.insert(at(flag));
+                }
             }
-            if it.is_blocked {
-                flags.insert("blocked".to_owned());
-            } else if it.is_maintenance {
-                flags.insert("maintenance".to_owned());
-            } else if !it.is_managed {
-                flags.insert("unmanaged".to_owned());
+            let is_instance = world.clone_of(rsc).is_some() && !it.is_unique;
+            if places.is_none_or(BTreeMap::is_empty)
+                && !is_instance
+                && !it.is_removed
+                && let Some(flag) = hands_off(rsc)
+            {
+                found.entry(self.name(rsc)).or_default().insert(flag.to_owned());
             }
-            if !flags.is_empty() {
-                found.entry(self.name(rsc)).or_default().extend(flags);
+            if let Some((node, _)) = it.locked_to.filter(|_| places.is_none_or(BTreeMap::is_empty)) {
+                found.entry(self.name(rsc)).or_default().insert(format!("locked@{}", world.node(node).name));
             }
         }
+        found.retain(|_, flags| !flags.is_empty());
         found.into_iter().map(|(name, flags)| (name, flags.into_iter().collect())).collect()
     }
 
