@@ -141,6 +141,7 @@ impl Planner<'_, '_> {
             };
         }
         self.may_migrate[at] = migrates.is_some();
+        self.check_definition(rsc);
         if it.is_start_pending && chosen.is_some() {
             let start = self.action(rsc, Task::Start, chosen, true);
             self.graph.get_mut(start).is_always_shown = true;
@@ -166,7 +167,6 @@ impl Planner<'_, '_> {
         }
         self.restart(rsc, current, chosen, needs_stop, needs_promote);
         self.change_role(rsc, chosen);
-        self.check_definition(rsc);
         self.add_monitors(rsc);
         if let Some((source, target)) = migrates {
             self.migrate(rsc, source, target);
