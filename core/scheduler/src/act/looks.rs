@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::graph::{ActionIx, Kind, Task};
+use super::graph::{Action, ActionIx, Kind, Task};
 use super::{End, Ordering, Planner};
 use crate::world::RscIx;
 
@@ -56,12 +56,17 @@ impl<'a> Planner<'_, 'a> {
 
     /// What restarts because something else starts waits for the looks at that.
     pub(super) fn order_probes(&mut self) {
+        let goes_down = |action: &Action<'_>| matches!(action.task, Task::Stop | Task::Demote) && action.node.is_some();
+        let is_anything_down = self.graph.actions.iter().any(goes_down);
         for rsc in self.world.rsc_ixs() {
             let probes = self.graph.all(rsc, Task::Probe).to_vec();
             if probes.is_empty() {
                 continue;
             }
             self.hold_inactive_instances(rsc, &probes);
+            if !is_anything_down {
+                continue;
+            }
             let mut restarts = Restarts::default();
             for probe in &probes {
                 for after in &self.graph.get(*probe).after {
