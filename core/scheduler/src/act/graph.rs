@@ -175,8 +175,10 @@ impl Kind {
 #[derive(Default)]
 pub(crate) struct Graph<'a> {
     pub actions: Vec<Action<'a>>,
-    by_key: BTreeMap<(Option<RscIx>, Task<'a>), Vec<ActionIx>>,
-    by_rsc: BTreeMap<RscIx, Vec<ActionIx>>,
+    /// By resource, and by task in the order in which the tasks came up; there are few.
+    by_rsc: Vec<Vec<(Task<'a>, Vec<ActionIx>)>>,
+    /// What belongs to no resource.
+    others: BTreeMap<Task<'a>, Vec<ActionIx>>,
 }
 
 impl<'a> Graph<'a> {
@@ -194,24 +196,37 @@ impl<'a> Graph<'a> {
 
     /// The action of that task, on that node if one is named.
     pub fn find(&self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> Option<ActionIx> {
-        let all = self.by_key.get(&(rsc, task))?;
-        all.iter().copied().find(|at| node.is_none() || self.get(*at).node == node)
+        self.all_of(rsc, task).iter().copied().find(|at| node.is_none() || self.get(*at).node == node)
     }
 
     /// The action of that task on exactly that node, or on none.
     pub fn find_exact(&self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> Option<ActionIx> {
-        let all = self.by_key.get(&(rsc, task))?;
-        all.iter().copied().find(|at| self.get(*at).node == node)
+        self.all_of(rsc, task).iter().copied().find(|at| self.get(*at).node == node)
     }
 
     /// All actions of that task.
     pub fn all(&self, rsc: RscIx, task: Task<'a>) -> &[ActionIx] {
-        self.by_key.get(&(Some(rsc), task)).map_or(&[], Vec::as_slice)
+        self.all_of(Some(rsc), task)
     }
 
-    /// All actions of a resource.
-    pub fn of(&self, rsc: RscIx) -> &[ActionIx] {
-        self.by_rsc.get(&rsc).map_or(&[], Vec::as_slice)
+    fn all_of(&self, rsc: Option<RscIx>, task: Task<'a>) -> &[ActionIx] {
+        let found = match rsc {
+            None => self.others.get(&task),
+            Some(rsc) => self
+                .by_rsc
+                .get(rsc.0 as usize)
+                .and_then(|tasks| tasks.iter().find(|(known, _)| *known == task))
+                .map(|(_, all)| all),
+        };
+        found.map_or(&[], Vec::as_slice)
+    }
+
+    /// All actions of a resource, in the order in which they were added.
+    pub fn of(&self, rsc: RscIx) -> Vec<ActionIx> {
+        let tasks = self.by_rsc.get(rsc.0 as usize).map_or(&[][..], Vec::as_slice);
+        let mut all: Vec<ActionIx> = tasks.iter().flat_map(|(_, all)| all).copied().collect();
+        all.sort_unstable();
+        all
     }
 
     /// Adds an action; it is runnable and needed.
@@ -232,9 +247,17 @@ impl<'a> Graph<'a> {
             before: Vec::new(),
             after: Vec::new(),
         });
-        self.by_key.entry((rsc, task)).or_default().push(at);
-        if let Some(rsc) = rsc {
-            self.by_rsc.entry(rsc).or_default().push(at);
+        let Some(rsc) = rsc else {
+            self.others.entry(task).or_default().push(at);
+            return at;
+        };
+        if self.by_rsc.len() <= rsc.0 as usize {
+            self.by_rsc.resize_with(rsc.0 as usize + 1, Vec::new);
+        }
+        let tasks = &mut self.by_rsc[rsc.0 as usize];
+        match tasks.iter_mut().find(|(known, _)| *known == task) {
+            Some((_, all)) => all.push(at),
+            None => tasks.push((task, vec![at])),
         }
         at
     }
@@ -244,12 +267,15 @@ impl<'a> Graph<'a> {
         if first == then || kind.is_none() {
             return false;
         }
-        let known = self.get(then).before.iter().any(|edge| edge.first == first && edge.kind.has(kind));
-        if known {
-            return false;
+        let mut is_linked = false;
+        for edge in self.get(then).before.iter().filter(|edge| edge.first == first) {
+            if edge.kind.has(kind) {
+                return false;
+            }
+            is_linked = true;
         }
         self.get_mut(then).before.push(Edge { first, kind });
-        if !self.get(first).after.contains(&then) {
+        if !is_linked {
             self.get_mut(first).after.push(then);
         }
         true

@@ -172,7 +172,7 @@ impl<'a> Planner<'_, 'a> {
         self.graph.order(begin, at, Kind::ORDERED);
         self.graph.order(at, end, Kind::ORDERED);
         if phase == Phase::After {
-            let checks: Vec<ActionIx> = self.graph.of(rsc).to_vec();
+            let checks = self.graph.of(rsc);
             for check in checks {
                 if matches!(self.graph.get(check).task, Task::Monitor(_)) {
                     self.graph.order(end, check, Kind::ORDERED);

@@ -534,7 +534,7 @@ impl<'a> Planner<'_, 'a> {
             let at = rsc.0 as usize;
             is_changed |= self.placement.node[at].take().is_some();
             self.placement.goal[at] = Role::Stopped;
-            for action_at in self.graph.of(rsc).to_vec() {
+            for action_at in self.graph.of(rsc) {
                 let is_managed = self.world.rsc(rsc).is_managed;
                 let action = self.graph.get_mut(action_at);
                 let was = (action.is_optional, action.is_runnable);
