@@ -5,7 +5,7 @@ use model::situation::{Discovery, Role};
 use super::graph::{ActionIx, Kind, Task};
 use super::{End, Planner};
 use crate::read::FailureCounts;
-use crate::world::{NodeIx, RscIx};
+use crate::world::{NodeIx, RscIx, Shape};
 
 impl Planner<'_, '_> {
     pub(super) fn add_probes(&mut self) {
@@ -37,6 +37,9 @@ impl Planner<'_, '_> {
         let it = world.rsc(rsc);
         if it.is_primitive() {
             return self.probe_primitive(rsc, node);
+        }
+        if it.is_bundle() {
+            return self.probe_bundle(rsc, node);
         }
         if it.is_clone() && !it.is_unique {
             return self.probe_anonymous(rsc, node);
@@ -107,16 +110,10 @@ impl Planner<'_, '_> {
                 return false;
             }
             if let Some(container) = there.container() {
-                let own = world.rsc(rsc).container == Some(container);
                 if there.is_bundle() && !self.is_of_bundle_node(rsc, node) {
                     return false;
                 }
-                let _ = own;
-                let is_down = world.rsc(container).role == Role::Stopped || self.goal(container) == Role::Stopped;
-                if is_down && world.rsc(container).active_on.is_empty() {
-                    return false;
-                }
-                if self.goal(container) == Role::Stopped {
+                if self.is_implied_down(node, container, top) {
                     return false;
                 }
             }
@@ -134,8 +131,6 @@ impl Planner<'_, '_> {
         }
         let probe = self.action(rsc, Task::Probe, Some(node), false);
         self.graph.get_mut(probe).is_optional = false;
-        let is_running_here = it.active_on.contains(&node);
-        let _ = is_running_here;
         // It is known of all instances before one is started.
         let starter = if world.rsc(top).is_clone() { top } else { rsc };
         let runs_nowhere = it.active_on.is_empty() && world.rsc(starter).active_on.is_empty();
@@ -147,6 +142,79 @@ impl Planner<'_, '_> {
             kind: Kind::ORDERED,
         });
         true
+    }
+
+    /// What is in a container that is down or goes down is down without a look; it starts after that is sure.
+    fn is_implied_down(&mut self, guest: NodeIx, container: RscIx, top: RscIx) -> bool {
+        let world = self.world;
+        let it = world.rsc(container);
+        let target = self.place_of(container);
+        let first = if it.role <= Role::Stopped {
+            if target.is_none_or(|target| it.known_on.contains(&target)) {
+                return true;
+            }
+            Task::Probe
+        } else {
+            let goes_down = world.node(guest).remote_needs_reset
+                || self.is_unclean(guest)
+                || it.is_failed
+                || self.goal(container) == Role::Stopped
+                || target.is_some_and(|target| !it.active_on.contains(&target));
+            if !goes_down {
+                return false;
+            }
+            Task::Stop
+        };
+        self.orderings.push(super::Ordering {
+            first: End::Of(container, first),
+            then: End::Of(top, Task::Start),
+            kind: Kind::ORDERED,
+        });
+        true
+    }
+
+    fn probe_bundle(&mut self, bundle: RscIx, node: NodeIx) -> bool {
+        let world = self.world;
+        let Shape::Bundle(definition) = world.rsc(bundle).shape else { return false };
+        let replicas = &world.rsc(bundle).replicas;
+        let mut any = false;
+        for replica in replicas {
+            if let Some(address) = replica.address {
+                any |= self.probe(address, node);
+            }
+            if let Some(inside) = replica.inside
+                && replica.node == Some(node)
+            {
+                any |= self.probe(inside, node);
+            }
+            if self.probe(replica.container, node) {
+                any = true;
+                if definition.per_host_max == 1 {
+                    // Ports of two replicas on one host would clash.
+                    for other in replicas.iter().filter(|other| other.container != replica.container) {
+                        self.before(
+                            (replica.container, Task::Probe),
+                            (other.container, Task::Start),
+                            Kind::ORDERED.with(Kind::SAME_NODE),
+                        );
+                    }
+                }
+            }
+            if let Some(connection) = replica.connection
+                && self.probe(connection, node)
+                && let Some(probe) = self.graph.find_exact(Some(connection), Task::Probe, Some(node))
+            {
+                // Where the container is decides where the connection leads.
+                any = true;
+                let runs = !world.rsc(replica.container).active_on.is_empty();
+                self.orderings.push(super::Ordering {
+                    first: End::Of(replica.container, Task::Start),
+                    then: End::This(probe),
+                    kind: if runs { Kind::ORDERED } else { Kind::ORDERED.with(Kind::BLOCKS) },
+                });
+            }
+        }
+        any
     }
 
     fn is_of_bundle_node(&self, rsc: RscIx, node: NodeIx) -> bool {
