@@ -44,6 +44,9 @@ pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
     planner.block_dependents();
     planner.order_probes();
     planner.settle_all();
+    while planner.block_dependents() {
+        planner.settle_all();
+    }
     planner.notify_all();
     planner.judgement()
 }

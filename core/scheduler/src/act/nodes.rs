@@ -197,8 +197,10 @@ impl Planner<'_, '_> {
     }
 
     /// What must be with something that cannot start does not start either.
-    pub(super) fn block_dependents(&mut self) {
+    /// True if that is new for any.
+    pub(super) fn block_dependents(&mut self) -> bool {
         let world = self.world;
+        let mut is_changed = false;
         let mut open: Vec<(RscIx, Task<'static>)> = Vec::new();
         for rsc in world.rsc_ixs() {
             for task in [Task::Start, Task::Promote] {
@@ -245,6 +247,7 @@ impl Planner<'_, '_> {
                         for at in self.graph.all(primitive, blocked_task).to_vec() {
                             let action = self.graph.get_mut(at);
                             if action.is_runnable {
+                                is_changed = true;
                                 action.is_runnable = false;
                                 action.reason = Some(format!("colocation with {}", world.rsc(rsc).id));
                                 open.push((primitive, blocked_task));
@@ -254,5 +257,6 @@ impl Planner<'_, '_> {
                 }
             }
         }
+        is_changed
     }
 }

@@ -225,7 +225,8 @@ impl<'a> Planner<'_, 'a> {
         for member in &it.children {
             let is_primitive = world.rsc(*member).is_primitive();
             let node_there = if is_primitive { node } else { None };
-            let found = self.graph.find(Some(*member), task, node_there);
+            let task_there = if is_primitive { task } else { own_task };
+            let found = self.graph.find(Some(*member), task_there, node_there);
             let Some(member_action) = found else {
                 let is_up = matches!(own_task, Task::Start | Task::Promote | Task::Started | Task::Promoted);
                 if it.is_group() && (is_up || !is_begin) {
@@ -329,16 +330,16 @@ impl<'a> Planner<'_, 'a> {
         touched: &mut Vec<ActionIx>,
     ) -> Changed {
         let world = self.world;
-        let Some(owner) = owner else { return self.update_one(first, then, first_look, kind) };
+        let Some(owner) = owner else { return self.update_one(first, then, first_look, kind, touched) };
         let it = world.rsc(owner);
         if it.is_primitive() {
-            return self.update_one(first, then, first_look, kind);
+            return self.update_one(first, then, first_look, kind, touched);
         }
         let is_group = it.is_group();
         if !is_group && self.is_interleaved(first, then) {
             return self.update_interleaved(first, then, kind, touched);
         }
-        let changed = self.update_one(first, then, first_look, kind);
+        let changed = self.update_one(first, then, first_look, kind, touched);
         let (then_rsc, task, node) = {
             let action = self.graph.get(then);
             (action.rsc, action.task, action.node)
@@ -364,8 +365,17 @@ impl<'a> Planner<'_, 'a> {
     }
 
     /// Applies one kind of relation to these two actions.
-    fn update_one(&mut self, first: ActionIx, then: ActionIx, first_look: Look, kind: Kind) -> Changed {
+    fn update_one(
+        &mut self,
+        first: ActionIx,
+        then: ActionIx,
+        first_look: Look,
+        kind: Kind,
+        touched: &mut Vec<ActionIx>,
+    ) -> Changed {
         let mut changed = Changed::default();
+        let is_then_needed =
+            kind == Kind::FIRST_FOLLOWS && !self.look_from(then, self.graph.get(first).node, touched).is_optional;
         if kind == Kind::THEN_FOLLOWS {
             if !first_look.is_optional && !first_look.may_migrate {
                 changed.then = self.require(then, first);
@@ -373,7 +383,7 @@ impl<'a> Planner<'_, 'a> {
         } else if kind == Kind::RESTARTS {
             changed = self.apply_restart(first, then);
         } else if kind == Kind::FIRST_FOLLOWS {
-            if !self.graph.get(then).is_optional {
+            if is_then_needed {
                 changed.first = self.require(first, then);
                 changed.first |= self.stop_migrating(first, then);
             }
@@ -395,10 +405,7 @@ impl<'a> Planner<'_, 'a> {
 
     /// What has to stop for something that does not migrate does not migrate either.
     fn stop_migrating(&mut self, first: ActionIx, then: ActionIx) -> bool {
-        let (stop, waiter) = (self.graph.get(first), self.graph.get(then));
-        let is_own_marker =
-            stop.rsc.is_some_and(|rsc| self.world.rsc(rsc).parent == waiter.rsc && waiter.rsc.is_some());
-        !is_own_marker && !waiter.may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
+        !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
     }
 
     /// Makes an action needed.
@@ -456,8 +463,9 @@ impl<'a> Planner<'_, 'a> {
         let mut changed = Changed::default();
         let (first_action, then_action) = (self.graph.get(first), self.graph.get(then));
         let (Some(first_rsc), Some(then_rsc)) = (first_action.rsc, then_action.rsc) else { return changed };
-        let (task, then_task) = (undone(first_action.task).unwrap_or(first_action.task), then_action.task);
-        let goes_down = task != first_action.task && matches!(task, Task::Stop | Task::Demote);
+        let (first_task, then_task) = (first_action.task, then_action.task);
+        let task = undone(first_task).unwrap_or(first_task);
+        let goes_down = task != first_task && matches!(task, Task::Stop | Task::Demote);
         let mut matches: BTreeMap<NodeIx, RscIx> = BTreeMap::new();
         for instance in self.instances(first_rsc).into_iter().rev() {
             let is_blocked = world.primitives(instance).iter().any(|rsc| world.rsc(*rsc).is_blocked);
@@ -476,7 +484,8 @@ impl<'a> Planner<'_, 'a> {
                 }
                 continue;
             };
-            let Some(first_there) = self.graph.find(Some(partner), task, None) else { continue };
+            let task_there = if world.rsc(partner).is_primitive() { task } else { first_task };
+            let Some(first_there) = self.graph.find(Some(partner), task_there, None) else { continue };
             let Some(then_there) = self.graph.find(Some(then_instance), then_task, None) else { continue };
             if self.graph.order(first_there, then_there, kind) && !touched.contains(&then_there) {
                 touched.push(then_there);
