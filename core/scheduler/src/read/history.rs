@@ -4,7 +4,6 @@
 //! addition what has to be done about it; the gravest demand counts. A report of a remote node or a guest counts once
 //! it is known that its connection is up.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use model::situation::{
@@ -121,8 +120,7 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
             it.locks_over.insert(node);
         }
     }
-    let mut sorted: Vec<&OperationRecord> = history.operations.iter().collect();
-    sorted.sort_by(|a, b| by_age(a, b));
+    let sorted = by_age(&history.operations);
     let (start_at, stop_at) = active_range(&sorted);
     let primitive = world.rsc(rsc).primitive();
     let agent_changed = primitive.is_some_and(|primitive| {
@@ -167,23 +165,19 @@ fn limit_goal(world: &mut World<'_>, rsc: RscIx) {
     }
 }
 
-/// The order in which operations happened, as far as their numbers tell.
-fn by_age(a: &OperationRecord, b: &OperationRecord) -> Ordering {
-    match (a.call_id, b.call_id) {
-        (-1, -1) => Ordering::Equal,
-        (a_call, b_call) if a_call >= 0 && b_call >= 0 => {
-            a_call.cmp(&b_call).then_with(|| a.changed_at.unwrap_or(0).cmp(&b.changed_at.unwrap_or(0)))
-        }
-        (a_call, _) => {
-            let by_transition = if a.transition == b.transition || a.transition < 0 || b.transition < 0 {
-                Ordering::Equal
-            } else {
-                a.transition.cmp(&b.transition)
-            };
-            let pending_last = if a_call == -1 { Ordering::Greater } else { Ordering::Less };
-            by_transition.then(pending_last)
-        }
+/// Operations in the order in which they happened, as far as their numbers tell; that instances were told says nothing.
+///
+/// What is under way has no number yet: it comes last, or before what a later transition has done already.
+fn by_age(operations: &[OperationRecord]) -> Vec<&OperationRecord> {
+    let (mut sorted, pending): (Vec<&OperationRecord>, Vec<&OperationRecord>) =
+        operations.iter().filter(|record| record.operation != "notify").partition(|record| record.call_id >= 0);
+    sorted.sort_by_key(|record| (record.call_id, record.changed_at.unwrap_or(0)));
+    for record in pending {
+        let is_later = |other: &&OperationRecord| record.transition >= 0 && other.transition > record.transition;
+        let at = sorted.iter().position(is_later).unwrap_or(sorted.len());
+        sorted.insert(at, record);
     }
+    sorted
 }
 
 /// Where the start and the stop are that the latest state follows from.
