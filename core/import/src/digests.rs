@@ -89,8 +89,8 @@ impl Current<'_> {
         let recorded = record.attribute("op-digest");
         let listed = |list: &str, name: &str| list.split_ascii_whitespace().any(|word| word == name);
         let needs_restart = record.attribute("op-restart-digest").is_some_and(|digest| {
-            let list = record.attribute("op-force-restart").unwrap_or_default();
-            let kept = table.iter().filter(|(name, _)| listed(list, name));
+            let list = record.attribute("op-force-restart");
+            let kept = table.iter().filter(|(name, _)| list.is_none_or(|list| listed(list, name)));
             of(kept.map(|(name, value)| (name.as_str(), value.as_str()))) != digest
         });
         if !needs_restart && recorded == Some(all.as_str()) {

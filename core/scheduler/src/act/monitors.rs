@@ -50,10 +50,7 @@ impl<'a> Planner<'_, 'a> {
     fn fits(&self, rsc: RscIx, operation: &Operation) -> bool {
         let goal = self.goal(rsc);
         match operation.role {
-            None | Some(Role::Unknown | Role::Started) => {
-                goal != Role::Promoted || operation.role.is_some_and(|role| role == goal)
-            }
-            Some(Role::Unpromoted) => matches!(goal, Role::Unpromoted | Role::Started),
+            None | Some(Role::Unknown) => goal != Role::Promoted,
             Some(role) => role == goal,
         }
     }
@@ -69,29 +66,11 @@ impl<'a> Planner<'_, 'a> {
         let records = it.records.get(&node);
         let is_running =
             records.is_some_and(|records| records.monitors.contains(&(operation.name.as_str(), operation.interval_ms)));
-        if !self.fits(rsc, operation) {
-            if is_running {
-                let cancel = Task::Cancel(&operation.name, operation.interval_ms);
-                let at = self.action(rsc, cancel, Some(node), false);
-                self.graph.get_mut(at).is_optional = false;
-                let then = match (operation.role, self.goal(rsc)) {
-                    (_, Role::Promoted) => Task::Promote,
-                    (Some(Role::Promoted), Role::Stopped) => Task::Stop,
-                    (Some(Role::Promoted), _) => Task::Demote,
-                    _ => Task::Stop,
-                };
-                self.orderings.push(Ordering {
-                    first: End::This(at),
-                    then: End::Of(rsc, then),
-                    kind: Kind::BLOCKS.with(Kind::ORDERED),
-                });
-            }
-            return;
-        }
         let start = self.graph.find(Some(rsc), Task::Start, Some(node));
         let start_is_optional = start.is_none_or(|start| self.graph.get(start).is_optional);
         let start_is_runnable = start.is_none_or(|start| self.graph.get(start).is_runnable);
-        let is_changed = records.is_some_and(|records| {
+        let is_compared = world.is_usable(node);
+        let is_changed = records.filter(|_| is_compared).is_some_and(|records| {
             records.expired_monitors.contains(&(operation.name.as_str(), operation.interval_ms))
                 || records.sorted.iter().any(|record| {
                     record.operation == operation.name
@@ -101,6 +80,24 @@ impl<'a> Planner<'_, 'a> {
                 })
         });
         let is_optional = is_running && start_is_optional && !is_changed;
+        if !self.fits(rsc, operation) {
+            if is_optional {
+                let cancel = Task::Cancel(&operation.name, operation.interval_ms);
+                let at = self.action(rsc, cancel, Some(node), false);
+                self.graph.get_mut(at).is_optional = false;
+                let then = match (self.role(rsc), self.goal(rsc)) {
+                    (Role::Promoted, _) => Some(Task::Demote),
+                    (_, Role::Promoted) => Some(Task::Promote),
+                    (_, Role::Stopped) => Some(Task::Stop),
+                    _ => None,
+                };
+                if let Some(then) = then {
+                    let (first, then) = (End::This(at), End::Of(rsc, then));
+                    self.orderings.push(Ordering { first, then, kind: Kind::BLOCKS.with(Kind::ORDERED) });
+                }
+            }
+            return;
+        }
         let at = self.action(rsc, task, Some(node), is_optional);
         let is_online = self.is_online(node) && !self.is_unclean(node);
         let action = self.graph.get_mut(at);
@@ -115,10 +112,10 @@ impl<'a> Planner<'_, 'a> {
         self.orderings.push(Ordering { first: End::Of(rsc, Task::Start), then: End::This(at), kind: start_kind });
         self.orderings.push(Ordering { first: End::Of(rsc, Task::Reload), then: End::This(at), kind: start_kind });
         if self.goal(rsc) == Role::Promoted {
-            let kind = Kind::ORDERED.with(Kind::BLOCKS).with(Kind::THEN_FOLLOWS);
+            let kind = Kind::ORDERED.with(Kind::BLOCKS);
             self.orderings.push(Ordering { first: End::Of(rsc, Task::Promote), then: End::This(at), kind });
         } else if it.role == Role::Promoted {
-            let kind = Kind::ORDERED.with(Kind::BLOCKS).with(Kind::THEN_FOLLOWS);
+            let kind = Kind::ORDERED.with(Kind::BLOCKS);
             self.orderings.push(Ordering { first: End::Of(rsc, Task::Demote), then: End::This(at), kind });
         }
     }
