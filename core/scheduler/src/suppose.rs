@@ -16,6 +16,8 @@ use crate::{Judgement, judge};
 pub enum Supposition {
     /// A node is lost.
     NodeLost(NodeName),
+    /// A node is there again, and may run everything.
+    NodeOnline(NodeName),
     /// A node is told to run nothing.
     Standby(NodeName),
     /// A resource fails wherever it runs.
@@ -29,7 +31,7 @@ pub enum Supposition {
 pub enum SuppositionError {
     /// Nobody knows what it means.
     #[error(
-        "`{0}` is no supposition; write node=NAME:lost, standby=NODE, resource=NAME:failed, ticket=NAME:lost or \
+        "`{0}` is no supposition; write node=NAME:lost, node=NAME:online, standby=NODE, resource=NAME:failed, ticket=NAME:lost or \
          ticket=NAME:granted"
     )]
     Unknown(String),
@@ -60,6 +62,7 @@ impl FromStr for Supposition {
         let (name, event) = rest.rsplit_once(':').map_or((rest, ""), |(name, event)| (name, event));
         match (kind, event) {
             ("node", "lost") => Ok(Supposition::NodeLost(NodeName::from(name))),
+            ("node", "online") => Ok(Supposition::NodeOnline(NodeName::from(name))),
             ("standby", "") => Ok(Supposition::Standby(NodeName::from(name))),
             ("resource", "failed") => Ok(Supposition::ResourceFailed(ResourceName::from(name))),
             ("ticket", "lost") => Ok(Supposition::Ticket(name.to_owned(), false)),
@@ -76,6 +79,18 @@ impl FromStr for Supposition {
 pub fn suppose(situation: &mut Situation, supposition: &Supposition) -> Result<(), SuppositionError> {
     match supposition {
         Supposition::NodeLost(name) => lose(situation, name),
+        Supposition::NodeOnline(name) => {
+            let at = find(situation, name)?;
+            situation.nodes[at].is_standby = false;
+            situation.nodes[at].seen = Some(NodeSeen {
+                is_member: Some(true),
+                is_process_up: true,
+                join: model::situation::Join::Member,
+                expected: model::situation::Expected::Member,
+                ..NodeSeen::default()
+            });
+            Ok(())
+        }
         Supposition::Standby(name) => {
             let at = find(situation, name)?;
             situation.nodes[at].is_standby = true;
@@ -282,6 +297,7 @@ mod tests {
     #[test]
     fn a_supposition_is_a_word_for_what_might_happen() {
         assert_eq!("node=b:lost".parse(), Ok(Supposition::NodeLost(NodeName::from("b"))));
+        assert_eq!("node=b:online".parse(), Ok(Supposition::NodeOnline(NodeName::from("b"))));
         assert_eq!("standby=a".parse(), Ok(Supposition::Standby(NodeName::from("a"))));
         assert_eq!("resource=db:0:failed".parse(), Ok(Supposition::ResourceFailed(ResourceName::from("db:0"))));
         assert_eq!("ticket=T:granted".parse(), Ok(Supposition::Ticket("T".to_owned(), true)));

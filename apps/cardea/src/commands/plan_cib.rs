@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use model::situation::Situation;
-use scheduler::{Judgement, Place, Supposition, Told};
+use scheduler::{Judgement, Supposition};
 use serde_json::{Map, Value, json};
 
 use super::print_json;
@@ -37,7 +37,7 @@ pub struct CibArgs {
     /// Also says how many seconds of processor time reading and planning took.
     #[arg(long)]
     timing: bool,
-    /// What if: node=NAME:lost, standby=NODE, resource=NAME:failed, ticket=NAME:lost, ticket=NAME:granted; may be given
+    /// What if: node=NAME:lost, node=NAME:online, standby=NODE, resource=NAME:failed, ticket=NAME:lost, ticket=NAME:granted; may be given
     /// more than once.
     #[arg(long = "what-if", value_name = "EVENT", conflicts_with = "cib_dir")]
     what_if: Vec<Supposition>,
@@ -68,7 +68,7 @@ pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
     for remark in &judged.remarks {
         eprintln!("not understood: {remark}");
     }
-    std::io::stdout().lock().write_all(draw(&judged.judgement).as_bytes())?;
+    write!(std::io::stdout().lock(), "{}", judged.judgement)?;
     Ok(())
 }
 
@@ -129,7 +129,7 @@ pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
     if json {
         return print_json(&as_json(&judgement)?);
     }
-    std::io::stdout().lock().write_all(draw(&judgement).as_bytes())?;
+    write!(std::io::stdout().lock(), "{judgement}")?;
     Ok(())
 }
 
@@ -202,73 +202,6 @@ fn as_json(judgement: &Judgement) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// A judgement as lines: what is decided, then what is done.
-fn draw(judgement: &Judgement) -> String {
-    let mut out = String::new();
-    if judgement.decisions.is_empty() {
-        out += "nothing would be started, stopped or moved\n";
-    }
-    for told in &judgement.decisions {
-        out += &sentence(told);
-    }
-    let moves = judgement.placement.iter().filter(|(name, places)| judgement.current.get(*name) != Some(*places));
-    for (name, places) in moves {
-        out += &format!("{name} would be {}\n", where_it_is(places));
-    }
-    let mut waits: Vec<Vec<usize>> = vec![Vec::new(); judgement.actions.len()];
-    for (first, then) in &judgement.order {
-        waits[*then].push(first + 1);
-    }
-    for (at, (done, after)) in judgement.actions.iter().zip(&waits).enumerate() {
-        let what = match (&done.resource, done.interval) {
-            (Some(resource), Some(interval)) => {
-                format!("{} {resource} on {} every {}", done.action, done.node, seconds(interval))
-            }
-            (Some(resource), None) => format!("{} {resource} on {}", done.action, done.node),
-            (None, _) => format!("{} {}", done.action, done.node),
-        };
-        let after: Vec<String> = after.iter().map(ToString::to_string).collect();
-        let after = if after.is_empty() { String::new() } else { format!("  (after {})", after.join(", ")) };
-        out += &format!("{:>3}. {what}{after}\n", at + 1);
-    }
-    out
-}
-
-fn seconds(ms: u32) -> String {
-    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
-}
-
-fn where_it_is(places: &[Place]) -> String {
-    if places.is_empty() {
-        return "stopped".to_owned();
-    }
-    let each = places.iter().map(|place| match place.role {
-        model::situation::Role::Promoted => format!("on {} (promoted)", place.node),
-        _ => format!("on {}", place.node),
-    });
-    each.collect::<Vec<_>>().join(", ")
-}
-
-fn sentence(told: &Told) -> String {
-    let mut line = told.action.to_owned();
-    for part in [&told.resource, &told.node].into_iter().flatten() {
-        line += &format!(" {part}");
-    }
-    match (&told.from, &told.to) {
-        (Some(from), Some(to)) if from != to => line += &format!(" from {from} to {to}"),
-        (_, Some(to)) => line += &format!(" on {to}"),
-        (Some(from), None) => line += &format!(" on {from}"),
-        (None, None) => {}
-    }
-    if told.blocked {
-        line += ", which cannot be done";
-    }
-    if let Some(reason) = &told.reason {
-        line += &format!(": {reason}");
-    }
-    line + "\n"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,19 +212,5 @@ mod tests {
         assert_eq!(time("1970-01-02T00:00:00Z").unwrap(), 86_400);
         let said = time("tomorrow").unwrap_err().to_string();
         assert!(said.contains("`tomorrow` is no time") && said.contains("1970"), "{said}");
-    }
-
-    #[test]
-    fn a_judgement_reads_as_sentences() {
-        let told = Told {
-            action: "move",
-            resource: Some("db".to_owned()),
-            from: Some("a".to_owned()),
-            to: Some("b".to_owned()),
-            reason: Some("node availability".to_owned()),
-            ..Told::default()
-        };
-        assert_eq!(sentence(&told), "move db from a to b: node availability\n");
-        assert_eq!(draw(&Judgement::default()), "nothing would be started, stopped or moved\n");
     }
 }
