@@ -175,9 +175,10 @@ impl Assigner<'_, '_> {
 
     /// A tie by role changes who leads, once instances have their places.
     fn obey_in_role(&mut self, dependent: RscIx, primary: RscIx, primary_bearer: RscIx, tie: &Tie) {
-        let (Some(here), Some(there)) = (self.host_of(dependent), self.host_of(primary)) else { return };
+        let Some(here) = self.host_of(dependent) else { return };
+        let there = self.host_of(primary);
         let at = dependent.0 as usize;
-        if !self.is_same_place(here, there, &tie.attribute) {
+        if !there.is_some_and(|there| self.is_same_place(here, there, &tie.attribute)) {
             if tie.score.is_must() && tie.dependent_role == Some(Role::Promoted) {
                 self.priority[at] = Score::MUST_NOT;
             }
