@@ -62,6 +62,17 @@ impl Planner<'_, '_> {
         }
     }
 
+    /// A remote node whose connection failed and does not come back is cut off: nothing else tells what it does.
+    pub(super) fn fence_unreachable(&mut self, node: NodeIx) {
+        let there = self.world.node(node);
+        if !self.is_online(node)
+            && there.is_remote()
+            && there.connection().is_some_and(|connection| self.reach(node, connection) == Reach::Failed)
+        {
+            self.fence(node, "the connection is unrecoverable");
+        }
+    }
+
     fn after_start(&mut self, rsc: RscIx, at: ActionIx, kind: Kind) {
         let (first, then) = (End::Of(rsc, Task::Start), End::This(at));
         self.orderings.push(Ordering { first, then, kind: kind.with(Kind::BLOCKS) });

@@ -15,6 +15,7 @@ impl Planner<'_, '_> {
         }
         for node in world.node_ixs() {
             let there = world.node(node);
+            self.fence_unreachable(node);
             if !self.is_online(node) || self.is_unclean(node) || !there.facts.is_probed {
                 continue;
             }

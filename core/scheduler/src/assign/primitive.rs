@@ -162,7 +162,8 @@ impl Assigner<'_, '_> {
         let at = rsc.0 as usize;
         let node = node.filter(|node| {
             let may_run = self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO)
-                && (self.is_usable(*node) || self.world.node(*node).is_guest() && self.is_trusted_guest(*node));
+                && (self.is_usable(*node) || self.world.node(*node).is_guest());
+            // Guests are trusted to come up with their containers.
             is_forced || may_run
         });
         if let Some(old) = self.node[at] {
@@ -180,14 +181,6 @@ impl Assigner<'_, '_> {
                 }
             }
         }
-    }
-
-    /// A guest comes up with its container.
-    fn is_trusted_guest(&self, node: NodeIx) -> bool {
-        let there = self.world.node(node);
-        !there.is_standby
-            && !there.is_maintenance
-            && there.container().is_some_and(|container| self.node_of(container).is_some())
     }
 
     /// Takes a place back.
