@@ -7,55 +7,71 @@ use model::situation::{Role, Score};
 
 use super::Assigner;
 use super::colocation::{Side, Tie};
-use crate::world::{NodeIx, RscIx};
+use crate::world::{Node, NodeIx, Rsc, RscIx, World};
 
-impl<'a> Assigner<'_, 'a> {
-    /// What is left of a node.
-    fn left(&self, node: NodeIx, what: &str) -> i64 {
-        let has = self.world.node(node).facts.capacity.get(what).copied().unwrap_or(0);
-        i64::from(has) - self.used[node.0 as usize].get(what).copied().unwrap_or(0)
+fn needs_of<'a>(rsc: &Rsc<'a>) -> Option<&'a BTreeMap<String, i32>> {
+    rsc.primitive().map(|primitive| &primitive.utilization)
+}
+
+/// What nodes have and resources need, by attribute.
+pub(super) struct Capacity {
+    /// By node and attribute: what is left.
+    left: Vec<Vec<i64>>,
+    /// By resource: what a primitive needs of which attribute.
+    needs: Vec<Vec<(usize, i64)>>,
+}
+
+impl Capacity {
+    pub fn new(world: &World<'_>) -> Self {
+        let asked = world.resources.iter().filter_map(needs_of).flat_map(|needs| needs.keys());
+        let names: BTreeSet<&str> =
+            world.nodes.iter().flat_map(|node| node.facts.capacity.keys()).chain(asked).map(String::as_str).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let left = |node: &Node<'_>| {
+            names.iter().map(|name| node.facts.capacity.get(*name).copied().map_or(0, i64::from)).collect()
+        };
+        let needs = |rsc: &Rsc<'_>| {
+            let needs = needs_of(rsc).into_iter().flatten();
+            needs
+                .filter_map(|(name, amount)| Some((names.binary_search(&name.as_str()).ok()?, i64::from(*amount))))
+                .collect()
+        };
+        Capacity { left: world.nodes.iter().map(left).collect(), needs: world.resources.iter().map(needs).collect() }
     }
 
+    fn take(&mut self, rsc: RscIx, node: NodeIx, sign: i64) {
+        for (what, amount) in &self.needs[rsc.0 as usize] {
+            self.left[node.0 as usize][*what] -= sign * amount;
+        }
+    }
+}
+
+impl Assigner<'_, '_> {
     /// The node with more left comes first: each attribute has a vote.
     pub(super) fn compare_capacity(&self, a: NodeIx, b: NodeIx) -> Ordering {
-        let names: BTreeSet<&String> =
-            self.world.node(a).facts.capacity.keys().chain(self.world.node(b).facts.capacity.keys()).collect();
-        let votes: i32 = names
-            .into_iter()
-            .map(|name| match self.left(a, name).cmp(&self.left(b, name)) {
-                Ordering::Greater => 1,
-                Ordering::Less => -1,
-                Ordering::Equal => 0,
-            })
-            .sum();
+        let (a, b) = (&self.capacity.left[a.0 as usize], &self.capacity.left[b.0 as usize]);
+        let votes: i32 = a.iter().zip(b).map(|(a, b)| a.cmp(b) as i32).sum();
         0.cmp(&votes)
     }
 
     pub(super) fn use_capacity(&mut self, rsc: RscIx, node: NodeIx) {
-        self.book(rsc, node, 1);
+        self.capacity.take(rsc, node, 1);
     }
 
     pub(super) fn free_capacity(&mut self, rsc: RscIx, node: NodeIx) {
-        self.book(rsc, node, -1);
-    }
-
-    fn book(&mut self, rsc: RscIx, node: NodeIx, sign: i64) {
-        let Some(primitive) = self.world.rsc(rsc).primitive() else { return };
-        for (name, amount) in &primitive.utilization {
-            *self.used[node.0 as usize].entry(name.as_str()).or_default() += sign * i64::from(*amount);
-        }
+        self.capacity.take(rsc, node, -1);
     }
 
     /// Adds what a resource needs that has no place yet; of a clone what one instance needs, unless one counts already.
-    fn add_needs(&self, rsc: RscIx, counted: &BTreeSet<RscIx>, needs: &mut BTreeMap<&'a str, i64>) {
+    fn add_needs(&self, rsc: RscIx, counted: &BTreeSet<RscIx>, needs: &mut BTreeMap<usize, i64>) {
         if self.is_assigned[rsc.0 as usize] {
             return;
         }
         let world = self.world;
         let it = world.rsc(rsc);
-        if let Some(primitive) = it.primitive() {
-            for (name, amount) in &primitive.utilization {
-                *needs.entry(name.as_str()).or_default() += i64::from(*amount);
+        if it.is_primitive() {
+            for (what, amount) in &self.capacity.needs[rsc.0 as usize] {
+                *needs.entry(*what).or_default() += amount;
             }
         } else if it.is_group() {
             let is_together = it.meta.is_collocated || world.clone_of(rsc).is_some();
@@ -75,8 +91,8 @@ impl<'a> Assigner<'_, 'a> {
         }
     }
 
-    fn holds(&self, node: NodeIx, needs: &BTreeMap<&str, i64>) -> bool {
-        needs.iter().all(|(name, amount)| self.left(node, name) >= *amount)
+    fn holds(&self, node: NodeIx, needs: &BTreeMap<usize, i64>) -> bool {
+        needs.iter().all(|(what, amount)| self.capacity.left[node.0 as usize][*what] >= *amount)
     }
 
     /// Bans the nodes that are too full; the node to prefer, if all that belongs together fits nowhere.

@@ -88,7 +88,9 @@ pub(super) struct Assigner<'w, 'a> {
     pub counts: Vec<Vec<u32>>,
     /// Primitives that were given to each node.
     pub load: Vec<u32>,
-    pub used: Vec<std::collections::BTreeMap<&'a str, i64>>,
+    pub capacity: capacity::Capacity,
+    /// By node: its place among the names in byte order.
+    pub name_rank: Vec<u32>,
     pub is_online: Vec<bool>,
     pub is_leaving: Vec<bool>,
     pub is_unclean: Vec<bool>,
@@ -118,7 +120,8 @@ impl<'w, 'a> Assigner<'w, 'a> {
             has_promotion_scores: vec![false; resources],
             counts: vec![Vec::new(); resources],
             load: vec![0; nodes],
-            used: vec![std::collections::BTreeMap::new(); nodes],
+            capacity: capacity::Capacity::new(world),
+            name_rank: name_ranks(world),
             is_online: world.nodes.iter().map(|node| node.is_online).collect(),
             is_leaving: world.nodes.iter().map(|node| node.is_shutting_down).collect(),
             is_unclean: world.nodes.iter().map(|node| node.is_unclean).collect(),
@@ -256,4 +259,15 @@ impl<'w, 'a> Assigner<'w, 'a> {
         self.node[at] = first;
         if self.world.rsc(group).meta.is_collocated { first } else { None }
     }
+}
+
+/// By node: its place among the names in byte order.
+fn name_ranks(world: &World<'_>) -> Vec<u32> {
+    let mut by_name: Vec<NodeIx> = world.node_ixs().collect();
+    by_name.sort_by_key(|node| world.node(*node).name);
+    let mut ranks = vec![0; by_name.len()];
+    for (rank, node) in (0_u32..).zip(by_name) {
+        ranks[node.0 as usize] = rank;
+    }
+    ranks
 }

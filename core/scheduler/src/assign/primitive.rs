@@ -87,9 +87,18 @@ impl Assigner<'_, '_> {
     /// The nodes of its table, the best first.
     pub(super) fn candidates(&self, rsc: RscIx) -> Vec<NodeIx> {
         let current = self.world.current_node(rsc);
-        let mut nodes: Vec<NodeIx> = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some()).collect();
-        nodes.sort_by(|a, b| self.compare_nodes(Some(rsc), *a, *b, current));
-        nodes
+        let nodes = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some()).collect();
+        sorted(nodes, &|a, b| self.compare_nodes(Some(rsc), a, b, current))
+    }
+
+    /// The first of its candidates.
+    fn best_candidate(&self, rsc: RscIx) -> Option<NodeIx> {
+        if self.world.situation.options.strategy == Strategy::Balanced {
+            return self.candidates(rsc).first().copied();
+        }
+        let current = self.world.current_node(rsc);
+        let nodes = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some());
+        nodes.min_by(|a, b| self.compare_nodes(Some(rsc), *a, *b, current))
     }
 
     /// Which node comes first for a resource?
@@ -100,7 +109,7 @@ impl Assigner<'_, '_> {
             None if self.is_usable(node) => Score::ZERO,
             None => Score::MUST_NOT,
         };
-        let by_name = || self.world.node(a).name.cmp(self.world.node(b).name);
+        let by_name = || self.name_rank[a.0 as usize].cmp(&self.name_rank[b.0 as usize]);
         let by_score = score(b).cmp(&score(a));
         if by_score.is_ne() {
             return by_score;
@@ -128,8 +137,7 @@ impl Assigner<'_, '_> {
             let roomiest = self.fit_capacity(rsc);
             prefer.or(roomiest)
         };
-        let candidates = self.candidates(rsc);
-        let Some(best) = candidates.first().copied() else {
+        let Some(best) = self.best_candidate(rsc) else {
             self.settle_on(rsc, None, false);
             return;
         };
@@ -204,4 +212,23 @@ impl Assigner<'_, '_> {
         self.load[node.0 as usize] = self.load[node.0 as usize].saturating_sub(1);
         self.free_capacity(rsc, node);
     }
+}
+
+/// Sorts nodes by merging halves. Votes on capacity may go round in a circle, on which the sort of the standard library
+/// panics; what comes out then depends on the way of sorting, so that it is spelt out.
+pub(super) fn sorted(mut nodes: Vec<NodeIx>, compare: &dyn Fn(NodeIx, NodeIx) -> Ordering) -> Vec<NodeIx> {
+    if nodes.len() < 2 {
+        return nodes;
+    }
+    let right = sorted(nodes.split_off(nodes.len().div_ceil(2)), compare);
+    let mut left = sorted(nodes, compare).into_iter().peekable();
+    let mut right = right.into_iter().peekable();
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let next = if compare(*a, *b).is_le() { left.next() } else { right.next() };
+        merged.extend(next);
+    }
+    merged.extend(left);
+    merged.extend(right);
+    merged
 }

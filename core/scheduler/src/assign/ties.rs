@@ -4,6 +4,7 @@
 use model::situation::{Role, Score};
 
 use super::colocation::{NODE, Side, Tie};
+use super::primitive::sorted;
 use super::{Assigner, Table};
 use crate::world::{NodeIx, RscIx};
 
@@ -543,8 +544,7 @@ impl Assigner<'_, '_> {
         let manner = Manner { follows: true, only_positive: false, keeps_usable: false };
         let mut keyed: Vec<(RscIx, Table)> =
             tops.iter().map(|top| (*top, self.wishes(self.last_of(*top), *top, None, None, 1.0, manner))).collect();
-        let mut nodes: Vec<NodeIx> = self.world.node_ixs().collect();
-        nodes.sort_by(|a, b| self.compare_nodes(None, *a, *b, None));
+        let nodes = sorted(self.world.node_ixs().collect(), &|a, b| self.compare_nodes(None, a, b, None));
         let world = self.world;
         let order = |a: &(RscIx, Table), b: &(RscIx, Table)| {
             let (a_rsc, b_rsc) = (world.rsc(a.0), world.rsc(b.0));
