@@ -170,7 +170,7 @@ impl<'a> Planner<'_, 'a> {
         if !edge.kind.is_more_than_order() {
             return Changed::default();
         }
-        let first_look = self.look_from(first, self.graph.get(then).node, touched);
+        let first_look = self.look_from(first, then_node, touched);
         self.apply_kinds(first, then, first_look, edge.kind, touched)
     }
 
@@ -375,7 +375,7 @@ impl<'a> Planner<'_, 'a> {
     ) -> Changed {
         let mut changed = Changed::default();
         let is_then_needed =
-            kind == Kind::FIRST_FOLLOWS && !self.look_from(then, self.graph.get(first).node, touched).is_optional;
+            kind == Kind::FIRST_FOLLOWS && !self.look_from(then, self.node_for(first), touched).is_optional;
         if kind == Kind::THEN_FOLLOWS {
             if !first_look.is_optional && !first_look.may_migrate {
                 changed.then = self.require(then, first);
