@@ -36,6 +36,7 @@ pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
     let mut planner = Planner::new(world, placement);
     planner.add_builtin_orders();
     planner.add_configured_orders();
+    planner.add_orders_of_avoidance();
     planner.add_probes();
     planner.clear_failures();
     planner.create_all();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::situation::{OrderAction, OrderKind, OrderSide};
+use model::situation::{OrderAction, OrderKind, OrderSide, Role};
 
 use super::graph::{ActionIx, Kind, Phase, Task};
 use super::{End, Ordering, Planner, done, notify, task_of};
@@ -323,6 +323,27 @@ impl<'a> Planner<'_, 'a> {
         }
     }
 
+    /// What must not be with something goes before that comes, and the reverse.
+    pub(super) fn add_orders_of_avoidance(&mut self) {
+        let world = self.world;
+        for colocation in world.situation.colocations.iter().filter(|colocation| colocation.score.is_must_not()) {
+            let (Some(dependent), Some(primary)) =
+                (world.find(colocation.dependent.as_str()), world.find(colocation.primary.as_str()))
+            else {
+                continue;
+            };
+            let sides = [(dependent, colocation.dependent_role), (primary, colocation.primary_role)];
+            for (first, then) in [(sides[0], sides[1]), (sides[1], sides[0])] {
+                for loss in losses(first.1) {
+                    for gain in gains(then.1) {
+                        let loss = (first.0, self.report_of(first.0, *loss));
+                        self.before(loss, (then.0, *gain), Kind::ORDERED.with(Kind::SAME_NODE));
+                    }
+                }
+            }
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one order, taken apart")]
     fn order_after_some(
         &mut self,
@@ -388,6 +409,24 @@ impl<'a> Planner<'_, 'a> {
             OrderKind::Optional | OrderKind::Serialize => Kind::ORDERED,
         };
         self.before((then, task), (first, task_of(inverse(first_action))), kind);
+    }
+}
+
+/// What ends a role.
+fn losses(role: Option<Role>) -> &'static [Task<'static>] {
+    match role {
+        Some(Role::Promoted) => &[Task::Demote],
+        Some(Role::Unpromoted) => &[Task::Stop, Task::Promote],
+        None | Some(Role::Unknown | Role::Stopped | Role::Started) => &[Task::Stop],
+    }
+}
+
+/// What begins a role.
+fn gains(role: Option<Role>) -> &'static [Task<'static>] {
+    match role {
+        Some(Role::Promoted) => &[Task::Promote],
+        Some(Role::Unpromoted) => &[Task::Start, Task::Demote],
+        None | Some(Role::Unknown | Role::Stopped | Role::Started) => &[Task::Start],
     }
 }
 
