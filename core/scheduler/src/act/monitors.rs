@@ -24,6 +24,10 @@ impl<'a> Planner<'_, 'a> {
             self.cancel_all(rsc);
             return;
         }
+        if chosen.is_some() && self.goal(rsc) > Role::Stopped {
+            // Checks follow it even where it need not be done.
+            self.action(rsc, Task::Start, chosen, true);
+        }
         for operation in &primitive.operations {
             if operation.interval_ms == 0 || !operation.is_enabled {
                 continue;

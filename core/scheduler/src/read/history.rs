@@ -225,12 +225,12 @@ fn running_monitors<'a>(
 fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceHistory) -> Option<RscIx> {
     let name = history.name.as_str();
     let mut found = world.by_id.get(name).copied();
-    if let Some(rsc) = found
-        && !world.rsc(rsc).is_primitive()
-    {
-        return None;
-    }
-    if found.is_none() {
+    let is_collective = found.is_some_and(|rsc| !world.rsc(rsc).is_primitive());
+    if is_collective {
+        // Something else bore this name.
+        let is_it = |top: &RscIx| world.rsc(*top).is_removed && world.rsc(*top).id == name;
+        found = world.tops.iter().copied().find(is_it);
+    } else if found.is_none() {
         let zero = format!("{}:0", without_number(name));
         found = world.by_id.get(&zero).copied().filter(|rsc| world.is_anonymous_instance(*rsc));
     }
