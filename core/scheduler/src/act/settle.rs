@@ -403,6 +403,12 @@ impl<'a> Planner<'_, 'a> {
         changed
     }
 
+    /// What runs on a remote node does not notice that its connection is handed over.
+    fn is_connection_that_migrates(&self, at: ActionIx) -> bool {
+        let action = self.graph.get(at);
+        action.may_migrate && action.rsc.is_some_and(|rsc| self.world.rsc(rsc).connects.is_some())
+    }
+
     /// What has to stop for something that does not migrate does not migrate either.
     fn stop_migrating(&mut self, first: ActionIx, then: ActionIx) -> bool {
         !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)

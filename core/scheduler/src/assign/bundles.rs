@@ -51,6 +51,12 @@ impl Assigner<'_, '_> {
             if self.score(inside, node).is_some_and(|score| score != Score::MUST_NOT) {
                 self.set_score(inside, node, Score::MUST);
             }
+            if let Some(clone) = world.rsc(inside).parent {
+                // It belongs to its container, whatever the other instances do.
+                let was_busy = std::mem::replace(&mut self.is_busy[clone.0 as usize], true);
+                self.assign(inside, Some(node));
+                self.is_busy[clone.0 as usize] = was_busy;
+            }
         }
         if let Some(clone) = world.rsc(bundle).children.last().copied().filter(|last| world.rsc(*last).is_clone()) {
             for replica in &replicas {

@@ -12,9 +12,9 @@ use model::situation::{
 
 use crate::read::failures::{FailureCounts, consequence};
 use crate::read::migration;
-use crate::read::nodes::{fence_any, judge_remote};
+use crate::read::nodes::{connect, fence_any, judge_remote};
 use crate::read::resources::{add, add_removed_instance};
-use crate::world::{Ban, NodeIx, Records, RscIx, World};
+use crate::world::{Ban, Kind, NodeIx, Records, RscIx, World};
 
 // What agents answer (OCF resource agent API 1.1).
 pub(super) const OK: i32 = 0;
@@ -258,6 +258,12 @@ fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     world.tops.push(rsc);
     if let Some(container) = history.container.as_deref().and_then(|name| world.by_id.get(name).copied()) {
         crate::read::nodes::link(world, rsc, container);
+        if let Some(guest) = world.node_by_name.get(name).copied()
+            && matches!(world.node(guest).kind, Kind::Remote { connection: None })
+        {
+            // A guest that was removed with its connection is reached until that has stopped.
+            connect(world, guest, Kind::Guest { connection: rsc, container, is_bundle: false });
+        }
     }
     if world.situation.options.stops_removed {
         ban(world, rsc, None, Score::MUST_NOT, "it was removed from the configuration");
