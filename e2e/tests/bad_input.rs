@@ -48,6 +48,10 @@ const KEPT: &[(&str, &str)] = kept![
     "plan_cib_bad_time",
     "plan_cib_no_cib",
     "plan_cib_no_xml",
+    "plan_what_if_no_event",
+    "plan_what_if_unknown_node",
+    "plan_what_if_unknown_resource",
+    "rehearse_broken_file",
     "remove_last",
     "restart_without_daemon",
     "show_unknown_version",
@@ -234,6 +238,19 @@ fn what_is_no_cib_is_said_to_be_none() -> Result<()> {
     disk.expect("plan_cib_no_cib", &["plan", "--cib", &other])?;
     let empty = disk.write("empty.xml", "<cib><configuration/><status/></cib>")?;
     disk.expect("plan_cib_bad_time", &["plan", "--cib", &empty, "--now", "tomorrow"])
+}
+
+#[test]
+fn what_cannot_happen_is_not_supposed() -> Result<()> {
+    let disk = Disk::new()?;
+    let web = "[resources.web]\nagent = \"cardea:process\"\ncommand = [\"sleep\", \"9\"]\n";
+    let file = disk.write("cluster.toml", &(head("10.0.0.1", "fence_lab") + web))?;
+    let suppose = |event: &'static str| ["plan", file.as_str(), "--what-if", event];
+    disk.expect("plan_what_if_no_event", &suppose("node=a:gone"))?;
+    disk.expect("plan_what_if_unknown_node", &suppose("node=z:lost"))?;
+    disk.expect("plan_what_if_unknown_resource", &suppose("resource=wb:failed"))?;
+    let broken = disk.write("broken.toml", "cluster = ")?;
+    disk.expect("rehearse_broken_file", &["rehearse", &broken])
 }
 
 #[test]
