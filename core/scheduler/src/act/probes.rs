@@ -246,7 +246,6 @@ impl Planner<'_, '_> {
                 }
                 let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
                 let action = self.graph.get_mut(clear);
-                action.is_optional = false;
                 action.reason = Some(why.clone());
                 if self.world.rsc(rsc).connects.is_some() {
                     self.orderings.push(super::Ordering {
