@@ -375,8 +375,10 @@ pub(super) struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn take(&mut self, world: &mut World<'a>, record: &'a OperationRecord) {
         let operation = record.operation.as_str();
-        let is_relevant =
-            matches!(operation, "monitor" | "start" | "stop" | "promote" | "demote" | "migrate_to" | "migrate_from");
+        let is_relevant = matches!(
+            operation,
+            "monitor" | "asyncmon" | "start" | "stop" | "promote" | "demote" | "migrate_to" | "migrate_from"
+        );
         if !is_relevant || record.status == CANCELLED {
             return;
         }
