@@ -160,8 +160,7 @@ impl<'a> Planner<'_, 'a> {
         for (at, instance) in instances.iter().enumerate() {
             let instance = *instance;
             self.add_orders_of(instance);
-            let begin = if world.rsc(instance).is_primitive() { |task| task } else { |task| task };
-            self.before((clone, Task::Start), (instance, begin(Task::Start)), Kind::BLOCKS.with(Kind::SHOWS_FIRST));
+            self.before((clone, Task::Start), (instance, Task::Start), Kind::BLOCKS.with(Kind::SHOWS_FIRST));
             self.before((instance, self.end_of(instance, Task::Start)), (clone, Task::Started), Kind::SHOWS_THEN);
             self.before((clone, Task::Stop), (instance, Task::Stop), Kind::SHOWS_FIRST);
             self.before((instance, self.end_of(instance, Task::Stop)), (clone, Task::Stopped), Kind::SHOWS_THEN);
