@@ -10,6 +10,7 @@
 use model::situation::{Role, Strategy};
 
 use super::graph::{ActionIx, Kind, Task};
+use super::settle::undone;
 use super::{End, Ordering, Planner};
 use crate::world::{NodeIx, RscIx};
 
@@ -63,21 +64,21 @@ impl<'a> Planner<'_, 'a> {
             let (first, then) = (End::Of(first.0, first.1), End::Of(then.0, task));
             self.orderings.push(Ordering { first, then, kind });
         };
-        match (first.1, then.1) {
-            (Task::Start | Task::Started, Task::Start) => {
+        match (undone(first.1).unwrap_or(first.1), then.1) {
+            (Task::Start, Task::Start) => {
                 if first_can {
                     push((first.0, Task::MigrateFrom), Task::MigrateTo, Kind::ORDERED);
                 }
                 push(first, Task::MigrateTo, unless);
             }
-            (Task::Stop | Task::Stopped, Task::Stop) => {
+            (Task::Stop, Task::Stop) => {
                 push(first, Task::MigrateTo, unless);
                 if is_half_done {
                     push(first, Task::MigrateFrom, unless);
                 }
             }
-            (Task::Promote | Task::Promoted, Task::Start) => push(first, Task::MigrateTo, Kind::ORDERED),
-            (Task::Demote | Task::Demoted, Task::Stop) => {
+            (Task::Promote, Task::Start) => push(first, Task::MigrateTo, Kind::ORDERED),
+            (Task::Demote, Task::Stop) => {
                 push(first, Task::MigrateTo, Kind::ORDERED);
                 if is_half_done {
                     push(first, Task::MigrateFrom, Kind::ORDERED);
