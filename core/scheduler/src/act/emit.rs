@@ -126,15 +126,16 @@ impl Planner<'_, '_> {
         self.open_load_loops(&shown);
         let now = self.running_now();
         let then = self.running_then(&now, &shown);
-        let real: Vec<ActionIx> =
-            self.graph.ixs().filter(|at| shown[at.0 as usize] && self.done(*at).is_some()).collect();
+        let is_shown = |at: &ActionIx| shown[at.0 as usize];
+        let (real, actions): (Vec<ActionIx>, Vec<Done>) =
+            self.graph.ixs().filter(is_shown).filter_map(|at| Some((at, self.done(at)?))).unzip();
         Judgement {
             placement: self.places(&then),
             current: self.places(&now),
             nodes: self.nodes(&then, &shown),
             flags: self.flags(&then, &shown),
             order: self.order_of(&real, &shown),
-            actions: real.iter().filter_map(|at| self.done(*at)).collect(),
+            actions,
             decisions: self.told(),
             params: self.params(&real),
             running: self.running_by_name(&then),
