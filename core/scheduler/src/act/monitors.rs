@@ -193,7 +193,7 @@ impl<'a> Planner<'_, 'a> {
         let it = world.rsc(rsc);
         let Some(primitive) = it.primitive() else { return };
         for (node, records) in &it.records {
-            if !it.active_on.contains(node) || !self.is_online(*node) {
+            if !it.active_on.contains(node) || !world.is_usable(*node) {
                 continue;
             }
             for (name, interval_ms) in &records.monitors {
