@@ -42,7 +42,8 @@ impl Planner<'_, '_> {
                 });
                 continue;
             }
-            if action.is_marker {
+            // A check is ended whether or not its connection comes back.
+            if action.is_marker || matches!(task, Task::Cancel(..)) {
                 continue;
             }
             let Some(connection) = world.node(node).connection() else { continue };

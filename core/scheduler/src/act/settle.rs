@@ -383,7 +383,7 @@ impl<'a> Planner<'_, 'a> {
         } else if kind == Kind::RESTARTS {
             changed = self.apply_restart(first, then);
         } else if kind == Kind::FIRST_FOLLOWS {
-            if is_then_needed {
+            if is_then_needed && !self.is_connection_that_migrates(then) {
                 changed.first = self.require(first, then);
                 changed.first |= self.stop_migrating(first, then);
             }
