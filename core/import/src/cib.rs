@@ -62,15 +62,25 @@ pub enum CibError {
     },
 }
 
+/// The time of the decision, in seconds since 1970; limited to the years 1970 to 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// This one, whatever the CIB says.
+    At(i64),
+    /// The one that the CIB says (`execution-date`).
+    Recorded {
+        /// If it says none.
+        otherwise: i64,
+    },
+}
+
 /// The end of the year 9999; no calendar is asked for more.
 const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Reads a CIB: configuration and status, as `cibadmin --query` prints them.
 ///
-/// `now`: the time of the decision, seconds since 1970; none: the CIB's `execution-date`, else 0; limited to the years
-/// 1970 to 9999. What is strange but
-/// leaves the rest readable becomes a remark, never an error.
-pub fn cib(text: &str, now: Option<i64>) -> Result<Imported, CibError> {
+/// What is strange but leaves the rest readable becomes a remark, never an error.
+pub fn cib(text: &str, time: Time) -> Result<Imported, CibError> {
     let document = Document::parse(text).map_err(|cause| {
         let place = cause.pos();
         CibError::Xml { line: place.row, column: place.col, cause }
@@ -81,7 +91,11 @@ pub fn cib(text: &str, now: Option<i64>) -> Result<Imported, CibError> {
     if !root.has_tag_name("cib") {
         return Err(CibError::OtherDocument { name: root.tag_name().name().to_owned(), line, column });
     }
-    let now = now.or_else(|| root.attribute("execution-date").and_then(values::integer)).unwrap_or(0);
+    let recorded = || root.attribute("execution-date").and_then(values::integer);
+    let now = match time {
+        Time::At(now) => now,
+        Time::Recorded { otherwise } => recorded().unwrap_or(otherwise),
+    };
     let now = now.clamp(0, LAST_SECOND);
     let source = Source::new(&document, now);
     if source.configuration.is_none() {
@@ -162,25 +176,27 @@ mod tests {
 
     #[test]
     fn what_is_no_cib_says_where_and_what_to_do() {
-        let error = cib("<cib>\n<configuration>", None).expect_err("cut off");
+        let error = cib("<cib>\n<configuration>", Time::At(0)).expect_err("cut off");
         assert!(error.to_string().starts_with("no XML at line "), "{error}");
-        let error = cib("<!-- -->\n<pacemaker/>", None).expect_err("something else").to_string();
+        let error = cib("<!-- -->\n<pacemaker/>", Time::At(0)).expect_err("something else").to_string();
         assert!(error.contains("<pacemaker>, at line 2, column 1") && error.contains("cibadmin"), "{error}");
-        assert!(matches!(cib("<cib/>", None), Err(CibError::NoConfiguration { line: 1, .. })));
+        assert!(matches!(cib("<cib/>", Time::At(0)), Err(CibError::NoConfiguration { line: 1, .. })));
     }
 
     #[test]
     fn the_time_is_told_or_stands_in_the_document() {
         let text = r#"<cib execution-date="77"><configuration/></cib>"#;
-        let now = |now| cib(text, now).expect("a CIB").situation.now;
-        assert_eq!((now(None), now(Some(5)), now(Some(i64::MIN))), (77, 5, 0));
+        let now = |text, time| cib(text, time).expect("a CIB").situation.now;
+        let otherwise = Time::Recorded { otherwise: 9 };
+        assert_eq!((now(text, otherwise), now(text, Time::At(5)), now(text, Time::At(i64::MIN))), (77, 5, 0));
+        assert_eq!(now("<cib><configuration/></cib>", otherwise), 9);
     }
 
     #[test]
     fn the_leader_is_known_by_its_id() {
         let text = r#"<cib dc-uuid="17" have-quorum="true"><configuration><nodes><node id="17" uname="n"/></nodes>
             <alerts><alert id="x" path="/x"/></alerts></configuration></cib>"#;
-        let imported = cib(text, None).expect("a CIB");
+        let imported = cib(text, Time::At(0)).expect("a CIB");
         assert_eq!(imported.situation.options.coordinator, Some("n".into()));
         assert!(imported.situation.options.has_quorum);
         assert_eq!(imported.not_understood.len(), 1);

@@ -36,7 +36,7 @@ mod tickets;
 mod unfencing;
 mod values;
 
-pub use cib::{CibError, Imported, cib};
+pub use cib::{CibError, Imported, Time, cib};
 pub use source::Remark;
 
 /// A point in time as CIBs write it (ISO 8601, UTC unless it says otherwise): seconds since 1970; none if it is no time.

@@ -10,7 +10,7 @@ pub(crate) fn read(sections: &str, status: &str) -> Imported {
         r#"<cib have-quorum="1" dc-uuid="2"><configuration><nodes><node id="1" uname="a"/><node id="2" uname="b"/></nodes>
            {sections}</configuration><status>{status}</status></cib>"#
     );
-    cib(&text, None).expect("a CIB")
+    cib(&text, crate::Time::Recorded { otherwise: 0 }).expect("a CIB")
 }
 
 /// As `read`, without status, with three primitives and these constraints.

@@ -23,7 +23,8 @@ fn every_case_from_elsewhere_is_read() {
             continue;
         }
         let text = fs::read_to_string(&path).expect("a file that can be read");
-        let imported = import::cib(&text, None).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let imported = import::cib(&text, import::Time::Recorded { otherwise: 0 })
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(!imported.situation.nodes.is_empty(), "{}: no nodes", path.display());
         read += 1;
         remarked += usize::from(!imported.not_understood.is_empty());

@@ -207,7 +207,7 @@ fn makes_sense(situation: &Situation, judgement: &Judgement) {
 
 #[test]
 fn the_whole_document_is_understood() {
-    let imported = import::cib(WHOLE, None).expect("a CIB");
+    let imported = import::cib(WHOLE, import::Time::Recorded { otherwise: 0 }).expect("a CIB");
     let places: Vec<&str> = imported.not_understood.iter().map(|remark| remark.place.as_str()).collect();
     assert_eq!(places, ["alerts, line 50"], "{:#?}", imported.not_understood);
 }
@@ -221,7 +221,7 @@ fn a_damaged_document_is_read_or_refused() {
         for _ in 0..=dice.below(8) {
             text = damage(&text, &mut dice);
         }
-        match import::cib(&text, None) {
+        match import::cib(&text, import::Time::Recorded { otherwise: 0 }) {
             Ok(imported) => {
                 read += 1;
                 let judgement = scheduler::judge(&imported.situation);
@@ -242,6 +242,6 @@ fn references_that_go_in_circles_come_to_an_end() {
         provider="pacemaker" type="Dummy"/></resources><constraints><rsc_location rsc="p">{rules}</rsc_location>
         </constraints></configuration></cib>"#
     );
-    let imported = import::cib(&text, None).expect("a CIB");
+    let imported = import::cib(&text, import::Time::Recorded { otherwise: 0 }).expect("a CIB");
     assert!(!imported.not_understood.is_empty());
 }

@@ -78,7 +78,8 @@ fn measure_all(generator: &Path, folder: &Path) -> Result<(), String> {
         let text = generate(generator, nodes, primitives, state, more)?;
         fs::write(&file, &text).map_err(|error| format!("{}: {error}", file.display()))?;
         let begun = used();
-        let imported = import::cib(&text, None).map_err(|error| error.to_string())?;
+        let imported =
+            import::cib(&text, import::Time::Recorded { otherwise: 0 }).map_err(|error| error.to_string())?;
         let reading = ms(used() - begun);
         let mut times = Vec::new();
         let first = used();

@@ -31,7 +31,7 @@ pub struct CibArgs {
     /// Times of the judgements of a folder: a JSON object of names, each with a `now` or `now_epoch`.
     #[arg(long, value_name = "FILE", requires = "cib_dir")]
     args: Option<PathBuf>,
-    /// The time to assume (ISO 8601, or seconds since 1970); else the one that the CIB says.
+    /// The time to assume (ISO 8601, or seconds since 1970); else the one that the CIB says, or that of this machine.
     #[arg(long, value_name = "TIME", requires = "cib")]
     now: Option<String>,
     /// Also says how many seconds of processor time reading and planning took.
@@ -149,7 +149,8 @@ pub fn settled(situation: &Situation) -> Situation {
 fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Result<Judged> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let begun = processor_time();
-    let mut imported = import::cib(&text, now).with_context(|| format!("{} cannot be planned", path.display()))?;
+    let time = now.map_or_else(recorded_or_now, import::Time::At);
+    let mut imported = import::cib(&text, time).with_context(|| format!("{} cannot be planned", path.display()))?;
     for supposition in what_if {
         scheduler::suppose(&mut imported.situation, supposition)?;
     }
@@ -162,6 +163,12 @@ fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Resu
         reading: read.saturating_sub(begun),
         planning: planned.saturating_sub(read),
     })
+}
+
+/// The time that a CIB says, else that of this machine.
+pub fn recorded_or_now() -> import::Time {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    import::Time::Recorded { otherwise: i64::try_from(now.as_secs()).unwrap_or(i64::MAX) }
 }
 
 /// What this process has used of the processor.

@@ -88,8 +88,8 @@ pub fn run(args: &RehearseArgs) -> anyhow::Result<i32> {
         }
         (None, Some(cib)) => {
             let text = std::fs::read_to_string(cib).with_context(|| format!("cannot read {}", cib.display()))?;
-            let imported =
-                import::cib(&text, None).with_context(|| format!("{} cannot be rehearsed", cib.display()))?;
+            let imported = import::cib(&text, plan_cib::recorded_or_now())
+                .with_context(|| format!("{} cannot be rehearsed", cib.display()))?;
             (imported.situation, Votes { witnesses: 0, one_of_two_goes_on: true })
         }
         (None, None) => anyhow::bail!("name a cluster file, or a CIB with --cib"),
