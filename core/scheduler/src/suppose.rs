@@ -139,7 +139,7 @@ fn fail(situation: &mut Situation, name: &str) -> Result<(), SuppositionError> {
         return Err(SuppositionError::Resource { name: name.to_owned(), known: known.join(", ") });
     }
     let now = situation.now;
-    for report in situation.history.iter_mut().filter(|report| active.iter().any(|node| *node == report.node.0)) {
+    for report in situation.history.iter_mut().filter(|report| active.contains(&report.node.0)) {
         let is_it = |known: &str| {
             known == name
                 || known.rsplit_once(':').is_some_and(|(base, number)| base == name && number.parse::<u32>().is_ok())

@@ -1,6 +1,6 @@
 //! What does each resource need to get from what it is to what it should be?
 
-use model::situation::{Definition, MultipleActive, OperationRecord, Requires, Role};
+use model::situation::{Definition, MultipleActive, OperationRecord, Role};
 
 use super::graph::{Kind, Task};
 use super::{End, Ordering, Planner};
@@ -165,7 +165,7 @@ impl Planner<'_, '_> {
                 needs_stop = true;
             }
         }
-        self.restart(rsc, current, chosen, needs_stop, needs_promote);
+        self.restart(rsc, chosen, needs_stop, needs_promote);
         self.change_role(rsc, chosen);
         self.add_monitors(rsc);
         if let Some((source, target)) = migrates {
@@ -174,18 +174,10 @@ impl Planner<'_, '_> {
     }
 
     /// Down to a stop, and up again to what it is: needed, or in case something else needs it.
-    fn restart(
-        &mut self,
-        rsc: RscIx,
-        current: Option<NodeIx>,
-        chosen: Option<NodeIx>,
-        needs_stop: bool,
-        needs_promote: bool,
-    ) {
+    fn restart(&mut self, rsc: RscIx, chosen: Option<NodeIx>, needs_stop: bool, needs_promote: bool) {
         let it = self.world.rsc(rsc);
         let held = if it.role == Role::Unknown { Role::Stopped } else { it.role };
         let mut role = held;
-        let _ = current;
         while let Some((task, next)) = step(role, Role::Stopped) {
             let is_needed = needs_stop || (task == Task::Demote && needs_promote);
             self.take_step(rsc, task, chosen, !is_needed);
@@ -413,10 +405,5 @@ impl Planner<'_, '_> {
         if action.reason.is_none() {
             action.reason = Some("resource definition change".to_owned());
         }
-    }
-
-    /// Whether it needs lost nodes to be fenced before it starts.
-    pub(super) fn needs_fencing(&self, rsc: RscIx) -> bool {
-        self.world.rsc(rsc).meta.requires >= Requires::Fencing
     }
 }

@@ -29,6 +29,9 @@ pub struct Judgement {
     pub decisions: Vec<Told>,
     /// Parameters of every resource with an action.
     pub params: BTreeMap<String, BTreeMap<String, String>>,
+    /// Why resources that run nowhere are kept off nodes by what happened.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub obstacles: BTreeMap<String, Vec<String>>,
     /// As `placement`, by the names that histories bear: with implicit connections, and what is in containers on the
     /// nodes that those are.
     #[serde(skip)]
@@ -138,6 +141,7 @@ impl Planner<'_, '_> {
             actions,
             decisions: self.told(),
             params: self.params(&real),
+            obstacles: self.obstacles(&then),
             running: self.running_by_name(&then),
         }
     }
@@ -174,7 +178,7 @@ impl Planner<'_, '_> {
                 {
                     return false;
                 }
-                if action.is_marker || matches!(action.task, Task::Fence | Task::Unfence | Task::Shutdown) {
+                if action.is_marker || matches!(action.task, Task::Fence | Task::Shutdown) {
                     return true;
                 }
                 let Some(node) = action.node else { return false };
@@ -217,10 +221,6 @@ impl Planner<'_, '_> {
             Task::Forget => "lrm_delete",
             Task::Fence => {
                 done.op = Some(how(self.fence_how(action.node?)));
-                "fence"
-            }
-            Task::Unfence => {
-                done.op = Some("on");
                 "fence"
             }
             Task::Shutdown => "shutdown",
@@ -314,7 +314,8 @@ impl Planner<'_, '_> {
         }
         // The stop at the end of a live migration interrupts nothing.
         let is_live_stop = a.may_migrate && a.task == Task::Stop && kind == super::Kind::ORDERED;
-        !is_live_stop && !(a.may_migrate && kind.has(super::Kind::UNLESS_FIRST_MIGRATES))
+        let is_unless_live = a.may_migrate && kind.has(super::Kind::UNLESS_FIRST_MIGRATES);
+        !is_live_stop && !is_unless_live
     }
 
     fn running_now(&self) -> Running {
@@ -411,6 +412,30 @@ impl Planner<'_, '_> {
         for list in found.values_mut() {
             list.sort();
             list.dedup();
+        }
+        found
+    }
+
+    /// Why what runs nowhere is kept off nodes.
+    fn obstacles(&self, then: &Running) -> BTreeMap<String, Vec<String>> {
+        let world = self.world;
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
+            if then.get(&rsc).is_some_and(|places| !places.is_empty()) || self.outer_bundle(rsc).is_some() {
+                continue;
+            }
+            let shared = world.top(rsc);
+            let bans = [Some(rsc), (shared != rsc).then_some(shared)].into_iter().flatten();
+            for ban in bans.flat_map(|rsc| &world.rsc(rsc).bans).filter(|ban| ban.score.is_must_not()) {
+                let line = match ban.node {
+                    Some(node) => format!("not on {}: {}", world.node(node).name, ban.why),
+                    None => format!("nowhere: {}", ban.why),
+                };
+                let list = found.entry(self.name(rsc)).or_default();
+                if !list.contains(&line) {
+                    list.push(line);
+                }
+            }
         }
         found
     }

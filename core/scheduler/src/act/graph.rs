@@ -34,8 +34,6 @@ pub(crate) enum Task<'a> {
     Forget,
     /// Cuts a node off.
     Fence,
-    /// Lets a node use storage again.
-    Unfence,
     Shutdown,
     // Markers of collectives: everything of it has …
     Started,
@@ -139,10 +137,6 @@ impl Kind {
     pub const CANCELS_FIRST: Kind = Kind(1 << 14);
     /// If the first cannot be done, the then has to be carried out after all.
     pub const STANDS_IN: Kind = Kind(1 << 15);
-    /// Counts for guests too: their actions wait for the containers.
-    pub const FOR_GUESTS: Kind = Kind(1 << 16);
-    /// A probe of something else does not wait for it.
-    pub const NOT_FOR_PROBES: Kind = Kind(1 << 17);
     /// Never both at once, in either order.
     pub const SERIAL: Kind = Kind(1 << 18);
     /// Counts no more.

@@ -141,10 +141,6 @@ impl<'w, 'a> Planner<'w, 'a> {
         self.placement.is_unclean[node.0 as usize]
     }
 
-    pub fn is_leaving(&self, node: NodeIx) -> bool {
-        self.placement.is_leaving[node.0 as usize]
-    }
-
     /// Says that a node has to be fenced.
     pub fn fence(&mut self, node: NodeIx, why: &str) {
         if self.world.node(node).is_guest() {

@@ -230,16 +230,12 @@ impl<'a> Planner<'_, 'a> {
             self.before((bundle, Task::Start), (bundle, Task::Started), Kind::BLOCKS);
             self.before((bundle, Task::Stop), (bundle, Task::Stopped), Kind::BLOCKS);
         }
-        let fills = |rsc: RscIx, planner: &mut Self, container: RscIx| {
-            planner.before((container, Task::Start), (rsc, Task::Start), Kind::THEN_FOLLOWS.with(Kind::BLOCKS));
-            planner.before((rsc, Task::Stop), (container, Task::Stop), Kind::FIRST_FOLLOWS.with(Kind::ORDERED));
-        };
         for replica in it.replicas.clone() {
             let container = replica.container;
             self.add_orders_of(container);
             self.before((bundle, Task::Start), (container, Task::Start), Kind::BLOCKS.with(Kind::SHOWS_FIRST));
-            if inside.is_some() {
-                self.before((bundle, Task::Stop), (inside.expect("there is one"), Task::Stop), Kind::SHOWS_FIRST);
+            if let Some(inside) = inside {
+                self.before((bundle, Task::Stop), (inside, Task::Stop), Kind::SHOWS_FIRST);
             }
             self.before((bundle, Task::Stop), (container, Task::Stop), Kind::SHOWS_FIRST);
             self.before((container, Task::Start), (bundle, Task::Started), Kind::SHOWS_THEN);
@@ -252,7 +248,6 @@ impl<'a> Planner<'_, 'a> {
             }
             if let Some(connection) = replica.connection {
                 self.add_orders_of(connection);
-                let _ = fills;
             }
         }
         if let Some(inside) = inside {

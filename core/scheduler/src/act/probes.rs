@@ -2,7 +2,7 @@
 
 use model::situation::{Discovery, Role};
 
-use super::graph::{ActionIx, Kind, Task};
+use super::graph::{Kind, Task};
 use super::{End, Planner};
 use crate::read::FailureCounts;
 use crate::world::{NodeIx, RscIx, Shape};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use model::situation::Role;
 
 use super::graph::{ActionIx, Edge, Kind, Phase, Task};
-use super::{End, Planner, done, notify};
+use super::{End, Planner, notify};
 use crate::world::{NodeIx, RscIx};
 
 /// What of an action counts for another: is it optional, can it be done?
@@ -631,7 +631,6 @@ impl<'a> Planner<'_, 'a> {
             Task::ClearFailures => "clearing of failures",
             Task::Delete | Task::Forget => "deletion",
             Task::Fence => "fencing",
-            Task::Unfence => "unfencing",
             Task::Shutdown => "shutdown",
             Task::Unloaded => "room",
             Task::Enough(_) => "enough of a set",

@@ -19,6 +19,11 @@ impl fmt::Display for Judgement {
                 writeln!(f, "{name} would be {}", where_it_is(places))?;
             }
         }
+        for (name, obstacles) in &self.obstacles {
+            for obstacle in obstacles {
+                writeln!(f, "{name} {obstacle}")?;
+            }
+        }
         let mut waits: Vec<Vec<usize>> = vec![Vec::new(); self.actions.len()];
         for (first, then) in &self.order {
             waits[*then].push(first + 1);

@@ -14,7 +14,7 @@ fn needs_of<'a>(rsc: &Rsc<'a>) -> Option<&'a BTreeMap<String, i32>> {
 }
 
 /// What nodes have and resources need, by attribute.
-pub(super) struct Capacity {
+pub(crate) struct Capacity {
     /// By node and attribute: what is left.
     left: Vec<Vec<i64>>,
     /// By resource: what a primitive needs of which attribute.

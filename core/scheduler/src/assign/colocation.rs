@@ -14,8 +14,6 @@ pub(crate) const NODE: &str = "#uname";
 /// One resource that follows another.
 #[derive(Clone, Debug)]
 pub(crate) struct Tie {
-    /// What the operator calls it; empty for built-in ones.
-    pub id: String,
     pub dependent: RscIx,
     pub dependent_role: Option<Role>,
     pub primary: RscIx,
@@ -45,7 +43,6 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
             continue;
         }
         all.push(Tie {
-            id: colocation.id.clone(),
             dependent,
             dependent_role: restricting(colocation.dependent_role),
             primary,
@@ -57,7 +54,6 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
         });
     }
     let built_in = |dependent: RscIx, primary: RscIx, score: Score, has_influence: bool| Tie {
-        id: String::new(),
         dependent,
         dependent_role: None,
         primary,

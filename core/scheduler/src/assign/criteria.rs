@@ -58,7 +58,6 @@ impl Assigner<'_, '_> {
             if inside.is_some() || self.is_bundled_clone(rsc) {
                 return None;
             }
-            let _ = bundled;
             (options.is_symmetric || world.rsc(rsc).connects.is_some_and(|_| bundled.is_some()))
                 .then_some(there.facts.base_score)
         };

@@ -35,18 +35,13 @@ pub(crate) struct Placement {
     pub goal: Vec<Role>,
     /// By node: reached, once everything is where it should be.
     pub is_online: Vec<bool>,
-    /// By node: on its way out.
-    pub is_leaving: Vec<bool>,
     /// By node: has to be fenced.
     pub is_unclean: Vec<bool>,
     /// By resource: which nodes it could be on.
     pub tables: Vec<Table>,
-    /// By instance: who leads first.
-    pub promotion: Vec<Score>,
     /// Everything that is tied together, built-in ties too.
     pub ties: Vec<Tie>,
-    /// By resource: ties that it follows, and that it leads.
-    pub follows: Vec<Vec<u32>>,
+    /// By resource: ties that it leads.
     pub leads: Vec<Vec<u32>>,
     /// By resource and node: is it looked there whether it runs?
     pub discovery: Vec<std::collections::BTreeMap<NodeIx, model::situation::Discovery>>,
@@ -141,12 +136,9 @@ impl<'w, 'a> Assigner<'w, 'a> {
             node: self.node,
             goal: self.goal,
             is_online: self.is_online,
-            is_leaving: self.is_leaving,
             is_unclean: self.is_unclean,
             tables: self.tables,
-            promotion: self.promotion,
             ties: self.ties,
-            follows: self.follows,
             leads: self.leads,
             discovery: self.discovery,
             is_exclusive: self.is_exclusive,

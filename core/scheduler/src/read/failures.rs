@@ -104,7 +104,7 @@ fn is_held_by_block(world: &World<'_>, rsc: RscIx, node: NodeIx) -> bool {
                     && operation.interval_ms == record.interval_ms
             })
     };
-    world.rsc(rsc).records.get(&node).is_some_and(|records| records.sorted.iter().any(|record| blocks(&record)))
+    world.rsc(rsc).records.get(&node).is_some_and(|records| records.sorted.iter().any(blocks))
 }
 
 /// What a failure of an operation leads to, and the role that is left.

@@ -751,7 +751,6 @@ impl<'a> Reading<'a> {
                     // Where the container runs is known later.
                     Some(container) => {
                         let container = &mut world.resources[container.0 as usize];
-                        container.is_failed |= container.replica.is_none() && false;
                         container.needs_stop = true;
                     }
                     None if is_active => {
@@ -945,9 +944,4 @@ fn sum_priorities(world: &mut World<'_>) {
     for (node, sum) in sums {
         world.nodes[node.0 as usize].priority = sum;
     }
-}
-
-/// Does a record say that the definition has changed since?
-pub(crate) fn has_changed(record: &OperationRecord) -> Option<Definition> {
-    (record.definition != Definition::Same).then_some(record.definition)
 }

@@ -237,8 +237,6 @@ pub(super) fn judge_remote(world: &mut World<'_>, at: NodeIx) {
     let is_container_failed = container.is_some_and(|container| container.is_failed);
     let is_container_stopped = container.is_some_and(|container| container.role == Role::Stopped);
     let is_host_lost = host.is_some_and(|host| !host.is_online && host.is_unclean);
-    let is_bundle_host_gone = host.is_some_and(|host| !host.is_online);
-    let _ = is_bundle_host_gone;
     let node = &mut world.nodes[at.0 as usize];
     if role == Role::Started {
         node.is_online = true;
