@@ -75,6 +75,8 @@ pub(crate) struct Action<'a> {
     pub node: Option<NodeIx>,
     /// It need not be done.
     pub is_optional: bool,
+    /// Something else makes it needless, whoever needs it.
+    pub is_cancelled: bool,
     /// It could be done.
     pub is_runnable: bool,
     /// Nobody executes it.
@@ -231,6 +233,7 @@ impl<'a> Graph<'a> {
             rsc,
             node,
             is_optional: false,
+            is_cancelled: false,
             is_runnable: true,
             is_marker: false,
             is_always_shown: false,

@@ -1,6 +1,7 @@
 //! Who needs whom? Edges are applied until nothing changes.
 //!
-//! An action can become needed, or impossible, and never the reverse; so this ends.
+//! An action can become needed, impossible or needless, and never the reverse, so this ends. What counts its firsts is
+//! counted anew each time; the count can only fall.
 
 use std::collections::BTreeMap;
 
@@ -165,7 +166,10 @@ impl<'a> Planner<'_, 'a> {
             return Changed::default();
         }
         if edge.kind.has(Kind::CANCELS_FIRST) && !self.graph.get(then).is_optional {
-            self.graph.get_mut(first).is_optional = true;
+            let action = self.graph.get_mut(first);
+            action.is_optional = true;
+            // For good: otherwise it would be asked for and dropped in turns for ever.
+            action.is_cancelled = true;
         }
         if !edge.kind.is_more_than_order() {
             return Changed::default();
@@ -422,7 +426,7 @@ impl<'a> Planner<'_, 'a> {
         {
             return false;
         }
-        if !self.graph.get(at).is_optional {
+        if !self.graph.get(at).is_optional || self.graph.get(at).is_cancelled {
             return false;
         }
         let why = self.name_of(because);

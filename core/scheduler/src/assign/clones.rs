@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use model::situation::{Role, Score};
 
 use super::colocation::Side;
-use super::ties::Manner;
+use super::ties::{Manner, factor_of};
 use super::{Assigner, Table};
 use crate::world::{NodeIx, RscIx};
 
@@ -72,16 +72,12 @@ impl Assigner<'_, '_> {
                     self.ban_everywhere(primitive);
                 }
                 self.ban_everywhere(*instance);
-                self.leave_out_or_hold(*instance);
+                // Only what is not managed stays.
+                self.assign(*instance, None);
             } else if self.assign_instance(parent, *instance, None, per_node_max).is_some() {
                 assigned += 1;
             }
         }
-    }
-
-    /// Beyond the wanted number only what is not managed stays.
-    fn leave_out_or_hold(&mut self, instance: RscIx) {
-        self.assign(instance, None);
     }
 
     fn is_placed(&self, instance: RscIx) -> bool {
@@ -271,7 +267,7 @@ impl Assigner<'_, '_> {
             if !self.has_influence(tie) {
                 continue;
             }
-            let share = tie.score.value() as f32 / Score::MUST.value() as f32;
+            let share = factor_of(tie.score);
             let wish = self.score(tie.dependent, node).unwrap_or(Score::MUST_NOT);
             let exact = (share * wish.value() as f32).round();
             let added = sum + Score::of(exact as i64);
@@ -289,7 +285,7 @@ impl Assigner<'_, '_> {
             }
             let manner = Manner { follows: false, only_positive: true, keeps_usable: true };
             let table = self.tables[clone.0 as usize].clone();
-            let share = tie.score.value() as f32 / Score::MUST.value() as f32;
+            let share = factor_of(tie.score);
             self.tables[clone.0 as usize] = self.wishes(tie.dependent, clone, Some(table), Some(&tie), share, manner);
         }
     }

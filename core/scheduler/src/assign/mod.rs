@@ -45,7 +45,7 @@ pub(crate) struct Placement {
     pub leads: Vec<Vec<u32>>,
     /// By resource and node: is it looked there whether it runs?
     pub discovery: Vec<std::collections::BTreeMap<NodeIx, model::situation::Discovery>>,
-    /// By resource: mandatory ties that cannot be kept, for reasons.
+    /// By resource: it may run, and is looked for, only where a location says so.
     pub is_exclusive: Vec<bool>,
 }
 

@@ -51,7 +51,6 @@ impl Assigner<'_, '_> {
             self.goal[at] = it.role;
         }
         if !it.is_managed {
-            self.goal[at] = it.role;
             let here = it.active_on.first().copied();
             self.settle_on(rsc, here, true);
             if here.is_some() {

@@ -45,7 +45,7 @@ fn part_of(score: Score, factor: f32) -> Score {
 }
 
 /// The share that a tie of this score passes on.
-fn factor_of(score: Score) -> f32 {
+pub(super) fn factor_of(score: Score) -> f32 {
     score.value() as f32 / Score::MUST.value() as f32
 }
 
