@@ -70,7 +70,11 @@ fn an_operator_is_told_the_truth_and_obeyed_from_every_node() -> Result<()> {
     has_fields(&status["resources"][0], &["name", "state", "role", "node", "since", "reason"]);
     let printed = asked.must(&["status", "--json"])?.json()?;
     assert_eq!(printed["leader"], status["leader"], "every node says the same");
-    assert_eq!(printed["problems"], serde_json::json!([]), "a whole cluster has no problems");
+    // A link that stumbled meanwhile comes back by itself.
+    until("a whole cluster has no problems", || {
+        let status = asked.must(&["status", "--json"]).and_then(|said| said.json()).map_err(|e| format!("{e:#}"))?;
+        if status["problems"] == serde_json::json!([]) { Ok(()) } else { Err(status["problems"].to_string()) }
+    })?;
     let words = asked.must(&["status"])?.out;
     assert!(words.contains("site/web") && words.contains("leader"), "{words}");
     let page = lab.fetch(&another(&names, &place), "10.77.1.100", 8080)?;

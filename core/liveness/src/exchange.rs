@@ -101,11 +101,22 @@ pub struct LinkReport {
     /// The link.
     pub link: LinkId,
     /// Do beats flow both ways, steadily?
-    pub is_up: bool,
+    pub state: LinkState,
     /// The smoothed round trip, once measured.
     pub rtt: Option<Duration>,
     /// Lost of the last 256 beats towards here; 0..=1000.
     pub loss_permille: u16,
+}
+
+/// What a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Nothing, or one way only.
+    Down,
+    /// Beats both ways, but not yet enough of them in a row.
+    Confirming,
+    /// Beats both ways, steadily.
+    Up,
 }
 
 /// Is a member heard? One node's word; the cluster's is the judge's.

@@ -431,7 +431,7 @@ fn counts_as_member(state: MemberState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Facts, LinkReport};
+    use crate::{Facts, LinkReport, LinkState};
     use model::LinkId;
 
     const T: Timing = Timing::of(Profile::Lan);
@@ -452,7 +452,7 @@ mod tests {
     }
 
     fn report(id: NodeId, verdict: Verdict, hears: &[NodeId]) -> PeerReport {
-        let link = |n| LinkReport { link: LinkId(n), is_up: true, rtt: None, loss_permille: 0 };
+        let link = |n| LinkReport { link: LinkId(n), state: LinkState::Up, rtt: None, loss_permille: 0 };
         PeerReport {
             id,
             incarnation: incarnation(id),

@@ -25,7 +25,7 @@ mod timing;
 mod window;
 
 pub use beat::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts};
-pub use exchange::{LinkReport, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Verdict};
+pub use exchange::{LinkReport, LinkState, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Verdict};
 pub use judge::{Judge, JudgeAction, JudgeInput, JudgeMember};
 pub use pulse::{Counters, Pulse, PulseAction, PulseInput, Received};
 pub use timing::Timing;

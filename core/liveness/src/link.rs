@@ -13,7 +13,7 @@ use model::Instant;
 
 use crate::timebase::FdTime;
 use crate::window::{Arrival, Window};
-use crate::{Beat, Echo};
+use crate::{Beat, Echo, LinkState};
 
 /// Beats both ways, in a row, after which a link is up.
 const CONFIRMATIONS: u8 = 8;
@@ -69,6 +69,15 @@ impl Link {
 
     pub fn is_up(&self) -> bool {
         self.state == State::Up
+    }
+
+    /// What it carries.
+    pub fn state(&self) -> LinkState {
+        match self.state {
+            State::Down { confirmed: 0 } => LinkState::Down,
+            State::Down { .. } => LinkState::Confirming,
+            State::Up => LinkState::Up,
+        }
     }
 
     pub fn rtt(&self) -> Option<Duration> {
@@ -251,12 +260,13 @@ mod tests {
     #[test]
     fn a_link_needs_eight_beats_both_ways_in_a_row() {
         let (mut link, mut now) = (Link::new(1), start());
+        assert_eq!(link.state(), LinkState::Down);
         for _ in 0..CONFIRMATIONS - 1 {
             exchange(&mut link, &mut now, 50);
-            assert!(!link.is_up());
+            assert_eq!(link.state(), LinkState::Confirming);
         }
         exchange(&mut link, &mut now, 50);
-        assert!(link.is_up());
+        assert_eq!(link.state(), LinkState::Up);
     }
 
     #[test]

@@ -14,7 +14,9 @@ use model::{Incarnation, Instant, LinkId, NodeId};
 use crate::link::{Jitter, Link};
 use crate::timebase::{FdTime, TimeBase};
 use crate::window::Arrival;
-use crate::{Age, Beat, BeatFlags, BeatKind, Facts, LinkReport, PeerOrder, PeerReport, Received, Timing, Verdict};
+use crate::{
+    Age, Beat, BeatFlags, BeatKind, Facts, LinkReport, LinkState, PeerOrder, PeerReport, Received, Timing, Verdict,
+};
 
 /// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
 const RETIRED: usize = 4;
@@ -89,6 +91,7 @@ struct Signature {
     suspects: u128,
     hears: u128,
     links_up: u128,
+    links_confirming: u128,
     facts: Facts,
 }
 
@@ -409,7 +412,7 @@ impl Peer {
             links: links
                 .map(|(n, link)| LinkReport {
                     link: LinkId(n as u8),
-                    is_up: link.is_up(),
+                    state: link.state(),
                     rtt: link.rtt(),
                     loss_permille: link.received().loss_permille(),
                 })
@@ -418,7 +421,10 @@ impl Peer {
     }
 
     fn signature(&self, now: FdTime) -> Signature {
-        let up = self.links[..self.usable].iter().enumerate().filter(|(_, link)| link.is_up());
+        let those_in = |state: LinkState| {
+            let links = self.links[..self.usable].iter().enumerate().filter(|(_, link)| link.state() == state);
+            links.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0))
+        };
         Signature {
             incarnation: self.session.map(|s| s.incarnation).or(self.agreed).unwrap_or_default(),
             verdict: self.verdict,
@@ -428,7 +434,8 @@ impl Peer {
             flags: self.view.flags.without(BeatFlags::JUST_STALLED),
             suspects: self.view.suspects,
             hears: self.view.hears,
-            links_up: up.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0)),
+            links_up: those_in(LinkState::Up),
+            links_confirming: those_in(LinkState::Confirming),
             facts: self.view.facts,
         }
     }

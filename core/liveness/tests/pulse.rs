@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use liveness::{
-    Beat, BeatFlags, BeatHeader, BeatKind, Facts, OwnIdentity, PeerOrder, PeerReport, Pulse, PulseAction, PulseInput,
-    PulseOrder, PulseReport, Received, Timing, Verdict,
+    Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, PeerOrder, PeerReport, Pulse, PulseAction,
+    PulseInput, PulseOrder, PulseReport, Received, Timing, Verdict,
 };
 use model::{Incarnation, Instant, LinkId, NodeId, Profile, Term};
 
@@ -103,7 +103,7 @@ impl World {
             assert_eq!(machine.seen.len() as u64, nodes - 1);
             for peer in machine.seen.values() {
                 assert_eq!(peer.verdict, Verdict::Reachable, "{id} hears {}", peer.id);
-                assert!(peer.is_two_way && peer.links.iter().all(|link| link.is_up));
+                assert!(peer.is_two_way && peer.links.iter().all(|link| link.state == LinkState::Up));
             }
         }
         world.reports.clear();
@@ -250,7 +250,7 @@ fn nodes_that_start_together_hear_each_other_within_a_few_round_trips() {
         for of in [A, B, C].into_iter().filter(|&of| of != by) {
             assert_eq!(world.seen(by, of).verdict, Verdict::Reachable);
             assert!(world.seen(by, of).is_two_way);
-            assert!(!world.seen(by, of).links[0].is_up, "a link needs eight beats");
+            assert!(world.seen(by, of).links[0].state != LinkState::Up, "a link needs eight beats");
         }
     }
 }
@@ -387,7 +387,7 @@ fn one_way_loss_shows_on_both_sides() {
     assert_eq!(world.seen(A, B).verdict, Verdict::Suspect);
     assert_eq!(world.seen(B, A).verdict, Verdict::Reachable, "B hears A");
     assert!(!world.seen(B, A).is_two_way, "and knows that A does not hear it");
-    assert!(!world.seen(B, A).links[0].is_up);
+    assert!(world.seen(B, A).links[0].state != LinkState::Up);
 }
 
 #[test]
@@ -397,13 +397,13 @@ fn losing_one_of_two_links_accuses_nobody_and_takes_that_link_down() {
     world.cut(B, A, 1);
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.accusations(), 0);
-    let is_up: Vec<bool> = world.seen(A, B).links.iter().map(|link| link.is_up).collect();
-    assert_eq!(is_up, [true, false]);
+    let states: Vec<LinkState> = world.seen(A, B).links.iter().map(|link| link.state).collect();
+    assert_eq!(states, [LinkState::Up, LinkState::Down]);
     world.cut.clear();
     world.run_for(T.delta * 7);
-    assert!(!world.seen(A, B).links[1].is_up, "seven beats are not enough");
+    assert_eq!(world.seen(A, B).links[1].state, LinkState::Confirming, "seven beats are not enough");
     world.run_for(T.delta * 3);
-    assert!(world.seen(A, B).links[1].is_up);
+    assert!(world.seen(A, B).links[1].state == LinkState::Up);
     assert_eq!(world.seen(A, B).links[1].loss_permille, 0, "an outage is no loss");
 }
 

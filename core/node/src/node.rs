@@ -10,7 +10,7 @@ use executor::{
 };
 use fencing::{Fencing, FencingAction, FencingInput};
 use liveness::{
-    Facts, Judge, JudgeAction, JudgeInput, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict,
+    Facts, Judge, JudgeAction, JudgeInput, LinkState, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict,
 };
 use model::{
     ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LogIndex, MemberState, NodeId, NodeRole, Plan, Term,
@@ -369,9 +369,14 @@ impl Node {
         }
         if let Some(before) = before {
             for link in &report.links {
-                let was_up = before.report.links.iter().find(|old| old.link == link.link).is_some_and(|old| old.is_up);
+                let was_up = before
+                    .report
+                    .links
+                    .iter()
+                    .find(|old| old.link == link.link)
+                    .is_some_and(|old| old.state == LinkState::Up);
                 let reason = format!("link {} to {name}", link.link.0 + 1);
-                match (was_up, link.is_up) {
+                match (was_up, link.state == LinkState::Up) {
                     (true, false) => out.push(event("link-down", &name, reason)),
                     (false, true) => out.push(event("link-up", &name, reason)),
                     (true, true) | (false, false) => {}

@@ -8,7 +8,7 @@ use api::{
     Status, StepStatus, VersionItem,
 };
 use jiff::Timestamp;
-use liveness::{PeerReport, Verdict};
+use liveness::{LinkState, PeerReport, Verdict};
 use model::{
     ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeName, NodeRole, Plan,
     ResourceName, ResourceState, StepKind, UnitName, WallTime,
@@ -104,8 +104,12 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
                 address: address.to_string(),
                 state: match report {
                     _ if is_own => "own",
-                    Some(link) if link.is_up => "up",
-                    Some(_) | None => "down",
+                    Some(link) => match link.state {
+                        LinkState::Up => "up",
+                        LinkState::Confirming => "confirming",
+                        LinkState::Down => "down",
+                    },
+                    None => "down",
                 }
                 .to_owned(),
                 rtt_ms: report.and_then(|link| link.rtt).map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
@@ -269,7 +273,8 @@ fn failure_problem(view: &View, name: &ResourceName, id: NodeId, failures: &Fail
     format!("{name} failed {times} on {node}{barred}: {}; once mended: `cardea clear {name}`", failures.last_reason)
 }
 
-/// Links that are down to a peer that is heard over another one; a peer that is not heard has its own sentence.
+/// Links that are down to a peer that is heard over another one; a peer that is not heard has its own sentence. One
+/// that carries heartbeats again needs nobody's hands.
 fn link_problems(view: &View, peer: &PeerReport) -> Vec<String> {
     if !is_heard(view, peer.id) {
         return Vec::new();
@@ -279,7 +284,7 @@ fn link_problems(view: &View, peer: &PeerReport) -> Vec<String> {
         view.state.config.nodes.get(&NodeName(name.clone())).map(|node| &node.links[..]).unwrap_or_default();
     peer.links
         .iter()
-        .filter(|link| !link.is_up)
+        .filter(|link| link.state == LinkState::Down)
         .map(|link| {
             let position = usize::from(link.link.0);
             let address = addresses.get(position).map_or_else(String::new, |address| format!(" ({address})"));
@@ -667,10 +672,14 @@ mod tests {
     #[test]
     fn one_cut_network_is_told_with_its_number_and_address() {
         let mut view = view();
-        view.peers.get_mut(&B).expect("b").links[1].is_up = false;
+        view.peers.get_mut(&B).expect("b").links[1].state = LinkState::Down;
         let seen = status(&view, 0);
         assert!(only_problem(&seen).starts_with("network 2 to b (10.0.1.2) is down"), "{:?}", seen.problems);
         assert_eq!(node(&seen, "b").links[1].state, "down");
+        view.peers.get_mut(&B).expect("b").links[1].state = LinkState::Confirming;
+        let seen = status(&view, 0);
+        assert_eq!(seen.problems, [String::new(); 0], "it carries heartbeats again");
+        assert_eq!(node(&seen, "b").links[1].state, "confirming");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use liveness::{BeatFlags, Facts, LinkReport, PeerReport, Verdict};
+use liveness::{BeatFlags, Facts, LinkReport, LinkState, PeerReport, Verdict};
 use model::{
     Bugs, ClusterState, ConfigRecord, ConfigVersion, Epoch, Failures, GrantId, HistoryEntry, Holder, HolderState,
     Incarnation, Instant, Known, LinkId, LogIndex, Member, MemberState, NodeId, NodeRole, OpId, OperatorAction, Plan,
@@ -94,7 +94,7 @@ pub fn silence(view: &mut View, id: NodeId) {
     let peer = view.peers.get_mut(&id).expect("a peer");
     peer.verdict = Verdict::Suspect;
     for link in &mut peer.links {
-        link.is_up = false;
+        link.state = LinkState::Down;
     }
     view.live.eligible.insert(id, Eligibility::Lost { why: "is not heard".to_owned() });
 }
@@ -199,7 +199,7 @@ fn member(id: NodeId, name: &str) -> Member {
 fn peer(id: NodeId) -> PeerReport {
     let link = |number| LinkReport {
         link: LinkId(number),
-        is_up: true,
+        state: LinkState::Up,
         rtt: Some(Duration::from_micros(250)),
         loss_permille: 0,
     };
