@@ -43,6 +43,7 @@ pub(crate) fn read<'a>(context: &Context<'_, 'a>, element: Element<'a>, location
             scores,
             role: role.filter(|role| !matches!(role, Role::Started | Role::Unpromoted)),
             discovery,
+            why: None,
         });
     };
     match (element.attribute("node"), rule) {

@@ -282,6 +282,9 @@ pub struct NodeFacts {
     pub unfenced_with: Option<String>,
     /// Was it unfenced? The attribute `#node-unfenced` is there and not 0.
     pub is_unfenced: bool,
+    /// Why it takes nothing, or nothing more, where somebody said so: the rest of a sentence that begins with its name, such
+    /// as `is in standby since 12:04 (root: new disks)`.
+    pub why: Option<String>,
 }
 
 /// What a node is.
@@ -582,6 +585,9 @@ pub struct Location {
     pub role: Option<Role>,
     /// Where it is looked whether it runs.
     pub discovery: Discovery,
+    /// What it says of a node, where its id would tell an operator little: the rest of a sentence that begins with the
+    /// node's name, such as `is not covered by fencing`.
+    pub why: Option<String>,
 }
 
 /// Where it is looked whether a resource runs.

@@ -106,6 +106,7 @@ fn preferences(unit: &UnitName, placement: &Placement) -> Option<Location> {
         scores,
         role: None,
         discovery: model::situation::Discovery::Always,
+        why: Some("is preferred".to_owned()),
     })
 }
 
@@ -123,6 +124,7 @@ fn uncovered(config: &ClusterConfig, unit: &UnitName, members: &[&NodeName]) -> 
         scores,
         role: None,
         discovery: model::situation::Discovery::Always,
+        why: Some("is not covered by fencing for all that it uses".to_owned()),
     })
 }
 

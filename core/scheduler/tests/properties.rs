@@ -92,6 +92,7 @@ fn cluster(dice: &mut Dice) -> Situation {
                 scores: vec![(node, Score::MUST_NOT)],
                 role: None,
                 discovery: model::situation::Discovery::Always,
+                why: None,
             });
         }
     }
