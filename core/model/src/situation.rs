@@ -499,6 +499,11 @@ impl Primitive {
     pub fn is_fence_device(&self) -> bool {
         self.class == "stonith"
     }
+
+    /// What a node that it unfences remembers of it; none if it is no fence device.
+    pub fn unfencing_entry(&self, name: &str) -> Option<String> {
+        self.all_digest.as_ref().map(|digest| format!("{name}:{}:{digest},", self.agent))
+    }
 }
 
 /// An operation as configured.

@@ -174,7 +174,17 @@ pub fn carried_out(situation: &Situation, judgement: &Judgement) -> Situation {
         .filter(|done| done.action == "fence" && done.op != Some("on"))
         .map(|done| done.node.as_str())
         .collect();
+    let unfenced: BTreeSet<&str> = judgement
+        .actions
+        .iter()
+        .filter(|done| done.action == "fence" && done.op == Some("on"))
+        .map(|done| done.node.as_str())
+        .collect();
     for node in &mut then.nodes {
+        if unfenced.contains(node.name.as_str()) {
+            node.is_unfenced = true;
+            node.unfenced_with = Some(unfencing_entries(&situation.resources));
+        }
         if fenced.contains(node.name.as_str()) && node.kind == NodeKind::Member {
             node.seen = Some(NodeSeen {
                 is_member: Some(false),
@@ -210,6 +220,17 @@ pub fn carried_out(situation: &Situation, judgement: &Judgement) -> Situation {
         })
         .collect();
     then
+}
+
+/// What a node remembers once it is unfenced by the devices of today.
+fn unfencing_entries(resources: &[Resource]) -> String {
+    let mut primitives = Vec::new();
+    resources.iter().for_each(|resource| gather(resource, &mut primitives));
+    let entry = |resource: &&Resource| match &resource.kind {
+        ResourceKind::Primitive(device) if device.unfences => device.unfencing_entry(resource.name.as_str()),
+        _ => None,
+    };
+    primitives.iter().filter_map(entry).collect()
 }
 
 fn gather<'a>(resource: &'a Resource, found: &mut Vec<&'a Resource>) {

@@ -228,6 +228,7 @@ impl Planner<'_, '_> {
                         is_optional = false;
                     }
                     let stop = self.action(rsc, Task::Stop, Some(node), is_optional);
+                    self.order_before_unfencing(rsc, stop, node);
                     if !it.is_managed {
                         self.graph.get_mut(stop).is_runnable = false;
                     }
@@ -238,6 +239,9 @@ impl Planner<'_, '_> {
             }
             Task::Start => {
                 let start = self.action(rsc, Task::Start, chosen, true);
+                if let Some(node) = chosen {
+                    self.order_after_unfencing(rsc, start, node, Kind::THEN_FOLLOWS);
+                }
                 if !is_optional && self.graph.get(start).is_runnable && it.is_managed {
                     self.graph.get_mut(start).is_optional = false;
                 }
@@ -308,6 +312,7 @@ impl Planner<'_, '_> {
             let is_active = it.active_on.contains(node);
             if records.agent_changed {
                 self.delete(rsc, *node);
+                self.unfence_anew(rsc, *node, "device definition changed");
                 if is_active {
                     self.action(rsc, Task::Stop, Some(*node), false);
                 }
@@ -335,7 +340,10 @@ impl Planner<'_, '_> {
                 }
                 match record.definition {
                     Definition::Same => {}
-                    Definition::Reloadable => reloads = true,
+                    Definition::Reloadable => {
+                        reloads = true;
+                        self.unfence_anew(rsc, *node, "device parameters changed");
+                    }
                     Definition::Changed => {
                         changed = true;
                         let start = self.action(rsc, Task::Start, self.placement.node[rsc.0 as usize], true);
@@ -345,6 +353,7 @@ impl Planner<'_, '_> {
                         }
                         action.reason = Some("resource definition change".to_owned());
                         self.require_restart(rsc, *node);
+                        self.unfence_anew(rsc, *node, "device parameters changed");
                     }
                 }
             }

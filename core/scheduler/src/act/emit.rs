@@ -178,7 +178,7 @@ impl Planner<'_, '_> {
                 {
                     return false;
                 }
-                if action.is_marker || matches!(action.task, Task::Fence | Task::Shutdown) {
+                if action.is_marker || matches!(action.task, Task::Fence | Task::Unfence | Task::Shutdown) {
                     return true;
                 }
                 let Some(node) = action.node else { return false };
@@ -221,6 +221,10 @@ impl Planner<'_, '_> {
             Task::Forget => "lrm_delete",
             Task::Fence => {
                 done.op = Some(how(self.fence_how(action.node?)));
+                "fence"
+            }
+            Task::Unfence => {
+                done.op = Some(how(FenceHow::On));
                 "fence"
             }
             Task::Shutdown => "shutdown",
@@ -611,14 +615,16 @@ impl Planner<'_, '_> {
         let mut lines = Vec::new();
         for at in self.graph.ixs() {
             let action = self.graph.get(at);
-            if action.task != Task::Fence {
-                continue;
-            }
             let Some(node) = action.node else { continue };
+            let op = match action.task {
+                Task::Fence => self.fence_how(node),
+                Task::Unfence if !action.is_optional => FenceHow::On,
+                _ => continue,
+            };
             lines.push(Told {
                 action: "fence",
                 node: Some(world.node(node).name.to_owned()),
-                op: Some(how(self.fence_how(node))),
+                op: Some(how(op)),
                 via: world.node(node).container().map(|container| self.name(container)),
                 reason: action.reason.clone(),
                 ..Told::default()

@@ -34,6 +34,8 @@ pub(crate) enum Task<'a> {
     Forget,
     /// Cuts a node off.
     Fence,
+    /// Lets a node use storage again.
+    Unfence,
     Shutdown,
     // Markers of collectives: everything of it has …
     Started,

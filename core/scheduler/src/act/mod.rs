@@ -19,6 +19,7 @@ mod notify;
 mod orders;
 mod probes;
 mod settle;
+mod unfencing;
 mod words;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,8 @@ pub(super) struct Planner<'w, 'a> {
     pub may_migrate: Vec<bool>,
     /// A definition changed: stop, or reload, on that node.
     pub reloads: BTreeMap<RscIx, NodeIx>,
+    /// Devices that unfence nodes; none: nothing needs that.
+    pub unfencers: Option<Vec<RscIx>>,
 }
 
 impl<'w, 'a> Planner<'w, 'a> {
@@ -99,6 +102,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             fences,
             may_migrate: vec![false; world.resources.len()],
             reloads: BTreeMap::new(),
+            unfencers: unfencing::devices(world),
         }
     }
 

@@ -132,6 +132,7 @@ impl Planner<'_, '_> {
         }
         let probe = self.action(rsc, Task::Probe, Some(node), false);
         self.graph.get_mut(probe).is_optional = false;
+        self.order_after_unfencing(rsc, probe, node, Kind::ORDERED);
         // It is known of all instances before one is started.
         let starter = if world.rsc(top).is_clone() { top } else { rsc };
         let runs_nowhere = it.active_on.is_empty() && world.rsc(starter).active_on.is_empty();

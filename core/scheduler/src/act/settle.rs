@@ -635,6 +635,7 @@ impl<'a> Planner<'_, 'a> {
             Task::ClearFailures => "clearing of failures",
             Task::Delete | Task::Forget => "deletion",
             Task::Fence => "fencing",
+            Task::Unfence => "unfencing",
             Task::Shutdown => "shutdown",
             Task::Unloaded => "room",
             Task::Enough(_) => "enough of a set",

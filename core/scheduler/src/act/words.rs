@@ -50,7 +50,7 @@ fn where_it_is(places: &[Place]) -> String {
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(resource) = &self.resource else { return write!(f, "{} {}", self.action, self.node) };
+        let Some(resource) = &self.resource else { return write!(f, "{} {}", word(self.action, self.op), self.node) };
         write!(f, "{}", self.action)?;
         if let (Some(phase), Some(of)) = (self.phase, self.of) {
             write!(f, " ({phase} {of})")?;
@@ -66,7 +66,7 @@ impl fmt::Display for Done {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.action)?;
+        write!(f, "{}", word(self.action, self.op))?;
         for part in [&self.resource, &self.node].into_iter().flatten() {
             write!(f, " {part}")?;
         }
@@ -84,6 +84,11 @@ impl fmt::Display for Told {
             None => Ok(()),
         }
     }
+}
+
+/// What an operator calls an action.
+fn word(action: &'static str, op: Option<&'static str>) -> &'static str {
+    if (action, op) == ("fence", Some("on")) { "unfence" } else { action }
 }
 
 #[cfg(test)]
