@@ -131,7 +131,7 @@ fn lose(situation: &mut Situation, name: &NodeName) -> Result<(), SuppositionErr
 }
 
 fn fail(situation: &mut Situation, name: &str) -> Result<(), SuppositionError> {
-    let current = judge(situation).current;
+    let current = judge(situation).current();
     let active: Vec<String> = current.get(name).into_iter().flatten().map(|place| place.node.clone()).collect();
     if active.is_empty() {
         let known: Vec<&str> =
@@ -201,7 +201,8 @@ pub fn carried_out(situation: &Situation, judgement: &Judgement) -> Situation {
         }
     }
     let mut places: BTreeMap<&str, BTreeMap<&str, Role>> = BTreeMap::new();
-    for (resource, there) in &judgement.running {
+    let running = judgement.running();
+    for (resource, there) in &running {
         for place in there {
             places.entry(resource).or_default().insert(&place.node, place.role);
         }

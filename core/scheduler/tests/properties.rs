@@ -106,8 +106,9 @@ fn event(dice: &mut Dice, situation: &Situation, judgement: &Judgement) -> Optio
         0 => node().nth(dice.below(situation.nodes.len())).map(Supposition::NodeLost),
         1 => node().nth(dice.below(situation.nodes.len())).map(Supposition::Standby),
         _ => {
+            let placement = judgement.placement();
             let running: Vec<&String> =
-                judgement.placement.iter().filter(|(_, places)| !places.is_empty()).map(|(name, _)| name).collect();
+                placement.iter().filter(|(_, places)| !places.is_empty()).map(|(name, _)| name).collect();
             (!running.is_empty())
                 .then(|| Supposition::ResourceFailed(ResourceName(running[dice.below(running.len())].clone())))
         }
@@ -115,7 +116,7 @@ fn event(dice: &mut Dice, situation: &Situation, judgement: &Judgement) -> Optio
 }
 
 fn nodes_of(judgement: &Judgement, resource: &str) -> Vec<String> {
-    judgement.placement.get(resource).into_iter().flatten().map(|place| place.node.clone()).collect()
+    judgement.placement().get(resource).into_iter().flatten().map(|place| place.node.clone()).collect()
 }
 
 /// Actions that change what runs.
@@ -209,8 +210,13 @@ fn a_plan_that_is_carried_out_leaves_nothing_to_do() {
             hard_constraints_hold(&situation, &judgement);
             let then = carried_out(&situation, &judgement);
             let again = judge(&then);
-            assert_eq!(changes(&again), Vec::<String>::new(), "seed {seed}, round {round}: {:#?}", judgement.placement);
-            assert_eq!(again.placement, judgement.placement, "seed {seed}, round {round}");
+            assert_eq!(
+                changes(&again),
+                Vec::<String>::new(),
+                "seed {seed}, round {round}: {:#?}",
+                judgement.placement()
+            );
+            assert_eq!(again.placement(), judgement.placement(), "seed {seed}, round {round}");
             let Some(event) = event(&mut dice, &then, &again) else { break };
             situation = then;
             suppose(&mut situation, &event).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
@@ -230,10 +236,10 @@ fn what_is_added_moves_nothing_that_sticks() {
         added.meta.priority = i32::try_from(dice.below(3)).unwrap_or(0) * 100;
         then.resources.insert(0, added);
         let after = judge(&then);
-        for (resource, places) in &before.placement {
-            assert_eq!(after.placement.get(resource), Some(places), "seed {seed}: {resource} moved");
+        for (resource, places) in &before.placement() {
+            assert_eq!(after.placement().get(resource), Some(places), "seed {seed}: {resource} moved");
         }
-        assert_eq!(after.placement["unrelated"].len(), 1, "seed {seed}");
+        assert_eq!(after.placement()["unrelated"].len(), 1, "seed {seed}");
     }
 }
 
@@ -277,7 +283,8 @@ fn every_order_is_in_the_plan() {
 fn a_role_is_what_it_is_called() {
     let mut dice = Dice(7);
     let judgement = judge(&cluster(&mut dice));
-    let roles = judgement.placement.values().flatten().map(|place| place.role);
+    let placement = judgement.placement();
+    let roles = placement.values().flatten().map(|place| place.role);
     assert!(roles.into_iter().all(|role| role == Role::Started), "nothing here can lead");
     assert!(judgement.nodes.keys().all(|node| NodeName(node.clone()).as_str().starts_with('n')));
 }

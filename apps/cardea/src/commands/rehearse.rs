@@ -119,9 +119,12 @@ impl Votes {
     }
 }
 
+/// By resource: where it runs.
+type Places = BTreeMap<String, Vec<Place>>;
+
 fn rehearse(situation: &Situation, failures: u8, votes: Votes) -> anyhow::Result<Rehearsal> {
     let base = plan_cib::settled(situation);
-    let before = scheduler::judge(&base);
+    let before = scheduler::judge(&base).placement();
     let nodes: Vec<&NodeName> =
         base.nodes.iter().filter(|node| node.kind == NodeKind::Member).map(|node| &node.name).collect();
     let mut sets: Vec<Vec<&NodeName>> = nodes.iter().map(|node| vec![*node]).collect();
@@ -142,14 +145,15 @@ fn rehearse(situation: &Situation, failures: u8, votes: Votes) -> anyhow::Result
     Ok(Rehearsal { version: 1, ok: losses.iter().all(|loss| loss.survives), losses })
 }
 
-fn loss(situation: &Situation, before: &Judgement, after: &Judgement, lost: &[&NodeName]) -> Loss {
+fn loss(situation: &Situation, before: &Places, after: &Judgement, lost: &[&NodeName]) -> Loss {
+    let places_after = after.placement();
     let is_lost = |node: &str| lost.iter().any(|lost| lost.as_str() == node);
     let mut moved = Vec::new();
     let mut stopped = Vec::new();
-    for (resource, places) in &before.placement {
+    for (resource, places) in before {
         // What a lost node had may be thought to be there still; it serves nobody.
         let now: Vec<&Place> =
-            after.placement.get(resource).into_iter().flatten().filter(|place| !is_lost(&place.node)).collect();
+            places_after.get(resource).into_iter().flatten().filter(|place| !is_lost(&place.node)).collect();
         let gone: Vec<&str> = places
             .iter()
             .map(|place| place.node.as_str())
@@ -184,7 +188,7 @@ fn loss(situation: &Situation, before: &Judgement, after: &Judgement, lost: &[&N
             });
         }
     }
-    let overloaded = overloaded(situation, after);
+    let overloaded = overloaded(situation, &places_after);
     Loss {
         lost: lost.iter().map(|node| node.0.clone()).collect(),
         quorate: situation.options.has_quorum,
@@ -204,13 +208,13 @@ fn why_stopped(after: &Judgement, resource: &str) -> String {
 }
 
 /// Nodes that are to carry more than they can.
-fn overloaded(situation: &Situation, after: &Judgement) -> Vec<Overloaded> {
+fn overloaded(situation: &Situation, after: &Places) -> Vec<Overloaded> {
     let mut needs: BTreeMap<&str, &BTreeMap<String, i32>> = BTreeMap::new();
     for resource in &situation.resources {
         gather(resource, &mut needs);
     }
     let mut used: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for (resource, places) in &after.placement {
+    for (resource, places) in after {
         let name = resource.rsplit_once(':').map_or(resource.as_str(), |(name, _)| name);
         let Some(needs) = needs.get(resource.as_str()).or_else(|| needs.get(name)) else { continue };
         for place in places {

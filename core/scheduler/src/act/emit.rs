@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{FenceHow, Role};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Planner;
 use super::circles::without_circles;
 use super::graph::{ActionIx, Graph, Noted, Phase, Task};
+use super::whereabouts::{Running, Whereabouts};
 use crate::world::{NodeIx, RscIx};
 
-/// A plan with everything that follows from it, in names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// A plan with everything that follows from it.
+#[derive(Clone, Debug, Default)]
 pub struct Judgement {
-    /// Where everything is once the plan is carried out.
-    pub placement: BTreeMap<String, Vec<Place>>,
-    /// Where everything is.
-    pub current: BTreeMap<String, Vec<Place>>,
+    whereabouts: Whereabouts,
     /// How each node is once the plan is carried out.
     pub nodes: BTreeMap<String, NodeLook>,
     /// What is still special about a resource then: `failed@NODE`, `unmanaged`, …
@@ -30,12 +28,55 @@ pub struct Judgement {
     /// Parameters of every resource with an action.
     pub params: BTreeMap<String, BTreeMap<String, String>>,
     /// Why resources that run nowhere are kept off nodes by what happened.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub obstacles: BTreeMap<String, Vec<String>>,
+}
+
+impl Judgement {
+    /// Where everything is once the plan is carried out. Spelt out anew each time.
+    pub fn placement(&self) -> BTreeMap<String, Vec<Place>> {
+        self.whereabouts.placement()
+    }
+
+    /// Where everything is. Spelt out anew each time.
+    pub fn current(&self) -> BTreeMap<String, Vec<Place>> {
+        self.whereabouts.current()
+    }
+
     /// As `placement`, by the names that histories bear: with implicit connections, and what is in containers on the
-    /// nodes that those are.
-    #[serde(skip)]
-    pub running: BTreeMap<String, Vec<Place>>,
+    /// nodes that those are; without what runs nowhere.
+    pub fn running(&self) -> BTreeMap<String, Vec<Place>> {
+        self.whereabouts.running()
+    }
+}
+
+impl Serialize for Judgement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct InNames<'a> {
+            placement: BTreeMap<String, Vec<Place>>,
+            current: BTreeMap<String, Vec<Place>>,
+            nodes: &'a BTreeMap<String, NodeLook>,
+            flags: &'a BTreeMap<String, Vec<String>>,
+            actions: &'a [Done],
+            order: &'a [(usize, usize)],
+            decisions: &'a [Told],
+            params: &'a BTreeMap<String, BTreeMap<String, String>>,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            obstacles: &'a BTreeMap<String, Vec<String>>,
+        }
+        let in_names = InNames {
+            placement: self.placement(),
+            current: self.current(),
+            nodes: &self.nodes,
+            flags: &self.flags,
+            actions: &self.actions,
+            order: &self.order,
+            decisions: &self.decisions,
+            params: &self.params,
+            obstacles: &self.obstacles,
+        };
+        in_names.serialize(serializer)
+    }
 }
 
 /// A node that has a resource, in a role.
@@ -120,21 +161,16 @@ pub struct Told {
     pub reason: Option<String>,
 }
 
-/// Where each primitive is, and as what.
-type Running = BTreeMap<RscIx, BTreeMap<NodeIx, Role>>;
-
-impl Planner<'_, '_> {
+impl<'w, 'a> Planner<'w, 'a> {
     pub(super) fn judgement(mut self) -> Judgement {
         let shown = self.shown();
         self.open_load_loops(&shown);
-        let now = self.running_now();
-        let then = self.running_then(&now, &shown);
+        let then = self.running_then(&shown);
         let is_shown = |at: &ActionIx| shown[at.0 as usize];
         let (real, actions): (Vec<ActionIx>, Vec<Done>) =
             self.graph.ixs().filter(is_shown).filter_map(|at| Some((at, self.done(at)?))).unzip();
         Judgement {
-            placement: self.places(&then),
-            current: self.places(&now),
+            whereabouts: self.whereabouts(&then),
             nodes: self.nodes(&then, &shown),
             flags: self.flags(&then, &shown),
             order: self.order_of(&real, &shown),
@@ -142,7 +178,6 @@ impl Planner<'_, '_> {
             decisions: self.told(),
             params: self.params(&real),
             obstacles: self.obstacles(&then),
-            running: self.running_by_name(&then),
         }
     }
 
@@ -249,7 +284,7 @@ impl Planner<'_, '_> {
             | Task::Enough(_)
             | Task::Notified(..) => return None,
         };
-        done.resource = action.rsc.map(|rsc| self.reported_name(rsc));
+        done.resource = action.rsc.map(|rsc| self.reported_name(rsc).to_owned());
         done.timeout = self.timeout(at);
         Some(done)
     }
@@ -276,39 +311,46 @@ impl Planner<'_, '_> {
     }
 
     /// The name that its agent knows it by: an instance bears its number if the history knows it so.
-    fn reported_name(&self, rsc: RscIx) -> String {
+    fn reported_name(&self, rsc: RscIx) -> &'w str {
         let it = self.world.rsc(rsc);
-        if self.world.numbered.contains(it.id.as_str()) { it.id.clone() } else { self.name(rsc) }
+        if self.world.numbered.contains(it.id.as_str()) { &it.id } else { self.name(rsc) }
     }
 
     /// The name that an operator knows it by.
-    fn name(&self, rsc: RscIx) -> String {
+    pub(super) fn name(&self, rsc: RscIx) -> &'w str {
         let it = self.world.rsc(rsc);
-        if self.world.is_anonymous_instance(rsc) { it.name.to_owned() } else { it.id.clone() }
+        if self.world.is_anonymous_instance(rsc) { it.name } else { &it.id }
     }
 
     /// Orders between real actions, markers in between left out.
     fn order_of(&self, real: &[ActionIx], shown: &[bool]) -> Vec<(usize, usize)> {
-        let place: BTreeMap<ActionIx, usize> = real.iter().enumerate().map(|(place, at)| (*at, place)).collect();
-        let mut pairs = BTreeSet::new();
+        let mut place: Vec<Option<usize>> = vec![None; self.graph.actions.len()];
+        for (at, action) in real.iter().enumerate() {
+            place[action.0 as usize] = Some(at);
+        }
+        let mut pairs = Vec::new();
+        // By action: the last real one that was come from.
+        let mut seen: Vec<Option<usize>> = vec![None; self.graph.actions.len()];
+        let mut open = Vec::new();
         for (to, at) in real.iter().enumerate() {
-            let mut open = vec![*at];
-            let mut seen = BTreeSet::new();
+            open.push(*at);
             while let Some(next) = open.pop() {
                 for edge in &self.graph.get(next).before {
-                    if edge.kind.is_none() || !shown[edge.first.0 as usize] || !self.counts(edge.first, next, edge.kind)
-                    {
+                    let first = edge.first.0 as usize;
+                    if edge.kind.is_none() || !shown[first] || !self.counts(edge.first, next, edge.kind) {
                         continue;
                     }
-                    if let Some(from) = place.get(&edge.first) {
-                        pairs.insert((*from, to));
-                    } else if seen.insert(edge.first) {
+                    if let Some(from) = place[first] {
+                        pairs.push((from, to));
+                    } else if seen[first].replace(to) != Some(to) {
                         open.push(edge.first);
                     }
                 }
             }
         }
-        without_circles(real.len(), pairs.into_iter().collect())
+        pairs.sort_unstable();
+        pairs.dedup();
+        without_circles(real.len(), pairs)
     }
 
     pub(super) fn counts(&self, first: ActionIx, then: ActionIx, kind: super::Kind) -> bool {
@@ -322,110 +364,12 @@ impl Planner<'_, '_> {
         !is_live_stop && !is_unless_live
     }
 
-    fn running_now(&self) -> Running {
-        let world = self.world;
-        let mut running = Running::new();
-        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
-            let it = world.rsc(rsc);
-            for node in &it.active_on {
-                running.entry(rsc).or_default().insert(*node, it.role);
-            }
-        }
-        running
-    }
-
-    /// What runs where once the plan is carried out.
-    fn running_then(&self, now: &Running, shown: &[bool]) -> Running {
-        let world = self.world;
-        let mut running = now.clone();
-        let mut fenced: Vec<NodeIx> = Vec::new();
-        for task_rank in 0..4 {
-            for (at, action) in self.graph.actions.iter().enumerate() {
-                if !shown[at] {
-                    continue;
-                }
-                let Some(node) = action.node else { continue };
-                if action.task == Task::Fence && task_rank == 0 {
-                    fenced.push(node);
-                    continue;
-                }
-                let Some(rsc) = action.rsc else { continue };
-                if !world.rsc(rsc).is_primitive() {
-                    continue;
-                }
-                match (action.task, task_rank) {
-                    (Task::Demote, 0) => {
-                        if let Some(role) = running.entry(rsc).or_default().get_mut(&node) {
-                            *role = Role::Unpromoted;
-                        }
-                    }
-                    (Task::Stop, 1) => {
-                        running.entry(rsc).or_default().remove(&node);
-                    }
-                    (Task::Start | Task::MigrateFrom, 2) => {
-                        let is_promotable =
-                            world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
-                        let role = if is_promotable { Role::Unpromoted } else { Role::Started };
-                        running.entry(rsc).or_default().insert(node, role);
-                    }
-                    (Task::Promote, 3) => {
-                        running.entry(rsc).or_default().insert(node, Role::Promoted);
-                    }
-                    _ => {}
-                }
-            }
-            if task_rank == 1 {
-                for places in running.values_mut() {
-                    places.retain(|node, _| !fenced.contains(node) || world.node(*node).is_guest());
-                }
-            }
-        }
-        running
-    }
-
-    fn places(&self, running: &Running) -> BTreeMap<String, Vec<Place>> {
-        let world = self.world;
-        let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
-        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
-            let it = world.rsc(rsc);
-            let is_implicit = it.connects.is_some_and(|node| world.node(node).is_guest());
-            if is_implicit || self.outer_bundle(rsc).is_some() {
-                continue;
-            }
-            let list = found.entry(self.name(rsc)).or_default();
-            for (node, role) in running.get(&rsc).into_iter().flatten() {
-                list.push(Place { node: world.node(*node).name.to_owned(), role: *role });
-            }
-        }
-        for bundle in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_bundle()) {
-            for (number, replica) in world.rsc(bundle).replicas.iter().enumerate() {
-                let list = found.entry(format!("{}-{number}", world.rsc(bundle).id)).or_default();
-                for node in running.get(&replica.container).into_iter().flat_map(BTreeMap::keys) {
-                    let inner = replica.inside.map(|inside| world.primitives(inside)).unwrap_or_default();
-                    let role = inner
-                        .iter()
-                        .filter_map(|rsc| running.get(rsc)?.values().max().copied())
-                        .max()
-                        .unwrap_or(if replica.inside.is_some() { Role::Stopped } else { Role::Started });
-                    if role > Role::Stopped || replica.inside.is_none() {
-                        list.push(Place { node: world.node(*node).name.to_owned(), role });
-                    }
-                }
-            }
-        }
-        for list in found.values_mut() {
-            list.sort();
-            list.dedup();
-        }
-        found
-    }
-
     /// Why what runs nowhere is kept off nodes.
-    fn obstacles(&self, then: &Running) -> BTreeMap<String, Vec<String>> {
+    fn obstacles(&self, then: &Running<'w, 'a>) -> BTreeMap<String, Vec<String>> {
         let world = self.world;
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
-            if then.get(&rsc).is_some_and(|places| !places.is_empty()) || self.outer_bundle(rsc).is_some() {
+            if then.anywhere(rsc) || self.outer_bundle(rsc).is_some() {
                 continue;
             }
             let shared = world.top(rsc);
@@ -435,7 +379,7 @@ impl Planner<'_, '_> {
                     Some(node) => format!("not on {}: {}", world.node(node).name, ban.why),
                     None => format!("nowhere: {}", ban.why),
                 };
-                let list = found.entry(self.name(rsc)).or_default();
+                let list = found.entry(self.name(rsc).to_owned()).or_default();
                 if !list.contains(&line) {
                     list.push(line);
                 }
@@ -444,25 +388,13 @@ impl Planner<'_, '_> {
         found
     }
 
-    /// What runs where, every primitive by the name of its history.
-    fn running_by_name(&self, running: &Running) -> BTreeMap<String, Vec<Place>> {
-        let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
-        for (rsc, places) in running {
-            let list = found.entry(self.name(*rsc)).or_default();
-            list.extend(
-                places.iter().map(|(node, role)| Place { node: self.world.node(*node).name.to_owned(), role: *role }),
-            );
-        }
-        found
-    }
-
-    fn outer_bundle(&self, rsc: RscIx) -> Option<RscIx> {
+    pub(super) fn outer_bundle(&self, rsc: RscIx) -> Option<RscIx> {
         let top = self.world.outermost(rsc);
         self.world.rsc(top).is_bundle().then_some(top)
     }
 
     /// How each node is once the plan is carried out.
-    fn nodes(&self, then: &Running, shown: &[bool]) -> BTreeMap<String, NodeLook> {
+    fn nodes(&self, then: &Running<'w, 'a>, shown: &[bool]) -> BTreeMap<String, NodeLook> {
         let world = self.world;
         let fenced: BTreeSet<NodeIx> = self
             .graph
@@ -472,14 +404,13 @@ impl Planner<'_, '_> {
             .filter(|(action, is_shown)| action.task == Task::Fence && **is_shown)
             .filter_map(|(action, _)| action.node)
             .collect();
-        let runs = |rsc: RscIx| then.get(&rsc).is_some_and(|places| !places.is_empty());
         let mut found = BTreeMap::new();
         for node in world.node_ixs() {
             let there = world.node(node);
             let is_up = match there.connection() {
                 None if there.is_member() => there.is_online && !fenced.contains(&node),
                 None => false,
-                Some(connection) => runs(connection),
+                Some(connection) => then.anywhere(connection),
             };
             let kind = if there.is_member() {
                 "member"
@@ -518,7 +449,7 @@ impl Planner<'_, '_> {
     }
 
     /// What is still special about resources once the plan is carried out.
-    fn flags(&self, then: &Running, shown: &[bool]) -> BTreeMap<String, Vec<String>> {
+    fn flags(&self, then: &Running<'w, 'a>, shown: &[bool]) -> BTreeMap<String, Vec<String>> {
         let world = self.world;
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let hands_off = |rsc: RscIx| {
@@ -545,40 +476,43 @@ impl Planner<'_, '_> {
             if self.outer_bundle(rsc).is_some() || is_implicit {
                 continue;
             }
-            let places = then.get(&rsc);
-            for node in places.into_iter().flat_map(BTreeMap::keys) {
-                let at = |flag: &str| format!("{flag}@{}", world.node(*node).name);
-                let list = found.entry(self.name(rsc)).or_default();
-                let was_stopped = self
-                    .graph
-                    .all(rsc, Task::Stop)
-                    .iter()
-                    .any(|stop| shown[stop.0 as usize] && self.graph.get(*stop).node == Some(*node));
-                if it.failed_on.contains(node) && !was_stopped && it.is_failed {
-                    list.insert(at("failed"));
+            let mut is_anywhere = false;
+            for (node, _) in then.of(rsc) {
+                is_anywhere = true;
+                let mut say = |flag: &str| {
+                    let flag = format!("{flag}@{}", world.node(node).name);
+                    found.entry(self.name(rsc).to_owned()).or_default().insert(flag);
+                };
+                if it.is_failed && it.failed_on.contains(&node) {
+                    let mut stops = self.graph.all(rsc, Task::Stop).iter();
+                    if !stops.any(|stop| shown[stop.0 as usize] && self.graph.get(*stop).node == Some(node)) {
+                        say("failed");
+                    }
                 }
                 if it.is_removed {
-                    list.insert(at("removed"));
+                    say("removed");
                 }
                 if it.is_blocked {
-                    list.insert(at("blocked"));
+                    say("blocked");
                 } else if let Some(flag) = hands_off(rsc) {
-                    list.insert(at(flag));
+                    say(flag);
                 }
             }
+            if is_anywhere {
+                continue;
+            }
+            let mut say = |flag: String| found.entry(self.name(rsc).to_owned()).or_default().insert(flag);
             let is_instance = world.clone_of(rsc).is_some() && !it.is_unique;
-            if places.is_none_or(BTreeMap::is_empty)
-                && !is_instance
+            if !is_instance
                 && !it.is_removed
                 && let Some(flag) = hands_off(rsc)
             {
-                found.entry(self.name(rsc)).or_default().insert(flag.to_owned());
+                say(flag.to_owned());
             }
-            if let Some((node, _)) = it.locked_to.filter(|_| places.is_none_or(BTreeMap::is_empty)) {
-                found.entry(self.name(rsc)).or_default().insert(format!("locked@{}", world.node(node).name));
+            if let Some((node, _)) = it.locked_to {
+                say(format!("locked@{}", world.node(node).name));
             }
         }
-        found.retain(|_, flags| !flags.is_empty());
         found.into_iter().map(|(name, flags)| (name, flags.into_iter().collect())).collect()
     }
 
@@ -600,10 +534,10 @@ impl Planner<'_, '_> {
             ) {
                 continue;
             }
-            let name = self.world.node(node).facts.name.clone();
-            let parameters = primitive.parameters_on.get(&name).unwrap_or(&primitive.parameters);
+            let name = &self.world.node(node).facts.name;
+            let parameters = primitive.parameters_on.get(name).unwrap_or(&primitive.parameters);
             if !parameters.is_empty() {
-                found.entry(self.reported_name(rsc)).or_insert_with(|| parameters.clone());
+                found.entry(self.reported_name(rsc).to_owned()).or_insert_with(|| parameters.clone());
             }
         }
         found
@@ -625,7 +559,7 @@ impl Planner<'_, '_> {
                 action: "fence",
                 node: Some(world.node(node).name.to_owned()),
                 op: Some(how(op)),
-                via: world.node(node).container().map(|container| self.name(container)),
+                via: world.node(node).container().map(|container| self.name(container).to_owned()),
                 reason: action.reason.clone(),
                 ..Told::default()
             });
@@ -658,7 +592,7 @@ impl Planner<'_, '_> {
             |action: &'static str, from: Option<NodeIx>, to: Option<NodeIx>, cause: Option<&super::Action<'_>>| {
                 lines.push(Told {
                     action,
-                    resource: Some(self.reported_name(rsc)),
+                    resource: Some(self.reported_name(rsc).to_owned()),
                     from: node_name(from),
                     from_role: if from.is_some() || action == "promote" { role_word(role) } else { None },
                     to: node_name(to),

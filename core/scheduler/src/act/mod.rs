@@ -3,7 +3,7 @@
 //! ```text
 //!   orders.rs: what comes before what (built-in and configured)
 //!   create.rs: what each resource needs ─► monitors.rs, migration.rs, probes.rs, nodes.rs
-//!   settle.rs: who needs whom, until nothing changes ─► emit.rs: what is left to do ─► words.rs
+//!   settle.rs: who needs whom, until nothing changes ─► emit.rs, whereabouts.rs: what is left to do ─► words.rs
 //! ```
 
 mod circles;
@@ -20,6 +20,7 @@ mod orders;
 mod probes;
 mod settle;
 mod unfencing;
+mod whereabouts;
 mod words;
 
 use std::collections::BTreeMap;

@@ -14,8 +14,9 @@ impl fmt::Display for Judgement {
         for told in &self.decisions {
             writeln!(f, "{told}")?;
         }
-        for (name, places) in &self.placement {
-            if self.current.get(name).map_or(&[][..], Vec::as_slice) != places.as_slice() {
+        let current = self.current();
+        for (name, places) in &self.placement() {
+            if current.get(name).map_or(&[][..], Vec::as_slice) != places.as_slice() {
                 writeln!(f, "{name} would be {}", where_it_is(places))?;
             }
         }
