@@ -166,7 +166,7 @@ fn requires(reader: &Reader<'_, '_, '_>, sort: Sort, defaults: Defaults) -> Requ
     });
     match wanted {
         Requires::Unfencing if is_fence_device || !defaults.is_fencing_enabled => Requires::Quorum,
-        Requires::Nothing | Requires::Quorum | Requires::Fencing | Requires::Unfencing => wanted,
+        Requires::Nothing | Requires::Quorum | Requires::Exclusion | Requires::Fencing | Requires::Unfencing => wanted,
     }
 }
 

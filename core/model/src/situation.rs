@@ -444,6 +444,8 @@ pub enum Requires {
     Nothing,
     /// A majority.
     Quorum,
+    /// A majority, and every lost node that may run it is fenced; other lost nodes are of no concern.
+    Exclusion,
     /// A majority, and every lost node is fenced.
     Fencing,
     /// As fencing, and the node itself is unfenced.

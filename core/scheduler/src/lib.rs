@@ -1,9 +1,11 @@
 //! What should change, given what is wanted and what is known?
 //!
 //! ```text
-//!   ClusterState (wanted + known) ─┐
-//!   Live (what the leader sees) ───┴─► who may run anything ─► where each unit goes, and why ─► steps, in order
-//!                                      eligible.rs             place.rs                         steps.rs
+//!   ClusterState (wanted + known) ─┐                          ┌─► steps under grants, and why
+//!   Live (what the leader sees) ───┴► agreed/ ─┐              │   agreed/
+//!                                              ├► Situation ─► judge ─► Judgement
+//!   ClusterConfig (a cluster file) ─► lower.rs ┤   read/ ─► assign/ ─► act/
+//!   a CIB ─► import ───────────────────────────┘
 //! ```
 //!
 //! Pure and without memory: equal inputs give equal plans. The plan is made anew after every change, and only steps
@@ -12,37 +14,20 @@
 //!
 //! Not here: how steps become operations (`executor`), whether a node is lost (`liveness`), fencing (`fencing`).
 
-mod eligible;
-mod explain;
-mod live;
-mod place;
-mod steps;
-
 mod act;
+mod agreed;
 mod assign;
 mod lower;
 mod read;
 mod suppose;
 mod world;
 
-pub use explain::{NodeExplanation, explain, explain_node};
-pub use live::{Eligibility, Live};
 use model::situation::Situation;
-use model::{ClusterState, Plan};
 
 pub use act::{Done, Judgement, NodeLook, Place, Told};
+pub use agreed::{Eligibility, Live, NodeExplanation, explain, explain_node, plan, situation_now};
 pub use lower::situation_of;
 pub use suppose::{Supposition, SuppositionError, carried_out, suppose};
-
-/// Decides what should change.
-///
-/// Pure: equal states give equal plans, on any node, in any test, in a rehearsal.
-pub fn plan(state: &ClusterState, live: &Live) -> Plan {
-    let nodes = eligible::nodes(state, live);
-    let units = state.config.units();
-    let placements = place::place(state, &nodes, &units, live.bugs);
-    steps::plan(state, &nodes, &units, placements)
-}
 
 /// Decides what should change in a situation, whoever described it.
 ///
@@ -51,4 +36,16 @@ pub fn judge(situation: &Situation) -> Judgement {
     let world = read::read(situation);
     let placement = assign::place(&world);
     act::act(&world, placement)
+}
+
+/// As [`judge`], with the node of each resource by name, whether or not it can start there now.
+fn judge_with_places(situation: &Situation) -> (Judgement, Vec<(String, String)>) {
+    let world = read::read(situation);
+    let placement = assign::place(&world);
+    let named = |rsc: &world::RscIx| {
+        let node = placement.node[rsc.0 as usize]?;
+        Some((world.rsc(*rsc).id.clone(), world.node(node).name.to_owned()))
+    };
+    let places = world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()).filter_map(|rsc| named(&rsc)).collect();
+    (act::act(&world, placement), places)
 }

@@ -31,7 +31,7 @@ pub fn situation_of(config: &ClusterConfig) -> Situation {
         });
         resources.push(Resource {
             name: ResourceName(name.0.clone()),
-            meta: meta(&group.placement, u32::MAX, Requires::Fencing),
+            meta: meta(&group.placement, u32::MAX, Requires::Exclusion),
             kind: ResourceKind::Group(members.collect()),
         });
     }
@@ -155,7 +155,7 @@ fn primitive(
         Some((class, agent)) => (class.to_owned(), agent.to_owned()),
         None => (String::new(), resource.agent.to_string()),
     };
-    let requires = if is_exclusive { Requires::Fencing } else { Requires::Quorum };
+    let requires = if is_exclusive { Requires::Exclusion } else { Requires::Quorum };
     Resource {
         name: name.clone(),
         meta: meta(placement, resource.failures_max, requires),

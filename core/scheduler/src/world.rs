@@ -353,7 +353,7 @@ impl<'a> World<'a> {
         }
         let is_clean = |node: &NodeIx| self.node(*node).is_online && !self.node(*node).is_unclean;
         let first_clean = || it.active_on.iter().copied().find(is_clean);
-        let found = if it.meta.requires < Requires::Fencing { first_clean() } else { None };
+        let found = if it.meta.requires < Requires::Exclusion { first_clean() } else { None };
         found.or(it.active_on.first().copied())
     }
 

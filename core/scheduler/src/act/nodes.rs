@@ -115,7 +115,7 @@ impl Planner<'_, '_> {
                 }
             }
         }
-        let is_ordered = requires >= Requires::Fencing || world.node(node).is_guest();
+        let is_ordered = requires >= Requires::Exclusion || world.node(node).is_guest();
         let is_bundled = world.rsc(world.outermost(rsc)).is_bundle();
         for at in self.graph.all(rsc, Task::Stop).to_vec() {
             if self.graph.get(at).node != Some(node) {

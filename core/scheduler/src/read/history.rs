@@ -315,7 +315,7 @@ fn find_instance(world: &mut World<'_>, node: NodeIx, clone: RscIx, name: &str) 
     let there = world.node(node);
     let is_gone = !there.is_online || there.is_unclean;
     if let Some(rsc) = found
-        && world.rsc(rsc).meta.requires < Requires::Fencing
+        && world.rsc(rsc).meta.requires < Requires::Exclusion
         && is_gone
         && !there.is_guest()
         && !is_everywhere(world, clone)
@@ -887,7 +887,7 @@ pub(super) fn add_active(world: &mut World<'_>, rsc: RscIx, node: NodeIx, has_fa
 /// On how many nodes it is active in earnest.
 pub(crate) fn active_count(world: &World<'_>, rsc: RscIx) -> usize {
     let it = world.rsc(rsc);
-    let counts_all = it.meta.requires >= Requires::Fencing;
+    let counts_all = it.meta.requires >= Requires::Exclusion;
     it.active_on
         .iter()
         .filter(|node| {

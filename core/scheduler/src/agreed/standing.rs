@@ -3,16 +3,16 @@
 //! Reasons continue a sentence that begins with the node's name: "a" + "is in standby".
 //!
 //! In: the agreed state, what the leader sees. Out: each node's standing, and whether it can run a given unit.
-//! Not here: which of the nodes that can is best (`place.rs`).
+//! Not here: which of the nodes that can is best (`assign/`).
 
 use std::collections::BTreeMap;
 
 use model::{
-    ActionKind, ClusterState, Member, MemberState, NodeId, NodeRole, OperatorAction, ResourceName, ResourceState, Unit,
-    UnitName,
+    ActionKind, Bug, Bugs, ClusterState, Holder, HolderState, Member, MemberState, NodeId, NodeRole, OperatorAction,
+    ResourceName, ResourceState, Unit, UnitName,
 };
 
-use crate::{Eligibility, Live};
+use super::{Eligibility, Live};
 
 /// One member, as the plan sees it.
 pub(crate) struct Node<'a> {
@@ -139,6 +139,68 @@ pub(crate) fn can_get(
         }
     }
     Ok(())
+}
+
+/// What forbids the unit on a node: as [`can_get`], but what it holds may stay while nothing sends it away.
+pub(super) fn forbidden(
+    state: &ClusterState,
+    node: &Node<'_>,
+    name: &UnitName,
+    unit: &Unit<'_>,
+    holder: Option<&Holder>,
+) -> Result<(), String> {
+    let here = holder.filter(|holder| holder.node == node.id);
+    let Some(here) = here else { return can_get(state, node, name, unit, holder.map(|holder| holder.node)) };
+    if here.state == HolderState::Releasing {
+        return Err(format!("releases {name}"));
+    }
+    must_leave(state, node, unit).map_or(Ok(()), Err)
+}
+
+/// Why a unit cannot stay on the node that holds it; failures count only while something of it does not run.
+pub(super) fn must_leave(state: &ClusterState, node: &Node<'_>, unit: &Unit<'_>) -> Option<String> {
+    if let Some(why) = &node.must_empty {
+        return Some(why.clone());
+    }
+    let runs = |resource: &&_| state.known_state(resource, node.id) == ResourceState::Running;
+    if unit.members.iter().all(runs) {
+        return None;
+    }
+    exhausted(state, node.id, unit).map(|(_, why)| why)
+}
+
+/// Who holds the unit.
+pub(super) fn holder_of<'a>(
+    state: &'a ClusterState,
+    nodes: &BTreeMap<NodeId, Node<'_>>,
+    name: &UnitName,
+    bugs: Bugs,
+) -> Option<&'a Holder> {
+    let holder = state.holders.get(name)?;
+    // The planted bug: a unit whose holder has trouble is treated as free.
+    let has_trouble = |node: &Node<'_>| !node.is_workable() || node.must_empty.is_some();
+    let is_forgotten = bugs.has(Bug::GrantWithoutRelease) && nodes.get(&holder.node).is_none_or(has_trouble);
+    (!is_forgotten).then_some(holder)
+}
+
+/// The node that an operator sent the unit to, and who that was.
+pub(super) fn sent_to(state: &ClusterState, name: &UnitName) -> Option<(NodeId, String)> {
+    state.actions.values().find_map(|action| match &action.kind {
+        ActionKind::Move(unit, to) if unit == name => Some((*to, by(action))),
+        ActionKind::Move(..)
+        | ActionKind::Standby(_)
+        | ActionKind::NodeMaintenance(_)
+        | ActionKind::ClusterMaintenance
+        | ActionKind::Stop(_)
+        | ActionKind::Leave(_) => None,
+    })
+}
+
+/// Does it run with other parameters than those configured?
+pub(super) fn is_outdated(state: &ClusterState, resource: &ResourceName, node: NodeId) -> bool {
+    let running = state.known.get(resource).and_then(|nodes| nodes.get(&node)).map_or(0, |known| known.digest);
+    let wanted = state.config.resources.get(resource).map(|wanted| wanted.parameters_digest());
+    running != 0 && wanted.is_some_and(|wanted| wanted != running)
 }
 
 /// The first resource of the unit that may not be tried there again, and why.

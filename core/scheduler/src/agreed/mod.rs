@@ -1,0 +1,78 @@
+//! What should change in a running cluster?
+//!
+//! ```text
+//!   ClusterState (agreed) ─┐  standing.rs: who may get what without risk
+//!   Live (seen) ───────────┴► lower.rs: the same in the words of a situation ─► judge ─┬► steps.rs: under grants
+//!                                                                                      └► words.rs: and why
+//! ```
+//!
+//! Where everything goes and in which order is decided by the one scheduler that decides for imported clusters too. What
+//! is added here is what the exclusion kernel asks for: nothing starts without a grant, nothing is granted while it may
+//! run elsewhere, what nobody knows is probed, what runs without a grant is stopped.
+
+mod live;
+mod lower;
+mod standing;
+mod steps;
+mod words;
+
+use std::collections::BTreeMap;
+
+use model::situation::Situation;
+use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName};
+
+pub use live::{Eligibility, Live};
+use standing::Node;
+pub use words::{NodeExplanation, explain, explain_node};
+
+use crate::act::Judgement;
+
+/// Decides what should change.
+///
+/// Pure: equal states give equal plans, on any node, in any test, in a rehearsal.
+pub fn plan(state: &ClusterState, live: &Live) -> Plan {
+    let case = Case::of(state, live);
+    let steps = steps::steps(&case);
+    let decisions = words::decisions(&case, &steps);
+    Plan { decisions, steps }
+}
+
+/// What is wanted and known of a running cluster in the words of a situation: what `judge` and `suppose` take.
+pub fn situation_now(state: &ClusterState, live: &Live) -> Situation {
+    lower::lower(state, &standing::nodes(state, live), &state.config.units(), live)
+}
+
+/// One running cluster, judged.
+struct Case<'a> {
+    state: &'a ClusterState,
+    live: &'a Live,
+    nodes: BTreeMap<NodeId, Node<'a>>,
+    units: BTreeMap<UnitName, Unit<'a>>,
+    judgement: Judgement,
+    /// Where each resource should run, whether or not that can begin now.
+    assigned: BTreeMap<ResourceName, NodeId>,
+}
+
+impl<'a> Case<'a> {
+    fn of(state: &'a ClusterState, live: &'a Live) -> Self {
+        let nodes = standing::nodes(state, live);
+        let units = state.config.units();
+        let situation = lower::lower(state, &nodes, &units, live);
+        let (judgement, places) = crate::judge_with_places(&situation);
+        let ids: BTreeMap<&str, NodeId> = nodes.values().map(|node| (node.name(), node.id)).collect();
+        let assigned = places
+            .iter()
+            .filter_map(|(resource, node)| Some((ResourceName(resource.clone()), *ids.get(node.as_str())?)))
+            .collect();
+        Case { state, live, nodes, units, judgement, assigned }
+    }
+
+    fn node_name(&self, id: NodeId) -> &str {
+        self.nodes.get(&id).map_or("?", |node| node.name())
+    }
+
+    /// Where the unit should run: its first resource leads the others.
+    fn target(&self, unit: &Unit<'_>) -> Option<NodeId> {
+        unit.members.first().and_then(|first| self.assigned.get(*first)).copied()
+    }
+}
