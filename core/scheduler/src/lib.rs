@@ -19,6 +19,7 @@ mod agreed;
 mod assign;
 mod lower;
 mod read;
+pub mod reasons;
 mod suppose;
 mod world;
 
@@ -27,6 +28,7 @@ use model::situation::Situation;
 pub use act::{Done, Judgement, NodeLook, Place, Told};
 pub use agreed::{Eligibility, Live, NodeExplanation, explain, explain_node, plan, situation_now};
 pub use lower::situation_of;
+pub use reasons::{Ask, Reasons, judge_telling};
 pub use suppose::{Supposition, SuppositionError, carried_out, suppose};
 
 /// Decides what should change in a situation, whoever described it.

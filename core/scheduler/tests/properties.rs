@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use model::ClusterConfig;
 use model::situation::{Colocation, Location, NodeKind, Resource, ResourceKind, Role, Score, Situation};
 use model::{NodeName, ResourceName};
-use scheduler::{Judgement, Supposition, carried_out, judge, situation_of, suppose};
+use scheduler::reasons::{Decider, Weighing};
+use scheduler::{Ask, Judgement, Supposition, carried_out, judge, judge_telling, situation_of, suppose};
 
 /// Xorshift: the same numbers in every run.
 struct Dice(u64);
@@ -222,6 +223,45 @@ fn a_plan_that_is_carried_out_leaves_nothing_to_do() {
             suppose(&mut situation, &event).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
     }
+}
+
+/// Every score is the sum of what is told of it, and the node that was chosen has the best.
+fn is_accounted_for(weighing: &Weighing) {
+    for row in &weighing.nodes {
+        let sum = row.contributions.iter().fold(Score::ZERO, |sum, one| sum + one.score);
+        assert_eq!(sum, row.score, "{} on {}: {:?}", weighing.resource, row.node, row.contributions);
+    }
+    if let Some(chosen) = weighing.nodes.iter().find(|row| Some(&row.node) == weighing.node.as_ref())
+        && weighing.decided_by != Decider::Unmanaged
+    {
+        let best = weighing.nodes.iter().map(|row| row.score).max();
+        assert_eq!(Some(chosen.score), best, "{} goes to {}", weighing.resource, chosen.node);
+    }
+}
+
+#[test]
+fn contributions_add_up_to_the_scores_that_decide_and_asking_changes_nothing() {
+    let mut weighed = 0;
+    for seed in 1..400 {
+        let mut dice = Dice(0xA5A5_5A5A_0F0F_F0F0 ^ (seed << 15) ^ seed);
+        let mut situation = cluster(&mut dice);
+        for _ in 0..3 {
+            let (judgement, reasons) = judge_telling(&situation, &Ask::All);
+            assert_eq!(judgement, judge(&situation), "seed {seed}");
+            for (id, weighing) in &reasons.weighings {
+                is_accounted_for(weighing);
+                let alone = Ask::Of([id.clone()].into());
+                let (_, asked_alone) = judge_telling(&situation, &alone);
+                assert_eq!(asked_alone.weighings.get(id), Some(weighing), "seed {seed}: {id}");
+                weighed += 1;
+            }
+            let then = carried_out(&situation, &judgement);
+            let Some(event) = event(&mut dice, &then, &judge(&then)) else { break };
+            situation = then;
+            suppose(&mut situation, &event).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+    }
+    assert!(weighed > 3000, "only {weighed} were weighed");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use model::situation::{Role, Score};
 
 use super::Assigner;
 use super::colocation::Side;
+use super::table::Source;
 use crate::world::{RscIx, Shape};
 
 impl Assigner<'_, '_> {
@@ -44,12 +45,10 @@ impl Assigner<'_, '_> {
             }
             let (Some(inside), Some(node)) = (replica.inside, replica.node) else { continue };
             for primitive in world.primitives(inside) {
-                if self.score(primitive, node).is_some_and(|score| score != Score::MUST_NOT) {
-                    self.set_score(primitive, node, Score::MUST);
-                }
+                self.tables[primitive.0 as usize].add(node, Score::MUST, Source::Container);
             }
-            if self.score(inside, node).is_some_and(|score| score != Score::MUST_NOT) {
-                self.set_score(inside, node, Score::MUST);
+            if !world.rsc(inside).is_primitive() {
+                self.tables[inside.0 as usize].add(node, Score::MUST, Source::Container);
             }
             if let Some(clone) = world.rsc(inside).parent {
                 // It belongs to its container, whatever the other instances do.
@@ -61,7 +60,7 @@ impl Assigner<'_, '_> {
         if let Some(clone) = world.rsc(bundle).children.last().copied().filter(|last| world.rsc(*last).is_clone()) {
             for replica in &replicas {
                 if let Some(node) = replica.node {
-                    self.set_score(clone, node, Score::ZERO);
+                    self.tables[clone.0 as usize].begin(node, Score::ZERO, Source::Container);
                 }
             }
             self.assign(clone, None);

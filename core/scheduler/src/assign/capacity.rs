@@ -7,14 +7,26 @@ use model::situation::{Role, Score};
 
 use super::Assigner;
 use super::colocation::{Side, Tie};
+use super::table::Source;
 use crate::world::{Node, NodeIx, Rsc, RscIx, World};
 
 fn needs_of<'a>(rsc: &Rsc<'a>) -> Option<&'a BTreeMap<String, i32>> {
     rsc.primitive().map(|primitive| &primitive.utilization)
 }
 
+/// What a node has too little of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shortage {
+    /// The attribute.
+    pub what: String,
+    pub needed: i64,
+    pub left: i64,
+}
+
 /// What nodes have and resources need, by attribute.
 pub(crate) struct Capacity {
+    /// The attributes.
+    names: Vec<String>,
     /// By node and attribute: what is left.
     left: Vec<Vec<i64>>,
     /// By resource: what a primitive needs of which attribute.
@@ -36,7 +48,11 @@ impl Capacity {
                 .filter_map(|(name, amount)| Some((names.binary_search(&name.as_str()).ok()?, i64::from(*amount))))
                 .collect()
         };
-        Capacity { left: world.nodes.iter().map(left).collect(), needs: world.resources.iter().map(needs).collect() }
+        Capacity {
+            left: world.nodes.iter().map(left).collect(),
+            needs: world.resources.iter().map(needs).collect(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        }
     }
 
     fn take(&mut self, rsc: RscIx, node: NodeIx, sign: i64) {
@@ -118,10 +134,24 @@ impl Assigner<'_, '_> {
         };
         for node in usable {
             if !self.holds(node, &limit) {
-                self.set_score(rsc, node, Score::MUST_NOT);
+                self.tables[rsc.0 as usize].rule_out(node, Source::Capacity);
+                self.note_shortage(rsc, node, &limit);
             }
         }
         prefer
+    }
+
+    /// Notes what there is too little of, where somebody asks.
+    fn note_shortage(&mut self, rsc: RscIx, node: NodeIx, needs: &BTreeMap<usize, i64>) {
+        if !self.is_asked(rsc) {
+            return;
+        }
+        let left = &self.capacity.left[node.0 as usize];
+        if let Some((what, needed)) = needs.iter().find(|(what, amount)| left[**what] < **amount) {
+            let what_name = self.capacity.names[*what].clone();
+            let shortage = Shortage { what: what_name, needed: *needed, left: left[*what] };
+            self.shortages.insert((rsc, node), shortage);
+        }
     }
 
     /// Everything that must be on the same node.

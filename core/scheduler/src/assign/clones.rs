@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use model::situation::{Role, Score};
 
+use super::Assigner;
 use super::colocation::Side;
+use super::table::{Source, Table};
 use super::ties::{Manner, factor_of};
-use super::{Assigner, Table};
 use crate::world::{NodeIx, RscIx};
 
 impl Assigner<'_, '_> {
@@ -68,10 +69,12 @@ impl Assigner<'_, '_> {
                 continue;
             }
             if assigned >= wanted {
-                for primitive in self.world.primitives(*instance) {
-                    self.ban_everywhere(primitive);
+                let is_removed = self.world.rsc(*instance).is_removed;
+                let source = if is_removed { Source::Removed } else { Source::Enough };
+                let primitives = self.world.primitives(*instance);
+                for rsc in primitives.iter().copied().filter(|rsc| rsc != instance).chain([*instance]) {
+                    self.tables[rsc.0 as usize].rule_out_all(source);
                 }
-                self.ban_everywhere(*instance);
                 // Only what is not managed stays.
                 self.assign(*instance, None);
             } else if self.assign_instance(parent, *instance, None, per_node_max).is_some() {
@@ -139,14 +142,19 @@ impl Assigner<'_, '_> {
         false
     }
 
-    fn save(&self, instance: RscIx) -> Vec<(RscIx, Table)> {
+    /// An instance, and everything in it.
+    fn parts(&self, instance: RscIx) -> Vec<RscIx> {
         let mut open = vec![instance];
-        let mut saved = Vec::new();
+        let mut parts = Vec::new();
         while let Some(next) = open.pop() {
-            saved.push((next, self.tables[next.0 as usize].clone()));
+            parts.push(next);
             open.extend(&self.world.rsc(next).children);
         }
-        saved
+        parts
+    }
+
+    fn save(&self, instance: RscIx) -> Vec<(RscIx, Table)> {
+        self.parts(instance).into_iter().map(|part| (part, self.tables[part.0 as usize].clone())).collect()
     }
 
     fn restore(&mut self, saved: &[(RscIx, Table)]) {
@@ -163,16 +171,19 @@ impl Assigner<'_, '_> {
         per_node_max: u32,
     ) -> Option<NodeIx> {
         for node in self.world.node_ixs() {
-            let is_closed = self.world.rsc(instance).is_removed
-                || !self.is_usable(node)
-                || self.score(parent, node).is_none_or(|score| score < Score::ZERO)
-                || self.counts[parent.0 as usize][node.0 as usize] >= per_node_max;
-            if is_closed {
-                for (rsc, _) in self.save(instance) {
-                    if self.score(rsc, node).is_some() {
-                        self.set_score(rsc, node, Score::MUST_NOT);
-                    }
-                }
+            let source = if self.world.rsc(instance).is_removed {
+                Source::Removed
+            } else if !self.is_usable(node) {
+                Source::Unusable
+            } else if self.score(parent, node).is_none_or(|score| score < Score::ZERO) {
+                Source::Parent(parent)
+            } else if self.counts[parent.0 as usize][node.0 as usize] >= per_node_max {
+                Source::FullOfInstances
+            } else {
+                continue;
+            };
+            for rsc in self.parts(instance) {
+                self.tables[rsc.0 as usize].rule_out(node, source);
             }
         }
         let chosen = self.assign(instance, prefer);
@@ -201,7 +212,7 @@ impl Assigner<'_, '_> {
         if by_allowed.is_ne() {
             return by_allowed;
         }
-        let by_priority = self.priority[b.0 as usize].cmp(&self.priority[a.0 as usize]);
+        let by_priority = self.priority.get(b).cmp(&self.priority.get(a));
         if by_priority.is_ne() {
             return by_priority;
         }
@@ -279,14 +290,14 @@ impl Assigner<'_, '_> {
     /// Adds what dependents of a role would like to the scores of a clone.
     pub(super) fn hear_promotion_wishes(&mut self, clone: RscIx) {
         for at in self.ties_of(clone, Side::Leads) {
-            let tie = self.ties[at as usize].clone();
-            if tie.primary_role != Some(Role::Promoted) || !self.has_influence(&tie) {
+            let tie = &self.ties[at as usize];
+            if tie.primary_role != Some(Role::Promoted) || !self.has_influence(tie) {
                 continue;
             }
             let manner = Manner { follows: false, only_positive: true, keeps_usable: true };
             let table = self.tables[clone.0 as usize].clone();
-            let share = factor_of(tie.score);
-            self.tables[clone.0 as usize] = self.wishes(tie.dependent, clone, Some(table), Some(&tie), share, manner);
+            let (dependent, share) = (tie.dependent, factor_of(tie.score));
+            self.tables[clone.0 as usize] = self.wishes(dependent, clone, Some(table), Some(at), share, manner);
         }
     }
 }

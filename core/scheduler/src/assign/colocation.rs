@@ -14,6 +14,10 @@ pub(crate) const NODE: &str = "#uname";
 /// One resource that follows another.
 #[derive(Clone, Debug)]
 pub(crate) struct Tie {
+    /// Its place among all ties.
+    pub at: u32,
+    /// The colocation that it is, by its place in the situation; none: built in.
+    pub colocation: Option<u32>,
     pub dependent: RscIx,
     pub dependent_role: Option<Role>,
     pub primary: RscIx,
@@ -33,7 +37,7 @@ fn restricting(role: Option<Role>) -> Option<Role> {
 /// All ties, and by resource those that it follows and leads, in order.
 pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>) {
     let mut all = Vec::new();
-    for colocation in &world.situation.colocations {
+    for (place, colocation) in (0_u32..).zip(&world.situation.colocations) {
         let (Some(dependent), Some(primary)) =
             (world.find(colocation.dependent.as_str()), world.find(colocation.primary.as_str()))
         else {
@@ -43,6 +47,8 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
             continue;
         }
         all.push(Tie {
+            at: 0,
+            colocation: Some(place),
             dependent,
             dependent_role: restricting(colocation.dependent_role),
             primary,
@@ -54,6 +60,8 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
         });
     }
     let built_in = |dependent: RscIx, primary: RscIx, score: Score, has_influence: bool| Tie {
+        at: 0,
+        colocation: None,
         dependent,
         dependent_role: None,
         primary,
@@ -83,6 +91,9 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
                 all.push(built_in(connection, replica.container, Score::of(10_000), true));
             }
         }
+    }
+    for (at, tie) in (0_u32..).zip(&mut all) {
+        tie.at = at;
     }
     let mut follows = vec![Vec::new(); world.resources.len()];
     let mut leads = vec![Vec::new(); world.resources.len()];

@@ -2,7 +2,8 @@
 
 use model::situation::{Discovery, Role, Score};
 
-use super::{Assigner, Table};
+use super::Assigner;
+use super::table::{Source, Table};
 use crate::read::FailureCounts;
 use crate::world::{NodeIx, RscIx};
 
@@ -16,13 +17,12 @@ impl Assigner<'_, '_> {
         self.apply_health();
         self.apply_locations();
         for rsc in world.rsc_ixs() {
-            for at in 0..world.rsc(rsc).bans.len() {
-                let ban = &world.rsc(rsc).bans[at];
+            for (place, ban) in (0_u32..).zip(&world.rsc(rsc).bans) {
                 match ban.node {
-                    Some(node) => self.locate(rsc, &[(node, ban.score)], Discovery::Always),
+                    Some(node) => self.locate(rsc, &[(node, ban.score)], Discovery::Always, Source::Ban(rsc, place)),
                     None => {
                         let everywhere: Vec<_> = world.node_ixs().map(|node| (node, ban.score)).collect();
-                        self.locate(rsc, &everywhere, Discovery::Always);
+                        self.locate(rsc, &everywhere, Discovery::Always, Source::Ban(rsc, place));
                     }
                 }
             }
@@ -61,7 +61,7 @@ impl Assigner<'_, '_> {
             (options.is_symmetric || world.rsc(rsc).connects.is_some_and(|_| bundled.is_some()))
                 .then_some(there.facts.base_score)
         };
-        let mut table: Table = world.node_ixs().map(each).collect();
+        let mut table: Vec<Option<Score>> = world.node_ixs().map(each).collect();
         if self.is_bundled_clone(rsc) {
             // The clone inside: all its containers.
             let bundle = world.rsc(rsc).parent.expect("it is in a bundle");
@@ -71,7 +71,7 @@ impl Assigner<'_, '_> {
                 }
             }
         }
-        table
+        Table::new(table, self.is_asked(rsc))
     }
 
     fn is_bundled_clone(&self, rsc: RscIx) -> bool {
@@ -104,14 +104,15 @@ impl Assigner<'_, '_> {
                 if health < Score::ZERO && world.rsc(*top).meta.allows_unhealthy {
                     continue;
                 }
-                self.locate(*top, &[(node, health)], Discovery::Always);
+                self.locate(*top, &[(node, health)], Discovery::Always, Source::Health);
             }
         }
     }
 
     fn apply_locations(&mut self) {
         let world = self.world;
-        for location in world.situation.locations.iter().rev() {
+        for (at, location) in world.situation.locations.iter().enumerate().rev() {
+            let source = Source::Location(u32::try_from(at).unwrap_or(u32::MAX));
             let Some(rsc) = world.find(location.resource.as_str()) else { continue };
             if location.role == Some(Role::Promoted) {
                 continue;
@@ -126,23 +127,24 @@ impl Assigner<'_, '_> {
                     *self.group_scores[rsc.0 as usize].entry(*node).or_default() += *score;
                 }
             }
-            self.locate(rsc, &scores, location.discovery);
+            self.locate(rsc, &scores, location.discovery, source);
         }
     }
 
     /// Adds scores to a resource and to what of it decides where it goes.
-    fn locate(&mut self, rsc: RscIx, scores: &[(NodeIx, Score)], discovery: Discovery) {
+    fn locate(&mut self, rsc: RscIx, scores: &[(NodeIx, Score)], discovery: Discovery, source: Source) {
         let world = self.world;
         let it = world.rsc(rsc);
         let is_inside = self.replica_node(rsc).is_some();
         for (node, score) in scores {
-            let entry = &mut self.tables[rsc.0 as usize][node.0 as usize];
-            match entry {
-                Some(known) => *known += *score,
-                None if world.node(*node).is_bundle() => continue,
-                None if is_inside => continue,
-                None => *entry = Some(world.node(*node).facts.base_score + *score),
+            let table = &mut self.tables[rsc.0 as usize];
+            if table[node.0 as usize].is_none() {
+                if world.node(*node).is_bundle() || is_inside {
+                    continue;
+                }
+                table.begin(*node, world.node(*node).facts.base_score, Source::Base);
             }
+            table.add(*node, *score, source);
             match discovery {
                 Discovery::Always => {}
                 Discovery::Never => {
@@ -158,16 +160,16 @@ impl Assigner<'_, '_> {
             let zero: Vec<_> = scores.iter().map(|(node, _)| (*node, Score::ZERO)).collect();
             for (at, member) in it.children.iter().enumerate() {
                 let counts = at == 0 || !it.meta.is_collocated;
-                self.locate(*member, if counts { scores } else { &zero }, discovery);
+                self.locate(*member, if counts { scores } else { &zero }, discovery, source);
             }
         } else if it.is_clone() {
             for child in &it.children {
-                self.locate(*child, scores, discovery);
+                self.locate(*child, scores, discovery, source);
             }
         } else if it.is_bundle() {
             for replica in &it.replicas {
                 for part in [Some(replica.container), replica.address].into_iter().flatten() {
-                    self.locate(part, scores, discovery);
+                    self.locate(part, scores, discovery, source);
                 }
             }
         }
@@ -189,7 +191,7 @@ impl Assigner<'_, '_> {
             let Some(node) = self.lock_of(rsc, limit) else { continue };
             let elsewhere: Vec<_> =
                 world.node_ixs().filter(|other| *other != node).map(|other| (other, Score::MUST_NOT)).collect();
-            self.locate(rsc, &elsewhere, Discovery::Always);
+            self.locate(rsc, &elsewhere, Discovery::Always, Source::Lock(node));
         }
     }
 
@@ -217,7 +219,7 @@ impl Assigner<'_, '_> {
         }
         let [node] = it.active_on.as_slice() else { return };
         if world.situation.options.is_symmetric || self.score(rsc, *node).is_some() {
-            self.locate(rsc, &[(*node, it.meta.stickiness)], Discovery::Always);
+            self.locate(rsc, &[(*node, it.meta.stickiness)], Discovery::Always, Source::Stickiness(rsc));
         }
     }
 
@@ -234,7 +236,7 @@ impl Assigner<'_, '_> {
             }
             if FailureCounts::with_fillers(world, rsc, node) >= i64::from(max) {
                 let banned = if world.is_anonymous_instance(rsc) { world.top(rsc) } else { rsc };
-                self.locate(banned, &[(node, Score::MUST_NOT)], Discovery::Always);
+                self.locate(banned, &[(node, Score::MUST_NOT)], Discovery::Always, Source::Failures(rsc));
             }
         }
     }
@@ -245,10 +247,8 @@ impl Assigner<'_, '_> {
             return;
         }
         for node in self.world.node_ixs() {
-            if self.discovery[rsc.0 as usize].get(&node) != Some(&Discovery::Exclusive)
-                && self.score(rsc, node).is_some()
-            {
-                self.set_score(rsc, node, Score::MUST_NOT);
+            if self.discovery[rsc.0 as usize].get(&node) != Some(&Discovery::Exclusive) {
+                self.tables[rsc.0 as usize].rule_out(node, Source::NotNamed);
             }
         }
     }
@@ -263,9 +263,7 @@ impl Assigner<'_, '_> {
             return;
         }
         for node in world.node_ixs().filter(|node| !world.node(*node).is_member()) {
-            if self.score(rsc, node).is_some() {
-                self.set_score(rsc, node, Score::MUST_NOT);
-            }
+            self.tables[rsc.0 as usize].rule_out(node, Source::Remote);
         }
     }
 }

@@ -11,21 +11,25 @@
 
 mod bundles;
 mod capacity;
+mod choice;
 mod clones;
 mod colocation;
 mod criteria;
 mod primitive;
 mod promotion;
+mod table;
 mod ties;
+
+use std::collections::BTreeMap;
 
 use model::situation::{Role, Score, Strategy};
 
 use crate::world::{NodeIx, RscIx, World};
 
+pub(crate) use capacity::Shortage;
+pub(crate) use choice::{Choice, Settled};
 pub(crate) use colocation::Tie;
-
-/// Scores of a resource by node; none: it may not even be considered there.
-pub(crate) type Table = Vec<Option<Score>>;
+pub(crate) use table::{Source, Table, Weights};
 
 /// Where everything should run.
 pub(crate) struct Placement {
@@ -47,11 +51,22 @@ pub(crate) struct Placement {
     pub discovery: Vec<std::collections::BTreeMap<NodeIx, model::situation::Discovery>>,
     /// By resource: it may run, and is looked for, only where a location says so.
     pub is_exclusive: Vec<bool>,
+    /// How the primitives that were asked about got their places.
+    pub settled: BTreeMap<RscIx, Settled>,
+    /// What there was too little of, where that was asked.
+    pub shortages: BTreeMap<(RscIx, NodeIx), Shortage>,
+    /// How fit each instance is to lead, where that was asked.
+    pub fitness: Weights,
 }
 
 /// Finds a place for everything.
 pub(crate) fn place(world: &World<'_>) -> Placement {
-    let mut assigner = Assigner::new(world);
+    place_telling(world, Vec::new())
+}
+
+/// Finds a place for everything, and notes how those that are asked about got theirs: by resource; empty for none.
+pub(crate) fn place_telling(world: &World<'_>, asked: Vec<bool>) -> Placement {
+    let mut assigner = Assigner::new(world, asked);
     assigner.apply_criteria();
     let mut tops = world.tops.clone();
     if world.situation.options.strategy != Strategy::Default {
@@ -89,7 +104,7 @@ pub(super) struct Assigner<'w, 'a> {
     pub is_online: Vec<bool>,
     pub is_leaving: Vec<bool>,
     pub is_unclean: Vec<bool>,
-    pub priority: Vec<Score>,
+    pub priority: Weights,
     pub promotion: Vec<Score>,
     pub ties: Vec<Tie>,
     pub follows: Vec<Vec<u32>>,
@@ -98,15 +113,19 @@ pub(super) struct Assigner<'w, 'a> {
     pub is_exclusive: Vec<bool>,
     /// What locations say about a group itself, for members that are tied alone.
     pub group_scores: Vec<std::collections::BTreeMap<NodeIx, Score>>,
+    /// By resource: is it asked how it gets its place? Empty for none.
+    pub asked: Vec<bool>,
+    pub settled: BTreeMap<RscIx, Settled>,
+    pub shortages: BTreeMap<(RscIx, NodeIx), Shortage>,
 }
 
 impl<'w, 'a> Assigner<'w, 'a> {
-    fn new(world: &'w World<'a>) -> Self {
+    fn new(world: &'w World<'a>, asked: Vec<bool>) -> Self {
         let (resources, nodes) = (world.resources.len(), world.nodes.len());
         let (ties, follows, leads) = colocation::ties(world);
         Assigner {
             world,
-            tables: vec![Vec::new(); resources],
+            tables: vec![Table::default(); resources],
             node: vec![None; resources],
             goal: world.resources.iter().map(|rsc| rsc.goal).collect(),
             is_assigned: vec![false; resources],
@@ -120,7 +139,10 @@ impl<'w, 'a> Assigner<'w, 'a> {
             is_online: world.nodes.iter().map(|node| node.is_online).collect(),
             is_leaving: world.nodes.iter().map(|node| node.is_shutting_down).collect(),
             is_unclean: world.nodes.iter().map(|node| node.is_unclean).collect(),
-            priority: world.resources.iter().map(|rsc| Score::of(i64::from(rsc.meta.priority))).collect(),
+            priority: Weights::new(
+                world.resources.iter().map(|rsc| Score::of(i64::from(rsc.meta.priority))).collect(),
+                !asked.is_empty(),
+            ),
             promotion: vec![Score::ZERO; resources],
             ties,
             follows,
@@ -128,6 +150,9 @@ impl<'w, 'a> Assigner<'w, 'a> {
             discovery: vec![std::collections::BTreeMap::new(); resources],
             is_exclusive: vec![false; resources],
             group_scores: vec![std::collections::BTreeMap::new(); resources],
+            asked,
+            settled: BTreeMap::new(),
+            shortages: BTreeMap::new(),
         }
     }
 
@@ -142,6 +167,9 @@ impl<'w, 'a> Assigner<'w, 'a> {
             leads: self.leads,
             discovery: self.discovery,
             is_exclusive: self.is_exclusive,
+            settled: self.settled,
+            shortages: self.shortages,
+            fitness: self.priority,
         }
     }
 
@@ -160,23 +188,6 @@ impl<'w, 'a> Assigner<'w, 'a> {
 
     pub fn score(&self, rsc: RscIx, node: NodeIx) -> Option<Score> {
         self.tables[rsc.0 as usize][node.0 as usize]
-    }
-
-    pub fn set_score(&mut self, rsc: RscIx, node: NodeIx, score: Score) {
-        self.tables[rsc.0 as usize][node.0 as usize] = Some(score);
-    }
-
-    /// Adds to the scores of one node, if the resource is considered there.
-    pub fn add_score(&mut self, rsc: RscIx, node: NodeIx, score: Score) {
-        if let Some(known) = &mut self.tables[rsc.0 as usize][node.0 as usize] {
-            *known += score;
-        }
-    }
-
-    pub fn ban_everywhere(&mut self, rsc: RscIx) {
-        for score in self.tables[rsc.0 as usize].iter_mut().flatten() {
-            *score = Score::MUST_NOT;
-        }
     }
 
     /// Is any node left that could take it?

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use model::situation::{NoQuorum, Role, Score, Strategy};
 
-use super::Assigner;
 use super::colocation::Side;
+use super::table::Source;
+use super::{Assigner, Choice};
 use crate::world::{NodeIx, RscIx};
 
 impl Assigner<'_, '_> {
@@ -46,18 +47,18 @@ impl Assigner<'_, '_> {
         }
         let options = &world.situation.options;
         if self.goal[at] == Role::Stopped {
-            self.ban_everywhere(rsc);
+            self.tables[at].rule_out_all(Source::Disabled);
         } else if self.goal[at] > it.role && !options.has_quorum && options.no_quorum == NoQuorum::Freeze {
             self.goal[at] = it.role;
         }
         if !it.is_managed {
             let here = it.active_on.first().copied();
-            self.settle_on(rsc, here, true);
+            self.settle_on(rsc, here, true, Choice::Unmanaged);
             if here.is_some() {
                 self.goal[at] = it.role;
             }
         } else if options.stops_all {
-            self.settle_on(rsc, None, true);
+            self.settle_on(rsc, None, true, Choice::StopsAll);
         } else {
             self.choose(rsc, prefer);
         }
@@ -130,14 +131,18 @@ impl Assigner<'_, '_> {
     }
 
     fn choose(&mut self, rsc: RscIx, prefer: Option<NodeIx>) {
+        let mut asked_for = Choice::Asked;
         let prefer = if self.world.situation.options.strategy == Strategy::Default {
             prefer
         } else {
             let roomiest = self.fit_capacity(rsc);
+            if prefer.is_none() {
+                asked_for = Choice::MostRoom;
+            }
             prefer.or(roomiest)
         };
         let Some(best) = self.best_candidate(rsc) else {
-            self.settle_on(rsc, None, false);
+            self.settle_on(rsc, None, false, Choice::NoNode);
             return;
         };
         let score = |node: NodeIx| self.score(rsc, node).unwrap_or(Score::MUST_NOT);
@@ -161,11 +166,20 @@ impl Assigner<'_, '_> {
                 _ => best,
             }
         });
-        self.settle_on(rsc, Some(chosen), false);
+        let choice = match self.criterion(rsc, chosen) {
+            // It is the preferred one among equals.
+            Choice::Stays | Choice::FewerResources | Choice::Name | Choice::MoreRoom
+                if preferred == Some(chosen) && self.world.current_node(rsc) != Some(chosen) =>
+            {
+                asked_for
+            }
+            decided => decided,
+        };
+        self.settle_on(rsc, Some(chosen), false, choice);
     }
 
     /// Gives it the node, or none if it may not run there and is not forced to.
-    pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool) {
+    pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool, choice: Choice) {
         let at = rsc.0 as usize;
         let node = node.filter(|node| {
             let may_run = self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO)
@@ -176,6 +190,7 @@ impl Assigner<'_, '_> {
         if let Some(old) = self.node[at] {
             self.release(rsc, old);
         }
+        self.note(rsc, node, if node.is_none() && !is_forced { Choice::NoNode } else { choice });
         self.is_assigned[at] = true;
         self.node[at] = node;
         match node {

@@ -9,6 +9,7 @@ use model::situation::{NoQuorum, Role, Score};
 
 use super::Assigner;
 use super::colocation::Side;
+use super::table::Source;
 use crate::world::{NodeIx, RscIx};
 
 impl Assigner<'_, '_> {
@@ -25,11 +26,10 @@ impl Assigner<'_, '_> {
                 }
                 let score = self.promotion_score(*child, node).unwrap_or_default();
                 if score > Score::ZERO {
-                    self.add_score(*child, node, score);
+                    self.tables[child.0 as usize].add(node, score, Source::Fitness);
                 }
-                let at = child.0 as usize;
-                if score > self.priority[at].max(Score::ZERO) {
-                    self.priority[at] = score;
+                if score > self.priority.get(*child).max(Score::ZERO) {
+                    self.priority.begin(*child, score, Source::Fitness);
                 }
             }
         }
@@ -97,14 +97,15 @@ impl Assigner<'_, '_> {
         for instance in &instances {
             let Some(node) = self.node_of(*instance) else { continue };
             let at = instance.0 as usize;
-            self.priority[at] = match self.goal_of(*instance) {
+            let (score, source) = match self.goal_of(*instance) {
                 Role::Unknown | Role::Started => match self.promotion_score(*instance, node) {
-                    Some(score) => score,
-                    None => Score::of(-1),
+                    Some(score) => (score, Source::Fitness),
+                    None => (Score::of(-1), Source::NoFitness),
                 },
-                Role::Unpromoted | Role::Stopped => Score::MUST_NOT,
-                Role::Promoted => Score::MUST,
+                Role::Unpromoted | Role::Stopped => (Score::MUST_NOT, Source::RoleLimit),
+                Role::Promoted => (Score::MUST, Source::RoleLimit),
             };
+            self.priority.begin(*instance, score, source);
             self.add_role_locations(clone, *instance, node);
             let mut ties = self.ties_of(*instance, Side::Follows);
             if let Some(bundle) = world.rsc(clone).parent {
@@ -120,7 +121,7 @@ impl Assigner<'_, '_> {
                     self.obey(*instance, tie.primary, &tie);
                 }
             }
-            self.promotion[at] = self.priority[at];
+            self.promotion[at] = self.priority.get(*instance);
         }
         self.rank(clone, &instances);
         let mut sorted = instances;
@@ -145,7 +146,7 @@ impl Assigner<'_, '_> {
     fn add_role_locations(&mut self, clone: RscIx, instance: RscIx, node: NodeIx) {
         let world = self.world;
         let bundle = world.rsc(clone).parent;
-        for location in &world.situation.locations {
+        for (at, location) in (0_u32..).zip(&world.situation.locations) {
             if location.role != Some(Role::Promoted) {
                 continue;
             }
@@ -156,7 +157,7 @@ impl Assigner<'_, '_> {
             }
             for (name, score) in &location.scores {
                 if name.as_str() == world.node(node).name {
-                    self.priority[instance.0 as usize] += *score;
+                    self.priority.add(instance, *score, Source::Location(at));
                 }
             }
         }
@@ -171,7 +172,7 @@ impl Assigner<'_, '_> {
                 && self.promotion[at] >= Score::ZERO
             {
                 let score = self.promotion[at];
-                self.add_score(clone, node, score);
+                self.tables[clone.0 as usize].add(node, score, Source::Fitness);
             }
         }
         self.hear_promotion_wishes(clone);
@@ -182,7 +183,7 @@ impl Assigner<'_, '_> {
                 && (!ticket.is_granted || ticket.is_standby)
         });
         if lacks_ticket {
-            self.ban_everywhere(clone);
+            self.tables[clone.0 as usize].rule_out_all(Source::Ticket);
         }
         for instance in instances {
             let at = instance.0 as usize;

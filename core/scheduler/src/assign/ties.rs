@@ -5,7 +5,8 @@ use model::situation::{Role, Score};
 
 use super::colocation::{NODE, Side, Tie};
 use super::primitive::sorted;
-use super::{Assigner, Table};
+use super::table::{Source, Table};
+use super::{Assigner, Choice};
 use crate::world::{NodeIx, RscIx};
 
 /// How wishes are taken.
@@ -157,15 +158,14 @@ impl Assigner<'_, '_> {
         }
         let mut table = self.tables[dependent.0 as usize].clone();
         for node in self.world.node_ixs() {
-            let Some(score) = &mut table[node.0 as usize] else { continue };
             match place {
-                None => *score += -tie.score,
+                None => table.add(node, -tie.score, Source::FollowsNothing(tie.at)),
                 Some(place) if self.is_same_place(node, place, &tie.attribute) => {
                     if !tie.score.is_must() {
-                        *score += tie.score;
+                        table.add(node, tie.score, Source::Follows(tie.at));
                     }
                 }
-                Some(_) if tie.score.is_must() => *score = Score::MUST_NOT,
+                Some(_) if tie.score.is_must() => table.rule_out(node, Source::Follows(tie.at)),
                 Some(_) => {}
             }
         }
@@ -178,10 +178,9 @@ impl Assigner<'_, '_> {
     fn obey_in_role(&mut self, dependent: RscIx, primary: RscIx, primary_bearer: RscIx, tie: &Tie) {
         let Some(here) = self.host_of(dependent) else { return };
         let there = self.host_of(primary);
-        let at = dependent.0 as usize;
         if !there.is_some_and(|there| self.is_same_place(here, there, &tie.attribute)) {
             if tie.score.is_must() && tie.dependent_role == Some(Role::Promoted) {
-                self.priority[at] = Score::MUST_NOT;
+                self.priority.add(dependent, Score::MUST_NOT, Source::Follows(tie.at));
             }
             return;
         }
@@ -189,7 +188,7 @@ impl Assigner<'_, '_> {
             return;
         }
         let score = if tie.dependent_role == Some(Role::Unpromoted) { -tie.score } else { tie.score };
-        self.priority[at] += score;
+        self.priority.add(dependent, score, Source::Follows(tie.at));
     }
 
     fn obey_clone(&mut self, dependent: RscIx, clone: RscIx, tie: &Tie) {
@@ -229,10 +228,8 @@ impl Assigner<'_, '_> {
 
     fn keep_to(&mut self, dependent: RscIx, places: &[NodeIx], tie: &Tie) {
         for node in self.world.node_ixs() {
-            if self.score(dependent, node).is_some()
-                && !places.iter().any(|place| self.is_same_place(node, *place, &tie.attribute))
-            {
-                self.set_score(dependent, node, Score::MUST_NOT);
+            if !places.iter().any(|place| self.is_same_place(node, *place, &tie.attribute)) {
+                self.tables[dependent.0 as usize].rule_out(node, Source::Follows(tie.at));
             }
         }
     }
@@ -240,7 +237,7 @@ impl Assigner<'_, '_> {
     /// Nothing can be done for it: it gets no place.
     pub(super) fn leave_out(&mut self, rsc: RscIx) {
         for primitive in self.world.primitives(rsc) {
-            self.settle_on(primitive, None, true);
+            self.settle_on(primitive, None, true, Choice::LacksPartner);
         }
         self.is_assigned[rsc.0 as usize] = true;
         self.node[rsc.0 as usize] = None;
@@ -265,22 +262,19 @@ impl Assigner<'_, '_> {
             .collect();
         if tie.score.is_must() {
             for node in self.world.node_ixs() {
-                let Some(score) = self.score(dependent, node) else { continue };
                 let there = instances.iter().find(|(place, _)| self.is_same_place(node, *place, &tie.attribute));
-                let new = match there {
-                    Some((place, instance)) => score + self.score_when_assigned(*instance, *place),
+                let score = match there {
+                    Some((place, instance)) => self.score_when_assigned(*instance, *place),
                     None => Score::MUST_NOT,
                 };
-                self.set_score(dependent, node, new);
+                self.tables[dependent.0 as usize].add(node, score, Source::Follows(tie.at));
             }
         } else {
             let mut table = self.tables[dependent.0 as usize].clone();
             for node in self.world.node_ixs() {
                 for (place, _) in &instances {
-                    if self.is_same_place(node, *place, &tie.attribute)
-                        && let Some(score) = &mut table[node.0 as usize]
-                    {
-                        *score += tie.score;
+                    if self.is_same_place(node, *place, &tie.attribute) {
+                        table.add(node, tie.score, Source::Follows(tie.at));
                     }
                 }
             }
@@ -298,9 +292,9 @@ impl Assigner<'_, '_> {
         });
         let score = if tie.dependent_role == Some(Role::Unpromoted) { -tie.score } else { tie.score };
         if instance.is_some() {
-            self.priority[dependent.0 as usize] += score;
+            self.priority.add(dependent, score, Source::Follows(tie.at));
         } else if tie.score.is_must() {
-            self.priority[dependent.0 as usize] = Score::MUST_NOT;
+            self.priority.add(dependent, Score::MUST_NOT, Source::Follows(tie.at));
         }
     }
 
@@ -386,14 +380,15 @@ impl Assigner<'_, '_> {
 
     /// Lets everything that follows `primary` through this tie say where it would like to see it.
     pub(super) fn hear_wishes(&mut self, tie_at: u32, primary: RscIx) {
-        let tie = self.ties[tie_at as usize].clone();
-        if !self.has_influence(&tie) {
+        let tie = &self.ties[tie_at as usize];
+        if !self.has_influence(tie) {
             return;
         }
+        let (dependent, share) = (tie.dependent, factor_of(tie.score));
         let only_positive = self.world.rsc(primary).is_clone();
         let manner = Manner { follows: false, only_positive, keeps_usable: true };
         let table = self.tables[primary.0 as usize].clone();
-        let wished = self.wishes(tie.dependent, primary, Some(table), Some(&tie), factor_of(tie.score), manner);
+        let wished = self.wishes(dependent, primary, Some(table), Some(tie_at), share, manner);
         self.tables[primary.0 as usize] = wished;
     }
 
@@ -403,7 +398,7 @@ impl Assigner<'_, '_> {
         source: RscIx,
         target: RscIx,
         table: Option<Table>,
-        tie: Option<&Tie>,
+        tie: Option<u32>,
         factor: f32,
         manner: Manner,
     ) -> Table {
@@ -413,9 +408,9 @@ impl Assigner<'_, '_> {
         };
         let is_first = tie.is_none();
         self.add_wishes(&mut wishes, source, target, tie, factor, manner, is_first);
-        for (node, is_spoilt) in wishes.spoilt.iter().enumerate() {
+        for (node, is_spoilt) in (0_u32..).map(NodeIx).zip(&wishes.spoilt) {
             if *is_spoilt {
-                wishes.table[node] = Some(Score::of(1));
+                wishes.table.limit(node, Score::of(1), Source::WishLimit);
             }
         }
         wishes.table
@@ -427,7 +422,7 @@ impl Assigner<'_, '_> {
         wishes: &mut Wishes,
         source: RscIx,
         target: RscIx,
-        tie: Option<&Tie>,
+        tie: Option<u32>,
         factor: f32,
         manner: Manner,
         is_start: bool,
@@ -450,14 +445,14 @@ impl Assigner<'_, '_> {
         if self.any_usable(&wishes.table) {
             let side = if manner.follows { Side::Follows } else { Side::Leads };
             for next_at in self.ties_of(source, side) {
-                let next = self.ties[next_at as usize].clone();
+                let next = &self.ties[next_at as usize];
                 let other = if manner.follows { next.primary } else { next.dependent };
-                if !manner.follows && !self.has_influence(&next) {
+                if !manner.follows && !self.has_influence(next) {
                     continue;
                 }
                 let share = factor * factor_of(next.score);
                 let manner = Manner { keeps_usable: true, ..manner };
-                self.add_wishes(wishes, other, target, Some(&next), share, manner, false);
+                self.add_wishes(wishes, other, target, Some(next_at), share, manner, false);
             }
         } else if manner.keeps_usable {
             (wishes.table, wishes.spoilt) = before;
@@ -470,10 +465,12 @@ impl Assigner<'_, '_> {
         wishes: &mut Wishes,
         source: RscIx,
         target: RscIx,
-        tie: Option<&Tie>,
+        tie: Option<u32>,
         factor: f32,
         manner: Manner,
     ) {
+        let source_of_wish = tie.map_or(Source::Base, |tie| Source::Wish(source, tie));
+        let tie = tie.map(|tie| &self.ties[tie as usize]);
         let attribute = tie.map_or(NODE, |tie| tie.attribute.as_str());
         for node in self.world.node_ixs() {
             let Some(score) = wishes.table[node.0 as usize] else { continue };
@@ -492,7 +489,8 @@ impl Assigner<'_, '_> {
             if wishes.spoilt[node.0 as usize] {
                 continue;
             }
-            let new = score + part_of(wish, factor);
+            let part = part_of(wish, factor);
+            let new = score + part;
             if manner.only_positive && new < Score::ZERO {
                 if score > Score::ZERO {
                     wishes.spoilt[node.0 as usize] = true;
@@ -502,7 +500,7 @@ impl Assigner<'_, '_> {
                     continue;
                 }
             }
-            wishes.table[node.0 as usize] = Some(new);
+            wishes.table.add(node, part, source_of_wish);
         }
     }
 
