@@ -84,6 +84,8 @@ impl Layout {
             timeouts: Timeouts { start: Duration::from_secs(4), stop: Duration::from_secs(3) },
             failures_max: 3,
             placement,
+            needs: BTreeMap::new(),
+            failures_forgotten_after: None,
         };
         self.resources.insert(name.into(), config);
     }
@@ -103,6 +105,7 @@ impl Layout {
                 .collect(),
             role,
             fence: devices.clone(),
+            ..NodeConfig::default()
         };
         let device = FenceConfig {
             agent: "fence_lab".to_owned(),
@@ -131,6 +134,7 @@ impl Layout {
             fence_devices: devices.iter().map(|name| (name.clone(), device.clone())).collect(),
             resources: if is_whole { self.resources.clone() } else { BTreeMap::new() },
             groups: if is_whole { self.groups.clone() } else { BTreeMap::new() },
+            ..ClusterConfig::default()
         }
     }
 

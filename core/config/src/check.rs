@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::{Class, ClusterConfig, Domain, NodeConfig, NodeName, NodeRole, UnitName};
+use model::{Class, ClusterConfig, Domain, NodeConfig, NodeName, NodeRole};
 
+use crate::contradictions;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::file::Places;
 use crate::words::{domain_word, enumeration};
@@ -15,7 +16,7 @@ use crate::words::{domain_word, enumeration};
 /// Looks for faults between the tables of a file.
 pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
     refuse_shared_addresses(config, places, findings);
-    refuse_cycles(config, places, findings);
+    contradictions::check(config, places, findings);
     if findings.has_errors() {
         return; // a node or device that was misread would be blamed for lacking what it has
     }
@@ -46,40 +47,6 @@ fn refuse_shared_addresses(config: &ClusterConfig, places: &Places, findings: &m
             );
         } else {
             users.insert(address, user);
-        }
-    }
-}
-
-fn refuse_cycles(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
-    let units = config.units();
-    let after = |unit: &UnitName| units.get(unit).map_or(&[][..], |u| u.placement.after.as_slice());
-    let mut finished: BTreeSet<&UnitName> = BTreeSet::new();
-    for start in units.keys() {
-        // Depth first, by hand: the path so far, each with the position of its next neighbour.
-        let mut path: Vec<(&UnitName, usize)> = vec![(start, 0)];
-        while let Some((unit, next)) = path.last_mut() {
-            let unit = *unit;
-            let position = *next;
-            *next += 1;
-            let Some(other) = after(unit).get(position).filter(|_| !finished.contains(unit)) else {
-                finished.insert(unit);
-                path.pop();
-                continue;
-            };
-            if let Some(begin) = path.iter().position(|(on_path, _)| *on_path == other) {
-                let mut cycle: Vec<String> = path[begin..].iter().map(|(u, _)| format!("`{u}`")).collect();
-                cycle.push(format!("`{other}`"));
-                let diagnostic =
-                    Diagnostic::error("config::cycle", format!("nothing can start first: {}", cycle.join(" after ")))
-                        .help("remove one `after` of the circle");
-                let span = places.after.get(unit).and_then(|spans| spans.get(position));
-                findings.push(match span {
-                    Some(span) => diagnostic.at(span.clone(), "closes the circle"),
-                    None => diagnostic,
-                });
-            } else if !finished.contains(other) {
-                path.push((other, 0));
-            }
         }
     }
 }
@@ -117,8 +84,11 @@ fn members(config: &ClusterConfig) -> impl Iterator<Item = (&NodeName, &NodeConf
 }
 
 fn refuse_unfenced(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let units = config.units();
     for (name, resource) in config.resources.iter().filter(|(_, r)| r.class == Class::Exclusive) {
+        let unit = units.get(&config.unit_of(name));
         let lacking: Vec<(&NodeName, BTreeSet<Domain>)> = members(config)
+            .filter(|(node, _)| unit.is_none_or(|unit| contradictions::may_run_on(unit.placement, node)))
             .map(|(node, _)| (node, resource.domains.difference(&config.fence_cover(node)).copied().collect()))
             .filter(|(_, missing): &(_, BTreeSet<Domain>)| !missing.is_empty())
             .collect();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     AgentName, Class, ClusterConfig, Domain, FenceConfig, FenceName, GroupConfig, GroupName, MonitorConfig,
-    NetworkConfig, NodeConfig, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
+    NetworkConfig, NodeConfig, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Spread, Timeouts,
     UnitName,
 };
 use toml::de::{DeTable, DeValue};
@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 use crate::check;
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::parameters::{self, NATIVE_AGENTS, Raw};
+use crate::placement::{PLACEMENT_KEYS, WordPlaces, placement, refuse_placement};
 use crate::section::{Placed, Section, wrong_type};
 use crate::words::{name_fault, nearest, nearest_within, shown, suggestion};
 
@@ -36,7 +37,6 @@ const MONITOR_EVERY: Duration = Duration::from_secs(10);
 /// Failures on one node that a resource may have, if it says nothing else.
 const FAILURES_MAX: u32 = 3;
 
-const PLACEMENT_KEYS: [&str; 6] = ["prefer", "after", "stickiness", "failback", "priority", "enabled"];
 /// The keys of a resource that are no parameters of its agent.
 pub(crate) const RESOURCE_KEYS: &[&str] = &[
     "agent",
@@ -46,14 +46,28 @@ pub(crate) const RESOURCE_KEYS: &[&str] = &[
     "start",
     "stop",
     "failures_max",
+    "failures",
+    "needs",
     "parameters",
     "prefer",
+    "avoid",
+    "only",
+    "with",
+    "apart",
     "after",
     "stickiness",
     "failback",
     "priority",
     "enabled",
+    "copies",
+    "copies_per_node",
+    "promote",
+    "promoted",
+    "ticket",
 ];
+/// How load is spread.
+const SPREADS: [(&str, Spread); 4] =
+    [("even", Spread::Even), ("capacity", Spread::Capacity), ("room", Spread::Room), ("fill", Spread::Fill)];
 /// Told to fence agents by the cluster itself.
 const FENCE_RESERVED: [&str; 4] = ["action", "plug", "port", "nodename"];
 
@@ -92,24 +106,28 @@ pub(crate) struct Places {
     pub(crate) links: BTreeMap<NodeName, Vec<Range<usize>>>,
     pub(crate) resources: BTreeMap<ResourceName, Range<usize>>,
     pub(crate) groups: BTreeMap<GroupName, Range<usize>>,
-    /// One for each entry of a unit's `after`.
-    pub(crate) after: BTreeMap<UnitName, Vec<Range<usize>>>,
+    /// One for each node and unit that a unit's words name.
+    pub(crate) words: WordPlaces,
+    /// One for each kind of capacity that a resource needs.
+    pub(crate) needs: BTreeMap<(ResourceName, String), Range<usize>>,
     /// Addresses that resources keep.
     pub(crate) addresses: Vec<(ResourceName, Ipv4Addr, Range<usize>)>,
     pub(crate) networks: BTreeMap<u8, Range<usize>>,
 }
 
 /// The names that other tables may mention.
-struct Names<'a> {
-    members: Vec<&'a str>,
-    witnesses: Vec<&'a str>,
+pub(crate) struct Names<'a> {
+    pub(crate) members: Vec<&'a str>,
+    pub(crate) witnesses: Vec<&'a str>,
     devices: Vec<&'a str>,
-    resources: Vec<&'a str>,
+    pub(crate) resources: Vec<&'a str>,
     groups: Vec<&'a str>,
     /// Resource to its group.
-    grouped: BTreeMap<&'a str, &'a str>,
-    /// Valid in `after`.
-    units: Vec<&'a str>,
+    pub(crate) grouped: BTreeMap<&'a str, &'a str>,
+    /// Valid in `after`, `with` and `apart`.
+    pub(crate) units: Vec<&'a str>,
+    /// Attributes that some node has.
+    pub(crate) attributes: Vec<&'a str>,
 }
 
 fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
@@ -129,7 +147,10 @@ fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
         return None;
     }
     let root = Section::root(table.get_ref());
-    root.refuse_unknown_keys(&["cluster", "profile", "networks", "nodes", "fence", "resources", "groups"], findings);
+    root.refuse_unknown_keys(
+        &["cluster", "profile", "spread", "choose_first", "networks", "nodes", "fence", "resources", "groups"],
+        findings,
+    );
     root.require("cluster", "cluster = \"NAME\" at the top", findings);
     let nodes = root.named("nodes", "node", findings);
     let devices = root.named("fence", "fence device", findings);
@@ -164,9 +185,38 @@ fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
             .iter()
             .map(|(name, section)| (GroupName::from(*name), group(name, section, &names, &mut places, findings)))
             .collect(),
+        spread: root.word("spread", &SPREADS, findings),
+        choose_first: choose_first(&root, &names, findings),
     };
     check::check(&config, &places, findings);
     Some(config)
+}
+
+/// Units that choose before others of their priority.
+fn choose_first(root: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<UnitName> {
+    let mut units: Vec<UnitName> = Vec::new();
+    for unit in root.strings("choose_first", findings).into_iter().flat_map(|list| list.value) {
+        if findings.is_full() {
+            break;
+        }
+        let what = format!("`choose_first` names `{}`", shown(unit.value));
+        if let Some(group) = names.grouped.get(unit.value).filter(|_| names.resources.contains(&unit.value)) {
+            findings.push(
+                Diagnostic::error("config::grouped", format!("{what}, which is in group `{group}`"))
+                    .at(unit.span, "does not choose on its own")
+                    .help(format!("write \"{group}\"")),
+            );
+        } else if !names.units.contains(&unit.value) {
+            let message = format!("{what}, which does not exist");
+            findings.push(unknown("config::unknown_unit", message, &unit, "groups and resources", &names.units));
+        } else if units.iter().any(|known| known.0 == unit.value) {
+            findings
+                .push(Diagnostic::error("config::duplicate", format!("{what} twice")).at(unit.span, "the second time"));
+        } else {
+            units.push(UnitName::from(unit.value));
+        }
+    }
+    units
 }
 
 fn refuse_too_many(sections: &[(&str, Section<'_>)], most: usize, what: &str, findings: &mut Findings) {
@@ -219,6 +269,12 @@ impl<'a> Names<'a> {
                 grouped.entry(member.value).or_insert(*group);
             }
         }
+        // Wrong types are reported when the node itself is read.
+        let attributes: BTreeSet<&str> = nodes
+            .iter()
+            .filter_map(|(_, section)| section.nested("attributes", &mut Findings::default()))
+            .flat_map(|table| table.entries().map(|(name, _, _)| name).collect::<Vec<_>>())
+            .collect();
         let single = resources.iter().map(|(name, _)| *name).filter(|name| !grouped.contains_key(name));
         Names {
             members: names(&members),
@@ -228,11 +284,19 @@ impl<'a> Names<'a> {
             groups: names(groups),
             units: groups.iter().map(|(name, _)| *name).chain(single).collect(),
             grouped,
+            attributes: attributes.into_iter().collect(),
         }
     }
 }
 
-fn unknown(code: &'static str, message: String, found: &Placed<&str>, what: &str, valid: &[&str]) -> Diagnostic {
+/// The finding that a name means nothing.
+pub(crate) fn unknown(
+    code: &'static str,
+    message: String,
+    found: &Placed<&str>,
+    what: &str,
+    valid: &[&str],
+) -> Diagnostic {
     Diagnostic::error(code, message).at(found.span.clone(), "does not exist").help(suggestion(found.value, what, valid))
 }
 
@@ -243,7 +307,7 @@ fn node(
     places: &mut Places,
     findings: &mut Findings,
 ) -> NodeConfig {
-    section.refuse_unknown_keys(&["links", "role", "fence"], findings);
+    section.refuse_unknown_keys(&["links", "role", "fence", "capacity", "attributes"], findings);
     section.require("links", "links = [\"192.0.2.1\"], one address for each network", findings);
     let name = NodeName::from(name);
     places.nodes.insert(name.clone(), section.span.clone());
@@ -252,7 +316,68 @@ fn node(
         .unwrap_or_default();
     let (links, spans) = links(section, findings);
     places.links.insert(name, spans);
-    NodeConfig { links, role, fence: fence_levels(section, role, names, findings) }
+    NodeConfig {
+        links,
+        role,
+        fence: fence_levels(section, role, names, findings),
+        capacity: amounts(section, "capacity", findings)
+            .into_iter()
+            .map(|(name, (amount, _))| (name, amount))
+            .collect(),
+        attributes: attributes(section, findings),
+    }
+}
+
+/// Amounts by name, each with the place of its name: `{ cpu = 8, memory = 32768 }`.
+fn amounts(section: &Section<'_>, key: &str, findings: &mut Findings) -> BTreeMap<String, (u32, Range<usize>)> {
+    let Some(table) = section.nested(key, findings) else { return BTreeMap::new() };
+    let mut amounts = BTreeMap::new();
+    for (name, span, _) in table.entries() {
+        if findings.is_full() {
+            break;
+        }
+        if !is_attribute_name(name) {
+            findings.push(bad_attribute_name(name, &table, span));
+        } else if let Some(amount) = table.integer(name, 0..i64::from(i32::MAX) + 1, findings) {
+            amounts.insert(name.to_owned(), (u32::try_from(amount).unwrap_or_default(), span));
+        }
+    }
+    amounts
+}
+
+fn attributes(section: &Section<'_>, findings: &mut Findings) -> BTreeMap<String, String> {
+    let Some(table) = section.nested("attributes", findings) else { return BTreeMap::new() };
+    let mut attributes = BTreeMap::new();
+    for (name, span, value) in table.entries() {
+        if findings.is_full() {
+            break;
+        }
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Boolean(boolean) => boolean.to_string(),
+            other @ (DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_)) => {
+                let what = format!("`{}` of {}", shown(name), table.what);
+                findings.push(wrong_type(&what, "a string, a whole number or a truth value", other, value.span()));
+                continue;
+            }
+        };
+        if is_attribute_name(name) {
+            attributes.insert(name.to_owned(), text);
+        } else {
+            findings.push(bad_attribute_name(name, &table, span));
+        }
+    }
+    attributes
+}
+
+fn is_attribute_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+fn bad_attribute_name(name: &str, table: &Section<'_>, span: Range<usize>) -> Diagnostic {
+    Diagnostic::error("config::bad_name", format!("{} cannot have `{}`", table.what, shown(name)))
+        .at(span, "only letters, digits, `-`, `_` and `.`")
 }
 
 fn links(section: &Section<'_>, findings: &mut Findings) -> (Vec<IpAddr>, Vec<Range<usize>>) {
@@ -521,10 +646,11 @@ fn resource(
         start: limit("start", findings).unwrap_or(TIMEOUT),
         stop: limit("stop", findings).unwrap_or(TIMEOUT),
     };
-    let failures_max = section
-        .integer("failures_max", 1..i64::from(u32::MAX) + 1, findings)
-        .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or(FAILURES_MAX);
+    let (failures_max, failures_forgotten_after) = failures(section, findings);
+    let needs = amounts(section, "needs", findings);
+    for (what, (_, span)) in &needs {
+        places.needs.insert((resource_name.clone(), what.clone()), span.clone());
+    }
     let placement = match names.grouped.get(name) {
         None => placement(&UnitName::from(name), section, names, places, findings),
         Some(group) => {
@@ -555,7 +681,28 @@ fn resource(
         timeouts,
         failures_max,
         placement,
+        needs: needs.into_iter().map(|(what, (amount, _))| (what, amount)).collect(),
+        failures_forgotten_after,
     })
+}
+
+/// How often it may fail on a node, and when that is forgotten.
+fn failures(section: &Section<'_>, findings: &mut Findings) -> (u32, Option<Duration>) {
+    let most = |section: &Section<'_>, key: &str, findings: &mut Findings| {
+        section.integer(key, 1..i64::from(u32::MAX) + 1, findings).and_then(|n| u32::try_from(n).ok())
+    };
+    let short = most(section, "failures_max", findings);
+    let Some(table) = section.nested("failures", findings) else { return (short.unwrap_or(FAILURES_MAX), None) };
+    table.refuse_unknown_keys(&["max", "forget_after"], findings);
+    if let (Some((span, _)), Some(_)) = (section.entry("failures_max"), table.entry("max")) {
+        findings.push(
+            Diagnostic::error("config::duplicate", format!("{} says twice how often it may fail", section.what))
+                .at(span, "the same as `max` of `failures`")
+                .help("remove `failures_max`"),
+        );
+    }
+    let forgotten = table.duration("forget_after", true, findings);
+    (most(&table, "max", findings).or(short).unwrap_or(FAILURES_MAX), forgotten)
 }
 
 /// The keys that go to the agent: those that are not ours, and all of `parameters`.
@@ -613,118 +760,6 @@ fn agent(section: &Section<'_>, findings: &mut Findings) -> Option<AgentName> {
     };
     findings.push(finding);
     None
-}
-
-fn refuse_placement(section: &Section<'_>, group: &str, findings: &mut Findings) {
-    for key in PLACEMENT_KEYS {
-        if let Some((span, _)) = section.entry(key) {
-            findings.push(
-                Diagnostic::error(
-                    "config::grouped",
-                    format!("{} is in group `{group}`, which is placed as a whole", section.what),
-                )
-                .at(span, format!("`{key}` belongs to the group"))
-                .help(format!("move the line to [groups.{group}]")),
-            );
-        }
-    }
-}
-
-fn placement(
-    unit: &UnitName,
-    section: &Section<'_>,
-    names: &Names<'_>,
-    places: &mut Places,
-    findings: &mut Findings,
-) -> Placement {
-    let default = Placement::default();
-    let (after, spans) = after(unit, section, names, findings);
-    places.after.insert(unit.clone(), spans);
-    Placement {
-        prefer: prefer(section, names, findings),
-        after,
-        stickiness: section
-            .integer("stickiness", 0..1_000_001, findings)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or(default.stickiness),
-        failback: section.boolean("failback", findings).unwrap_or(default.failback),
-        priority: section
-            .integer("priority", -1_000_000..1_000_001, findings)
-            .and_then(|n| i32::try_from(n).ok())
-            .unwrap_or(default.priority),
-        enabled: section.boolean("enabled", findings).unwrap_or(default.enabled),
-    }
-}
-
-fn prefer(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<NodeName> {
-    let mut prefer: Vec<NodeName> = Vec::new();
-    for node in section.strings("prefer", findings).into_iter().flat_map(|p| p.value) {
-        if findings.is_full() {
-            break;
-        }
-        let shown_node = shown(node.value);
-        if names.witnesses.contains(&node.value) {
-            findings.push(
-                Diagnostic::error(
-                    "config::witness",
-                    format!("{} prefers node `{shown_node}`, which is a witness", section.what),
-                )
-                .at(node.span, "runs nothing")
-                .help(suggestion(node.value, "members", &names.members)),
-            );
-        } else if !names.members.contains(&node.value) {
-            let message = format!("{} prefers node `{shown_node}`, which is not a member", section.what);
-            findings.push(unknown("config::unknown_node", message, &node, "members", &names.members));
-        } else if prefer.iter().any(|known| known.0 == node.value) {
-            findings.push(
-                Diagnostic::error("config::duplicate", format!("{} prefers node `{shown_node}` twice", section.what))
-                    .at(node.span, "the second time"),
-            );
-        } else {
-            prefer.push(NodeName::from(node.value));
-        }
-    }
-    prefer
-}
-
-fn after(
-    unit: &UnitName,
-    section: &Section<'_>,
-    names: &Names<'_>,
-    findings: &mut Findings,
-) -> (Vec<UnitName>, Vec<Range<usize>>) {
-    let mut after: Vec<UnitName> = Vec::new();
-    let mut spans = Vec::new();
-    for other in section.strings("after", findings).into_iter().flat_map(|a| a.value) {
-        if findings.is_full() {
-            break;
-        }
-        let shown_other = shown(other.value);
-        if let Some(group) = names.grouped.get(other.value).filter(|_| names.resources.contains(&other.value)) {
-            let diagnostic = Diagnostic::error(
-                "config::grouped",
-                format!("{} starts after `{shown_other}`, which is in group `{group}`", section.what),
-            )
-            .at(other.span, "not started on its own");
-            findings.push(if unit.0 == **group {
-                diagnostic.help("remove it: the order within a group is the order of its members")
-            } else {
-                diagnostic.help(format!("write \"{group}\""))
-            });
-        } else if !names.units.contains(&other.value) {
-            let message = format!("{} starts after `{shown_other}`, which does not exist", section.what);
-            findings.push(unknown("config::unknown_unit", message, &other, "groups and resources", &names.units));
-        } else if after.iter().any(|known| known.0 == other.value) {
-            findings.push(
-                Diagnostic::error("config::duplicate", format!("{} starts after `{shown_other}` twice", section.what))
-                    .at(other.span, "the second time"),
-            );
-        } else {
-            after.push(UnitName::from(other.value));
-            spans.push(other.span);
-        }
-    }
-    (after, spans)
 }
 
 fn group(

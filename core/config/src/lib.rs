@@ -10,10 +10,12 @@
 //! means (its meta-data), whether a device answers (`fence test`).
 
 mod check;
+mod contradictions;
 mod diagnostic;
 mod edit;
 mod file;
 mod parameters;
+mod placement;
 mod section;
 mod words;
 

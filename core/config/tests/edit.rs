@@ -3,14 +3,10 @@
 use std::net::IpAddr;
 
 use config::{add_node, initial, parse, remove_node};
-use model::{FenceName, NodeConfig, NodeName, NodeRole};
+use model::{FenceName, NodeConfig, NodeName};
 
 fn node(last: u8) -> NodeConfig {
-    NodeConfig {
-        links: vec![IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 1, last])],
-        role: NodeRole::Member,
-        fence: Vec::new(),
-    }
+    NodeConfig { links: vec![IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 1, last])], ..NodeConfig::default() }
 }
 
 fn name(name: &str) -> NodeName {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use config::{Severity, add_node, line_column, parse, remove_node};
-use model::{NodeConfig, NodeName, NodeRole};
+use model::{NodeConfig, NodeName};
 
 const EXAMPLE: &str = include_str!("../../../examples/floating-web/cluster.toml");
 const EVERYTHING: &str = include_str!("diagnostics/everything_at_once.toml");
@@ -92,11 +92,8 @@ fn damaged(text: &str, chance: &mut Chance) -> String {
 
 #[test]
 fn no_text_makes_it_panic_and_every_place_is_in_the_text() {
-    let node = NodeConfig {
-        links: vec![IpAddr::from([10, 77, 1, 9]), IpAddr::from([10, 77, 2, 9])],
-        role: NodeRole::Member,
-        fence: Vec::new(),
-    };
+    let node =
+        NodeConfig { links: vec![IpAddr::from([10, 77, 1, 9]), IpAddr::from([10, 77, 2, 9])], ..NodeConfig::default() };
     let mut accepted = 0;
     for seed in 1..=ROUNDS {
         let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);

@@ -60,6 +60,8 @@ impl World {
             timeouts: Timeouts { start: Duration::from_secs(20), stop: Duration::from_secs(30) },
             failures_max: 3,
             placement: Placement::default(),
+            needs: BTreeMap::new(),
+            failures_forgotten_after: None,
         };
         state.config = ClusterConfig { resources: BTreeMap::from([("web".into(), web)]), ..ClusterConfig::default() };
         let mut world = World {

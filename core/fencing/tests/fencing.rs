@@ -60,6 +60,8 @@ impl World {
             timeouts: Timeouts { start: Duration::ZERO, stop: Duration::ZERO },
             failures_max: 3,
             placement: Placement::default(),
+            needs: BTreeMap::new(),
+            failures_forgotten_after: None,
         };
         let device = |covers: &[Domain]| FenceConfig {
             agent: "fence_lab".into(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::leaning::{Copies, Leaning, Sequence, Spread, TicketNeed};
 use crate::{FenceName, GroupName, NodeName, ResourceName, UnitName};
 
 /// The whole cluster file.
@@ -36,6 +37,13 @@ pub struct ClusterConfig {
     /// Resources that run together.
     #[n(6)]
     pub groups: BTreeMap<GroupName, GroupConfig>,
+    /// How load is spread; none: by capacity if a resource says what it needs, else evenly.
+    #[n(7)]
+    pub spread: Option<Spread>,
+    /// Units that choose before others of their priority, in this order; the others follow by name.
+    #[n(8)]
+    #[cbor(default)]
+    pub choose_first: Vec<UnitName>,
 }
 
 /// Which set of timers a cluster uses (SAFETY §0.2).
@@ -66,6 +74,14 @@ pub struct NodeConfig {
     /// Devices that cut this node off, tried in this order.
     #[n(2)]
     pub fence: Vec<FenceName>,
+    /// How much of everything it has, by name: `memory`, `cpu`, …
+    #[n(3)]
+    #[cbor(default)]
+    pub capacity: BTreeMap<String, u32>,
+    /// What else is known of it, such as its `rack`.
+    #[n(4)]
+    #[cbor(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What a node does in the cluster.
@@ -235,6 +251,13 @@ pub struct ResourceConfig {
     /// Where it runs; only for a resource in no group.
     #[n(7)]
     pub placement: Placement,
+    /// How much of a node's capacity it takes, by name.
+    #[n(8)]
+    #[cbor(default)]
+    pub needs: BTreeMap<String, u32>,
+    /// Failures are forgotten when so much time has passed without another; zero: never; none: 10 minutes.
+    #[n(9)]
+    pub failures_forgotten_after: Option<Duration>,
 }
 
 impl ResourceConfig {
@@ -284,7 +307,7 @@ pub struct Placement {
     /// Nodes it likes, best first.
     #[n(0)]
     pub prefer: Vec<NodeName>,
-    /// Units that must run before it starts.
+    /// Units that it starts after; how binding that is, `sequences` tells.
     #[n(1)]
     pub after: Vec<UnitName>,
     /// Pull to stay where it runs; 0 means that a preferred node wins as soon as it can.
@@ -299,6 +322,21 @@ pub struct Placement {
     /// Should it run at all?
     #[n(5)]
     pub enabled: bool,
+    /// What else speaks for and against nodes and neighbours. A node of `prefer` that has no points here has those of
+    /// its position.
+    #[n(6)]
+    #[cbor(default)]
+    pub leaning: Leaning,
+    /// How it comes after units of `after`; one that is not here must have started.
+    #[n(7)]
+    #[cbor(default)]
+    pub sequences: BTreeMap<UnitName, Sequence>,
+    /// It runs several times; none: once.
+    #[n(8)]
+    pub copies: Option<Copies>,
+    /// It needs a ticket.
+    #[n(9)]
+    pub ticket: Option<TicketNeed>,
 }
 
 impl Default for Placement {
@@ -310,7 +348,27 @@ impl Default for Placement {
             failback: false,
             priority: 0,
             enabled: true,
+            leaning: Leaning::default(),
+            sequences: BTreeMap::new(),
+            copies: None,
+            ticket: None,
         }
+    }
+}
+
+impl Placement {
+    /// Points of the first of `prefer`; the one at position p (from 0) has this divided by p + 1.
+    pub const FIRST_POINTS: u32 = 100;
+
+    /// The nodes that it likes, each with its points.
+    pub fn preferred(&self) -> BTreeMap<&NodeName, u32> {
+        let listed = self.prefer.iter().zip(1_u32..).map(|(node, at)| (node, Self::FIRST_POINTS / at));
+        listed.chain(self.leaning.prefer.iter().map(|(node, points)| (node, *points))).collect()
+    }
+
+    /// The units that it comes after, and how.
+    pub fn sequence_after(&self) -> impl Iterator<Item = (&UnitName, Sequence)> {
+        self.after.iter().map(|unit| (unit, self.sequences.get(unit).copied().unwrap_or_default()))
     }
 }
 
@@ -389,6 +447,12 @@ impl ClusterConfig {
             .filter_map(|device| self.fence_devices.get(device))
             .flat_map(|device| device.covers.iter().copied())
             .collect()
+    }
+
+    /// How load is spread.
+    pub fn effective_spread(&self) -> Spread {
+        let is_counted = || self.resources.values().any(|resource| !resource.needs.is_empty());
+        self.spread.unwrap_or_else(|| if is_counted() { Spread::Capacity } else { Spread::Even })
     }
 
     /// In how many failure domains the links of `a` and `b` to each other lie.

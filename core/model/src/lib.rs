@@ -13,6 +13,7 @@
 mod cluster;
 mod disk;
 mod ids;
+mod leaning;
 mod operation;
 mod plan;
 mod planted;
@@ -29,6 +30,7 @@ pub use ids::{
     ConfigVersion, Epoch, FenceName, GrantId, GroupName, Incarnation, LinkId, LogIndex, NodeId, NodeName, ResourceName,
     Term, UnitName,
 };
+pub use leaning::{Binding, Copies, Leaning, OnLoss, Promotion, Sequence, Spread, TicketNeed, Tie, Weight};
 pub use operation::{
     AgentAction, AgentCall, CallKey, FenceAction, FenceCall, FenceOutcome, FenceStatus, Op, OpId, OpResult, Outcome,
 };

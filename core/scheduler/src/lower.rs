@@ -1,90 +1,143 @@
 //! What does a cluster file say in the words of a situation?
 //!
-//! `prefer` becomes scores (100, 50, 33, …), stickiness stays what it is, `failback` sets it to nothing, `after` becomes
-//! an order of starts that restarts nothing and the reverse order where both stop, a group a group. Every node is up, and nothing runs yet: what a
-//! rehearsal begins with.
+//! `prefer` becomes scores (100, 50, 33, … for a list), `avoid` and `only` bans, stickiness stays what it is, `failback`
+//! sets it to nothing, `with` and `apart` become colocations in which the other chooses first, a group a group, `copies`
+//! a clone under the name of the unit. `after` becomes an order of starts that restarts nothing and the reverse order
+//! where both stop; `"running"` an order in both directions, `"if-starting"` one that only counts where both happen.
+//! Every node is up, this site has every ticket, every copy can lead, and nothing runs yet: what a rehearsal begins with.
 //!
 //! Not here: what is known of a running cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{
-    Expected, Join, Location, Meta, MultipleActive, NoQuorum, NodeFacts, NodeSeen, Operation, Options, Order,
-    OrderAction, OrderKind, OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score, Situation,
+    Colocation, Discovery, Expected, Join, Location, Meta, MultipleActive, NoQuorum, NodeFacts, NodeSeen, Operation,
+    Options, Order, OrderAction, OrderKind, OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score,
+    Situation, Strategy, Ticket, TicketLoss, TicketRule,
 };
-use model::{ClusterConfig, NodeName, NodeRole, Placement, ResourceConfig, ResourceName, UnitName};
+use model::{
+    AgentName, Binding, ClusterConfig, Copies, Leaning, NodeConfig, NodeName, NodeRole, OnLoss, Placement,
+    ResourceConfig, ResourceName, Sequence, Spread, Tie, Unit, UnitName, Weight,
+};
 
-/// Points of the first of `prefer`; the one at position p (from 0) gets this divided by p + 1.
-const PREFERRED: i64 = 100;
+/// The attribute of a node that is its name.
+const NODE: &str = "#uname";
 
 /// A cluster in which every node is up and nothing runs.
 pub fn situation_of(config: &ClusterConfig) -> Situation {
     let members: Vec<&NodeName> =
         config.nodes.iter().filter(|(_, node)| node.role == NodeRole::Member).map(|(name, _)| name).collect();
-    let grouped: BTreeMap<&ResourceName, ()> =
-        config.groups.values().flat_map(|group| &group.members).map(|name| (name, ())).collect();
-    let mut resources: Vec<Resource> = Vec::new();
-    for (name, group) in &config.groups {
-        let members = group.members.iter().filter_map(|member| {
-            let resource = config.resources.get(member)?;
-            Some(primitive(config, member, resource, &group.placement))
-        });
-        resources.push(Resource {
-            name: ResourceName(name.0.clone()),
-            meta: meta(&group.placement, u32::MAX, Requires::Exclusion),
-            kind: ResourceKind::Group(members.collect()),
-        });
-    }
-    for (name, resource) in config.resources.iter().filter(|(name, _)| !grouped.contains_key(name)) {
-        resources.push(primitive(config, name, resource, &resource.placement));
-    }
     let units = config.units();
     let mut locations = Vec::new();
+    let mut colocations = Vec::new();
     let mut orders = Vec::new();
+    let mut ticket_rules = Vec::new();
     for (unit, it) in &units {
-        locations.extend(preferences(unit, it.placement));
+        let placement = it.placement;
+        let preferred = placement.preferred();
+        locations.extend(locations_of(unit, None, &preferred, &placement.leaning, &members));
         locations.extend(uncovered(config, unit, &members));
-        for earlier in &it.placement.after {
-            let (earlier, later) = (ResourceName(earlier.0.clone()), ResourceName(unit.0.clone()));
-            orders.push(Order {
-                id: format!("{later} after {earlier}"),
-                first: OrderSide::One(earlier.clone()),
-                then: later.clone(),
-                first_action: OrderAction::Start,
-                then_action: OrderAction::Start,
-                kind: OrderKind::Mandatory,
-                is_symmetric: false,
-            });
-            orders.push(Order {
-                id: format!("{earlier} stops after {later}"),
-                first: OrderSide::One(later),
-                then: earlier,
-                first_action: OrderAction::Stop,
-                then_action: OrderAction::Stop,
-                kind: OrderKind::Optional,
-                is_symmetric: false,
-            });
+        colocations.extend(colocations_of(unit, None, &placement.leaning));
+        for (earlier, sequence) in placement.sequence_after() {
+            orders.extend(orders_of(unit, OrderAction::Start, earlier, sequence));
         }
+        if let Some(promotion) = placement.copies.as_ref().and_then(|copies| copies.promotion.as_ref()) {
+            let preferred = promotion.leaning.prefer.iter().map(|(node, points)| (node, *points)).collect();
+            let role = Some(Role::Promoted);
+            locations.extend(locations_of(unit, role, &preferred, &promotion.leaning, &members));
+            colocations.extend(colocations_of(unit, role, &promotion.leaning));
+            for (earlier, sequence) in &promotion.after {
+                orders.extend(orders_of(unit, OrderAction::Promote, earlier, *sequence));
+            }
+        }
+        ticket_rules.extend(ticket_rule(unit, placement));
     }
+    let granted = Ticket { is_granted: true, is_standby: false };
     Situation {
         options: Options {
             has_fence_device: !config.fence_devices.is_empty(),
             // What runs stays; nothing else starts without a majority.
             no_quorum: NoQuorum::Freeze,
+            strategy: match config.effective_spread() {
+                Spread::Even => Strategy::Default,
+                Spread::Capacity => Strategy::Utilization,
+                Spread::Room => Strategy::Balanced,
+                Spread::Fill => Strategy::Minimal,
+            },
             ..Options::default()
         },
-        nodes: members.iter().map(|name| node(name)).collect(),
-        resources,
+        nodes: members.iter().filter_map(|name| Some(node(name, config.nodes.get(*name)?, &units, config))).collect(),
+        resources: in_order_of_choice(config, &units)
+            .into_iter()
+            .filter_map(|name| Some(resource_of(config, name, units.get(name)?)))
+            .collect(),
         locations,
+        colocations,
         orders,
+        tickets: ticket_rules.iter().map(|rule: &TicketRule| (rule.ticket.clone(), granted)).collect(),
+        ticket_rules,
         ..Situation::default()
     }
 }
 
-fn node(name: &NodeName) -> NodeFacts {
+/// Those that choose first, then groups and single resources by name.
+fn in_order_of_choice<'a>(config: &'a ClusterConfig, units: &'a BTreeMap<UnitName, Unit<'_>>) -> Vec<&'a UnitName> {
+    let first: BTreeSet<&UnitName> = config.choose_first.iter().collect();
+    let is_group = |unit: &UnitName| config.groups.contains_key(&model::GroupName(unit.0.clone()));
+    let (groups, single): (Vec<&UnitName>, Vec<&UnitName>) =
+        units.keys().filter(|unit| !first.contains(unit)).partition(|unit| is_group(unit));
+    config.choose_first.iter().filter(|unit| units.contains_key(*unit)).chain(groups).chain(single).collect()
+}
+
+/// A unit as one resource: a primitive, a group, or a clone of either.
+fn resource_of(config: &ClusterConfig, name: &UnitName, unit: &Unit<'_>) -> Resource {
+    let placement = unit.placement;
+    let members = unit.members.iter().filter_map(|member| {
+        let resource = config.resources.get(*member)?;
+        Some(primitive(config, member, resource, placement))
+    });
+    let mut members: Vec<Resource> = members.collect();
+    let name = ResourceName(name.0.clone());
+    let inner = match members.pop() {
+        Some(single) if members.is_empty() && single.name == name => single,
+        last => {
+            members.extend(last);
+            let meta = meta(placement, u32::MAX, None, Requires::Exclusion);
+            Resource { name: name.clone(), meta, kind: ResourceKind::Group(members) }
+        }
+    };
+    let Some(copies) = &placement.copies else { return inner };
+    let mut meta = Meta { failures_max: Some(u32::MAX), ..inner.meta.clone() };
+    meta.clone_max = copies.count;
+    meta.clone_node_max = copies.per_node.max(1);
+    // Copies that share a node have to be told apart.
+    meta.is_unique = copies.per_node > 1;
+    meta.is_interleaved = true;
+    if let Some(promotion) = &copies.promotion {
+        meta.is_promotable = true;
+        meta.promoted_max = promotion.count;
+        meta.promoted_node_max = 1;
+    }
+    Resource { name, meta, kind: ResourceKind::Clone(Box::new(inner)) }
+}
+
+fn node(
+    name: &NodeName,
+    config: &NodeConfig,
+    units: &BTreeMap<UnitName, Unit<'_>>,
+    cluster: &ClusterConfig,
+) -> NodeFacts {
+    let mut attributes = config.attributes.clone();
+    for unit in units.values().filter(|unit| promotes(unit.placement)) {
+        for member in unit.members.iter().filter(|member| cluster.resources.contains_key(**member)) {
+            attributes.insert(format!("master-{member}"), "1".to_owned());
+        }
+    }
     NodeFacts {
         name: name.clone(),
         id: name.0.clone(),
+        capacity: config.capacity.iter().map(|(what, has)| (what.clone(), amount(*has))).collect(),
+        attributes,
         seen: Some(NodeSeen {
             is_member: Some(true),
             is_process_up: true,
@@ -97,16 +150,121 @@ fn node(name: &NodeName) -> NodeFacts {
     }
 }
 
-fn preferences(unit: &UnitName, placement: &Placement) -> Option<Location> {
-    let scores: Vec<(NodeName, Score)> =
-        placement.prefer.iter().zip(1_i64..).map(|(node, at)| (node.clone(), Score::of(PREFERRED / at))).collect();
-    (!scores.is_empty()).then(|| Location {
-        id: format!("prefer of {unit}"),
+fn promotes(placement: &Placement) -> bool {
+    placement.copies.as_ref().is_some_and(|copies: &Copies| copies.promotion.is_some())
+}
+
+/// What speaks for and against nodes; `role`: only for copies in it.
+fn locations_of(
+    unit: &UnitName,
+    role: Option<Role>,
+    preferred: &BTreeMap<&NodeName, u32>,
+    leaning: &Leaning,
+    members: &[&NodeName],
+) -> Vec<Location> {
+    let likes = preferred.iter().map(|(node, points)| ((*node).clone(), Score::of(i64::from(*points))));
+    let dislikes = leaning.avoid.iter().map(|(node, weight)| (node.clone(), -score(*weight)));
+    let others = members
+        .iter()
+        .filter(|node| !leaning.only.is_empty() && !leaning.only.contains(**node))
+        .map(|node| ((*node).clone(), Score::MUST_NOT));
+    let words: [(&str, &str, Vec<(NodeName, Score)>); 3] = [
+        ("prefer", "is preferred", likes.collect()),
+        ("avoid", "is to be avoided", dislikes.collect()),
+        ("only", "is none of the nodes in `only`", others.collect()),
+    ];
+    words
+        .into_iter()
+        .filter(|(_, _, scores)| !scores.is_empty())
+        .map(|(word, why, scores)| Location {
+            id: format!("{word} of {unit}{}", promoted_suffix(role)),
+            resource: ResourceName(unit.0.clone()),
+            scores,
+            role,
+            discovery: Discovery::Always,
+            why: Some(format!("{why}{}", promoted_suffix(role))),
+        })
+        .collect()
+}
+
+fn promoted_suffix(role: Option<Role>) -> &'static str {
+    if role == Some(Role::Promoted) { " (to lead)" } else { "" }
+}
+
+fn score(weight: Weight) -> Score {
+    match weight {
+        Weight::Must => Score::MUST,
+        Weight::Points(points) => Score::of(i64::from(points)),
+    }
+}
+
+/// What goes together and apart; `role`: only for copies in it.
+fn colocations_of(unit: &UnitName, role: Option<Role>, leaning: &Leaning) -> Vec<Colocation> {
+    let colocation = |other: &UnitName, tie: &Tie, word: &str, score: Score| Colocation {
+        id: format!("{unit}{} {word} {other}", promoted_suffix(role)),
+        dependent: ResourceName(unit.0.clone()),
+        dependent_role: role,
+        primary: ResourceName(other.0.clone()),
+        primary_role: tie.to_promoted.then_some(Role::Promoted),
+        score,
+        attribute: tie.by.clone().unwrap_or_else(|| NODE.to_owned()),
+        influence: None,
+    };
+    let together = leaning.with.iter().map(|(other, tie)| colocation(other, tie, "with", score(tie.weight)));
+    let apart = leaning.apart.iter().map(|(other, tie)| colocation(other, tie, "apart from", -score(tie.weight)));
+    together.chain(apart).collect()
+}
+
+/// How a unit comes after another: when it starts, or when a copy of it is made to lead.
+fn orders_of(unit: &UnitName, then_action: OrderAction, earlier: &UnitName, sequence: Sequence) -> Vec<Order> {
+    let (earlier, later) = (ResourceName(earlier.0.clone()), ResourceName(unit.0.clone()));
+    let first_action = if sequence.to_promoted { OrderAction::Promote } else { OrderAction::Start };
+    let reverse = |action: OrderAction| match action {
+        OrderAction::Start => OrderAction::Stop,
+        OrderAction::Stop => OrderAction::Start,
+        OrderAction::Promote => OrderAction::Demote,
+        OrderAction::Demote => OrderAction::Promote,
+    };
+    let forwards = |kind: OrderKind, is_symmetric: bool| Order {
+        id: format!("{later} after {earlier}"),
+        first: OrderSide::One(earlier.clone()),
+        then: later.clone(),
+        first_action,
+        then_action,
+        kind,
+        is_symmetric,
+    };
+    match sequence.binding {
+        Binding::Running => vec![forwards(OrderKind::Mandatory, true)],
+        Binding::IfStarting => vec![forwards(OrderKind::Optional, true)],
+        Binding::Started => vec![
+            forwards(OrderKind::Mandatory, false),
+            Order {
+                id: format!("{earlier} stops after {later}"),
+                first: OrderSide::One(later.clone()),
+                then: earlier.clone(),
+                first_action: reverse(then_action),
+                then_action: reverse(first_action),
+                kind: OrderKind::Optional,
+                is_symmetric: false,
+            },
+        ],
+    }
+}
+
+fn ticket_rule(unit: &UnitName, placement: &Placement) -> Option<TicketRule> {
+    let need = placement.ticket.as_ref()?;
+    Some(TicketRule {
+        id: format!("ticket of {unit}"),
         resource: ResourceName(unit.0.clone()),
-        scores,
-        role: None,
-        discovery: model::situation::Discovery::Always,
-        why: Some("is preferred".to_owned()),
+        role: need.to_lead.then_some(Role::Promoted),
+        ticket: need.ticket.clone(),
+        loss: match need.on_loss {
+            OnLoss::Stop => TicketLoss::Stop,
+            OnLoss::Demote => TicketLoss::Demote,
+            OnLoss::Fence => TicketLoss::Fence,
+            OnLoss::Freeze => TicketLoss::Freeze,
+        },
     })
 }
 
@@ -123,7 +281,7 @@ fn uncovered(config: &ClusterConfig, unit: &UnitName, members: &[&NodeName]) -> 
         resource: ResourceName(unit.0.clone()),
         scores,
         role: None,
-        discovery: model::situation::Discovery::Always,
+        discovery: Discovery::Always,
         why: Some("is not covered by fencing for all that it uses".to_owned()),
     })
 }
@@ -150,24 +308,30 @@ fn primitive(
         vec![operation("start", 0, ms(resource.timeouts.start)), operation("stop", 0, ms(resource.timeouts.stop))];
     if every > 0 {
         operations.push(operation("monitor", every, ms(resource.monitor.timeout)));
+        if promotes(placement) {
+            // Checks are told apart by their intervals.
+            let role = Some(Role::Promoted);
+            let check = operation("monitor", every.saturating_add(1), ms(resource.monitor.timeout));
+            operations.push(Operation { role, ..check });
+        }
     }
-    let (class, agent) = match resource.agent.to_string().split_once(':') {
-        Some((class, agent)) => (class.to_owned(), agent.to_owned()),
-        None => (String::new(), resource.agent.to_string()),
+    let (class, provider, agent) = match &resource.agent {
+        AgentName::Native(agent) => ("cardea".to_owned(), None, agent.clone()),
+        AgentName::Ocf { provider, name } => ("ocf".to_owned(), Some(provider.clone()), name.clone()),
     };
     let requires = if is_exclusive { Requires::Exclusion } else { Requires::Quorum };
     Resource {
         name: name.clone(),
-        meta: meta(placement, resource.failures_max, requires),
+        meta: meta(placement, resource.failures_max, resource.failures_forgotten_after, requires),
         kind: ResourceKind::Primitive(Box::new(Primitive {
             class,
-            provider: None,
+            provider,
             agent,
             parameters: BTreeMap::new(),
             parameters_on: BTreeMap::new(),
             operations,
             default_timeouts_ms: BTreeMap::new(),
-            utilization: BTreeMap::new(),
+            utilization: resource.needs.iter().map(|(what, needs)| (what.clone(), amount(*needs))).collect(),
             connects: None,
             reconnect_s: 0,
             holds: None,
@@ -177,7 +341,20 @@ fn primitive(
     }
 }
 
-fn meta(placement: &Placement, failures_max: u32, requires: Requires) -> Meta {
+fn amount(amount: u32) -> i32 {
+    i32::try_from(amount).unwrap_or(i32::MAX)
+}
+
+fn seconds_up(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+fn meta(
+    placement: &Placement,
+    failures_max: u32,
+    forgotten_after: Option<std::time::Duration>,
+    requires: Requires,
+) -> Meta {
     let stickiness = if placement.failback { 0 } else { i64::from(placement.stickiness) };
     Meta {
         priority: placement.priority,
@@ -187,7 +364,7 @@ fn meta(placement: &Placement, failures_max: u32, requires: Requires) -> Meta {
         stickiness: Score::of(stickiness),
         is_critical: true,
         failures_max: Some(failures_max.max(1)),
-        failure_timeout_s: None,
+        failure_timeout_s: forgotten_after.filter(|time| !time.is_zero()).map(seconds_up),
         requires,
         multiple_active: MultipleActive::StopStart,
         allows_migration: false,

@@ -55,7 +55,7 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     let paths = Paths::new(root);
     refuse_if_member(&paths)?;
     let name = NodeName(args.node.clone());
-    let node = NodeConfig { links: args.links.clone(), role: NodeRole::Member, fence: Vec::new() };
+    let node = NodeConfig { links: args.links.clone(), ..NodeConfig::default() };
     let text = config::initial(&args.cluster, &name, &node);
     let parsed = config::parse(&text)
         .map_err(|found| anyhow::anyhow!("{}", diagnostics::draw(&text, "the new cluster file", &found, false)))?;

@@ -161,7 +161,7 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
     let is_witness = role == NodeRole::Witness;
     let name = NodeName(details.name.clone());
     let current = state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
-    let wanted = NodeConfig { links: details.links.clone(), role, fence: Vec::new() };
+    let wanted = NodeConfig { links: details.links.clone(), role, ..NodeConfig::default() };
     let text = config::add_node(&current, &name, &wanted).map_err(|found| {
         let first = found.first().map(|diagnostic| diagnostic.message.clone()).unwrap_or_default();
         anyhow!("the cluster file does not take {name}: {first}\n  write [nodes.{name}] with its fence devices into the cluster file, apply it, and join again")

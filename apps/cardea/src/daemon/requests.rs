@@ -6,7 +6,9 @@
 
 use api::{Refused, RefusedCode, Request};
 use config::Parsed;
-use model::{ActionKind, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, ResourceName, UnitName, WallTime};
+use model::{
+    ActionKind, ClusterConfig, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, ResourceName, UnitName, WallTime,
+};
 use node::View;
 use state::Command;
 
@@ -273,8 +275,26 @@ fn configure(
     reason: String,
     done: &str,
 ) -> Result<Order, Refused> {
+    refuse_what_cannot_run(&parsed.config)?;
     let command = Command::Configure { expected_version, text, config: Box::new(parsed.config), reason };
     Order::command(command, done.to_owned())
+}
+
+/// What can be planned and rehearsed is not always run.
+fn refuse_what_cannot_run(config: &ClusterConfig) -> Result<(), Refused> {
+    let units = config.units();
+    let word = |has: fn(&model::Placement) -> bool, word: &'static str| {
+        units.iter().find(|(_, unit)| has(unit.placement)).map(|(name, _)| (name, word))
+    };
+    let found = word(|placement| placement.copies.is_some(), "copies")
+        .or_else(|| word(|placement| placement.ticket.is_some(), "ticket"));
+    match found {
+        None => Ok(()),
+        Some((unit, word)) => Err(invalid(
+            format!("`{unit}` has `{word}`, which can be planned and rehearsed, but not run yet; nothing was changed"),
+            format!("remove `{word}` from `{unit}`; `cardea rehearse FILE` plays it through as it is"),
+        )),
+    }
 }
 
 fn wish(action: ActionKind, on: bool, reason: String, done: &str, undone: &str) -> Result<Order, Refused> {
@@ -428,6 +448,18 @@ mod tests {
         assert_eq!(code, RefusedCode::Invalid);
         assert!(message.contains("wep") && message.contains("cluster.toml:"), "{message}");
         assert!(next.contains("cardea check"), "{next}");
+    }
+
+    /// What can be rehearsed and not run is refused as a whole, with what to do instead.
+    #[test]
+    fn a_file_with_copies_is_not_applied() {
+        let text = FILE.replace("prefer", "copies = 2\nprefer");
+        assert_ne!(text, FILE);
+        let request = Request::Apply { text, expected_version: None, reason: no_reason() };
+        let (code, message, next) = refused(&view(), request);
+        assert_eq!(code, RefusedCode::Invalid);
+        assert!(message.contains("`copies`") && message.contains("nothing was changed"), "{message}");
+        assert!(next.contains("cardea rehearse"), "{next}");
     }
 
     #[test]

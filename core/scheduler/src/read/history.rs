@@ -225,6 +225,9 @@ fn running_monitors<'a>(
 fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceHistory) -> Option<RscIx> {
     let name = history.name.as_str();
     let mut found = world.by_id.get(name).copied();
+    if let Some(instance) = found.and_then(|clone| instance_of_same_name(world, clone)) {
+        found = Some(instance);
+    }
     let is_collective = found.is_some_and(|rsc| !world.rsc(rsc).is_primitive());
     if is_collective {
         // Something else bore this name.
@@ -271,6 +274,13 @@ fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
         world.resources[rsc.0 as usize].is_managed = false;
     }
     Some(rsc)
+}
+
+/// The first instance of a clone that bears the name of what it holds, as clones of our cluster file do.
+fn instance_of_same_name(world: &World<'_>, clone: RscIx) -> Option<RscIx> {
+    let it = world.rsc(clone);
+    let first = it.children.first().copied().filter(|_| it.is_clone())?;
+    (world.rsc(first).is_primitive() && world.rsc(first).name == it.name).then_some(first)
 }
 
 fn without_number(name: &str) -> &str {

@@ -27,6 +27,8 @@ pub fn resource(class: Class) -> ResourceConfig {
         timeouts: Timeouts { start: Duration::from_secs(20), stop: Duration::from_secs(20) },
         failures_max: 3,
         placement: Placement::default(),
+        needs: BTreeMap::new(),
+        failures_forgotten_after: None,
     }
 }
 
@@ -42,6 +44,7 @@ pub fn file(nodes: &[&str]) -> ClusterConfig {
         links: vec![],
         role: if name == "w" { NodeRole::Witness } else { NodeRole::Member },
         fence: vec![FenceName::from("disk"), FenceName::from("power")],
+        ..NodeConfig::default()
     };
     ClusterConfig {
         name: "shop".into(),
