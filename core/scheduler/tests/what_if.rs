@@ -9,7 +9,8 @@
 
 use std::path::Path;
 
-use scheduler::{Judgement, carried_out, judge, situation_of, suppose};
+use scheduler::reasons::{changed, story};
+use scheduler::{Ask, carried_out, judge, judge_telling, situation_of, suppose};
 
 #[test]
 fn the_plans_are_as_written() {
@@ -25,7 +26,7 @@ fn the_plans_are_as_written() {
     for story in stories {
         let read = |name: &str| std::fs::read_to_string(story.join(name)).ok();
         let file = read("cluster.toml").or_else(|| std::fs::read_to_string(root.join("cluster.toml")).ok());
-        let told = told(&file.expect("a cluster file"), &read("events.txt").expect("events.txt")).to_string();
+        let told = told(&file.expect("a cluster file"), &read("events.txt").expect("events.txt"));
         if std::env::var_os("UPDATE_GOLDENS").is_some() {
             std::fs::write(story.join("plan.txt"), told).expect("a writable plan.txt");
         } else if read("plan.txt").as_deref() != Some(&told) {
@@ -35,7 +36,7 @@ fn the_plans_are_as_written() {
     assert!(changed.is_empty(), "plans changed (UPDATE_GOLDENS=1 writes them anew):\n{}", changed.join("\n"));
 }
 
-fn told(file: &str, events: &str) -> Judgement {
+fn told(file: &str, events: &str) -> String {
     let config = config::parse(file).unwrap_or_else(|errors| panic!("{errors:?}")).config;
     let mut situation = situation_of(&config);
     let mut lines = events.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
@@ -52,5 +53,7 @@ fn told(file: &str, events: &str) -> Judgement {
             suppose(&mut situation, &event).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
     }
-    judge(&situation)
+    let ask = Ask::Of(changed(&judge(&situation)));
+    let (judgement, reasons) = judge_telling(&situation, &ask);
+    story(&judgement, &reasons)
 }

@@ -3,6 +3,7 @@
 //! Needs no daemon and changes nothing: the CIB, with its status section, is all there is. A whole folder of them is
 //! judged in one process.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use model::situation::Situation;
-use scheduler::{Judgement, Supposition};
+use scheduler::reasons::{Explanation, changed, explanation, story};
+use scheduler::{Ask, Judgement, Reasons, Supposition};
 use serde_json::{Map, Value, json};
 
 use super::print_json;
@@ -41,10 +43,15 @@ pub struct CibArgs {
     /// more than once.
     #[arg(long = "what-if", value_name = "EVENT", conflicts_with = "cib_dir")]
     what_if: Vec<Supposition>,
+    /// Also says for every node what speaks for and against it as the place of this group or resource; may be given more
+    /// than once.
+    #[arg(long = "why", value_name = "RESOURCE", conflicts_with = "cib_dir")]
+    why: Vec<String>,
 }
 
 /// A CIB, judged.
 struct Judged {
+    situation: Situation,
     judgement: Judgement,
     remarks: Vec<String>,
     reading: Duration,
@@ -62,14 +69,60 @@ pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
     if args.timing {
         eprintln!("reading {:.6} s, planning {:.6} s", judged.reading.as_secs_f64(), judged.planning.as_secs_f64());
     }
+    if !json {
+        for remark in &judged.remarks {
+            eprintln!("not understood: {remark}");
+        }
+    }
+    show(&judged.situation, &judged.judgement, &args.why, json)
+}
+
+/// Shows a judgement with its reasons.
+fn show(situation: &Situation, judgement: &Judgement, why: &[String], json: bool) -> anyhow::Result<()> {
+    let mut asked: BTreeSet<String> = why.iter().cloned().collect();
+    if !json {
+        asked.extend(changed(judgement));
+    }
+    let (judgement, reasons) = scheduler::judge_telling(situation, &Ask::Of(asked));
+    let explanations = why
+        .iter()
+        .map(|name| {
+            explanation(&judgement, &reasons, name)
+                .with_context(|| format!("there is no resource `{name}`; there are: {}", names(situation)))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if json {
-        return print_json(&as_json(&judged.judgement)?);
+        return print_json(&with_reasons(&judgement, &reasons, &explanations)?);
     }
-    for remark in &judged.remarks {
-        eprintln!("not understood: {remark}");
+    let mut out = story(&judgement, &reasons);
+    for explained in &explanations {
+        out += &format!("\n{}\n", explained.decision);
+        for node in &explained.nodes {
+            let sign = if node.can_run { "+" } else { "-" };
+            out += &format!("  {sign} {}: {}\n", node.node, node.because.join("; "));
+        }
     }
-    write!(std::io::stdout().lock(), "{}", judged.judgement)?;
+    std::io::stdout().lock().write_all(out.as_bytes())?;
     Ok(())
+}
+
+/// What could be asked about.
+fn names(situation: &Situation) -> String {
+    let names: Vec<&str> = situation.resources.iter().map(|resource| resource.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// A judgement, the cause of each action, and what was asked about.
+fn with_reasons(judgement: &Judgement, reasons: &Reasons, why: &[Explanation]) -> anyhow::Result<Value> {
+    let mut value = as_json(judgement)?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("causes".to_owned(), serde_json::to_value(&reasons.causes)?);
+        if !why.is_empty() {
+            object.insert("why".to_owned(), serde_json::to_value(why)?);
+            object.insert("weighings".to_owned(), serde_json::to_value(&reasons.weighings)?);
+        }
+    }
+    Ok(value)
 }
 
 fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
@@ -113,9 +166,9 @@ fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
 }
 
 impl CibArgs {
-    /// Is something supposed?
+    /// Is something supposed, or asked about the cluster that a file describes?
     pub fn supposes(&self) -> bool {
-        !self.what_if.is_empty()
+        !self.what_if.is_empty() || !self.why.is_empty()
     }
 }
 
@@ -126,11 +179,7 @@ pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
         scheduler::suppose(&mut situation, supposition)?;
     }
     let judgement = scheduler::judge(&situation);
-    if json {
-        return print_json(&as_json(&judgement)?);
-    }
-    write!(std::io::stdout().lock(), "{judgement}")?;
-    Ok(())
+    show(&situation, &judgement, &args.why, json)
 }
 
 /// The cluster of a file, every node up and nothing running.
@@ -158,6 +207,7 @@ fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Resu
     let judgement = scheduler::judge(&imported.situation);
     let planned = processor_time();
     Ok(Judged {
+        situation: imported.situation,
         judgement,
         remarks: imported.not_understood.iter().map(|remark| format!("{}: {}", remark.place, remark.what)).collect(),
         reading: read.saturating_sub(begun),

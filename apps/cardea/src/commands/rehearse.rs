@@ -202,7 +202,7 @@ fn loss(situation: &Situation, before: &Places, after: &Judgement, lost: &[&Node
 fn why_stopped(after: &Judgement, resource: &str) -> String {
     let told = after.decisions.iter().find(|told| told.resource.as_deref() == Some(resource));
     match told.and_then(|told| told.reason.as_deref()) {
-        Some("node availability") | None => "no node is left that may run it".to_owned(),
+        Some("no node can run it") | None => "no node is left that may run it".to_owned(),
         Some(reason) => reason.to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 
 use model::situation::{Definition, MultipleActive, OperationRecord, Role};
 
+use super::cause::Because;
 use super::graph::{Kind, Task};
 use super::{End, Ordering, Planner};
 use crate::read::{FailureCounts, active_count};
@@ -232,8 +233,10 @@ impl Planner<'_, '_> {
                     if !it.is_managed {
                         self.graph.get_mut(stop).is_runnable = false;
                     }
-                    if chosen.is_none() && self.graph.get(stop).reason.is_none() {
-                        self.graph.get_mut(stop).reason = Some("node availability".to_owned());
+                    if chosen.is_none() && self.graph.get(stop).because.is_none() {
+                        let is_disabled = it.meta.target_role == Some(Role::Stopped);
+                        let because = if is_disabled { Because::Disabled } else { Because::NoNode };
+                        self.graph.get_mut(stop).because = Some(because);
                     }
                 }
             }
@@ -351,7 +354,7 @@ impl Planner<'_, '_> {
                         if it.is_managed {
                             action.is_optional = false;
                         }
-                        action.reason = Some("resource definition change".to_owned());
+                        action.because = Some(Because::DefinitionChanged);
                         self.require_restart(rsc, *node);
                         self.unfence_anew(rsc, *node, "device parameters changed");
                     }
@@ -359,7 +362,7 @@ impl Planner<'_, '_> {
             }
             if (changed || reloads) && FailureCounts::of(world, rsc, *node).effective > 0 {
                 let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
-                self.graph.get_mut(clear).reason = Some("resource definition change".to_owned());
+                self.graph.get_mut(clear).because = Some(Because::DefinitionChanged);
             }
             if !reloads || !it.is_managed || it.is_failed {
                 continue;
@@ -371,7 +374,7 @@ impl Planner<'_, '_> {
             }
             self.reloads.insert(rsc, *node);
             let reload = self.action(rsc, Task::Reload, Some(*node), false);
-            self.graph.get_mut(reload).reason = Some("resource definition change".to_owned());
+            self.graph.get_mut(reload).because = Some(Because::DefinitionChanged);
             for task in [Task::Stop, Task::Demote] {
                 self.orderings.push(Ordering {
                     first: End::This(reload),
@@ -411,8 +414,8 @@ impl Planner<'_, '_> {
     fn require_restart(&mut self, rsc: RscIx, node: NodeIx) {
         let stop = self.action(rsc, Task::Stop, Some(node), false);
         let action = self.graph.get_mut(stop);
-        if action.reason.is_none() {
-            action.reason = Some("resource definition change".to_owned());
+        if action.because.is_none() {
+            action.because = Some(Because::DefinitionChanged);
         }
     }
 }

@@ -6,6 +6,7 @@ use model::situation::{FenceHow, Role};
 use serde::{Serialize, Serializer};
 
 use super::Planner;
+use super::cause::Cause;
 use super::circles::without_circles;
 use super::graph::{ActionIx, Graph, Noted, Phase, Task};
 use super::whereabouts::{Running, Whereabouts};
@@ -29,6 +30,8 @@ pub struct Judgement {
     pub params: BTreeMap<String, BTreeMap<String, String>>,
     /// Why resources that run nowhere are kept off nodes by what happened.
     pub obstacles: BTreeMap<String, Vec<String>>,
+    /// Why each action is done, in the order of `actions`; empty where nobody asks.
+    pub(crate) causes: Vec<Cause>,
 }
 
 impl Judgement {
@@ -162,7 +165,7 @@ pub struct Told {
 }
 
 impl<'w, 'a> Planner<'w, 'a> {
-    pub(super) fn judgement(mut self) -> Judgement {
+    pub(super) fn judgement(mut self, tells: bool) -> Judgement {
         let shown = self.shown();
         self.open_load_loops(&shown);
         let then = self.running_then(&shown);
@@ -178,6 +181,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             decisions: self.told(),
             params: self.params(&real),
             obstacles: self.obstacles(&then),
+            causes: if tells { real.iter().map(|at| self.cause(*at)).collect() } else { Vec::new() },
         }
     }
 
@@ -560,7 +564,7 @@ impl<'w, 'a> Planner<'w, 'a> {
                 node: Some(world.node(node).name.to_owned()),
                 op: Some(how(op)),
                 via: world.node(node).container().map(|container| self.name(container).to_owned()),
-                reason: action.reason.clone(),
+                reason: action.because.as_ref().map(|because| self.reason(because)),
                 ..Told::default()
             });
         }
@@ -598,7 +602,7 @@ impl<'w, 'a> Planner<'w, 'a> {
                     to: node_name(to),
                     to_role: to.and_then(|_| role_word(goal)),
                     blocked: cause.is_some_and(|action| !action.is_runnable),
-                    reason: cause.and_then(|action| action.reason.clone()),
+                    reason: cause.and_then(|action| action.because.as_ref()).map(|because| self.reason(because)),
                     ..Told::default()
                 });
             };

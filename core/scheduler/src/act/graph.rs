@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::cause::Because;
 use crate::world::{NodeIx, RscIx};
 
 /// An action, by its place in [`Graph::actions`].
@@ -92,7 +93,7 @@ pub(crate) struct Action<'a> {
     /// Of those, how many can be done.
     pub runnable_before: u32,
     /// Why it has to be done, or cannot be.
-    pub reason: Option<String>,
+    pub because: Option<Because>,
     pub before: Vec<Edge>,
     pub after: Vec<ActionIx>,
 }
@@ -242,7 +243,7 @@ impl<'a> Graph<'a> {
             may_migrate: false,
             needed_before: 0,
             runnable_before: 0,
-            reason: None,
+            because: None,
             before: Vec::new(),
             after: Vec::new(),
         });

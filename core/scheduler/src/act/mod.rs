@@ -6,6 +6,7 @@
 //!   settle.rs: who needs whom, until nothing changes ─► emit.rs, whereabouts.rs: what is left to do ─► words.rs
 //! ```
 
+mod cause;
 mod circles;
 mod connections;
 mod create;
@@ -25,8 +26,10 @@ mod words;
 
 use std::collections::BTreeMap;
 
+use cause::Because;
 use model::situation::{NoQuorum, OrderAction, Requires, Role};
 
+pub use cause::Cause;
 pub use emit::{Done, Judgement, NodeLook, Place, Told};
 pub(crate) use graph::{Action, ActionIx, Graph, Kind, Task};
 
@@ -35,6 +38,11 @@ use crate::world::{NodeIx, RscIx, World};
 
 /// Makes the plan that leads to a placement.
 pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
+    act_telling(world, placement, false)
+}
+
+/// As [`act`]; with the causes of the actions, if they are asked for.
+pub(crate) fn act_telling(world: &World<'_>, placement: Placement, tells: bool) -> Judgement {
     let mut planner = Planner::new(world, placement);
     planner.add_builtin_orders();
     planner.add_configured_orders();
@@ -52,7 +60,7 @@ pub(crate) fn act(world: &World<'_>, placement: Placement) -> Judgement {
         planner.settle_all();
     }
     planner.notify_all();
-    planner.judgement()
+    planner.judgement(tells)
 }
 
 /// A relation between kinds of actions of two resources, before the actions are there.
@@ -230,16 +238,16 @@ impl<'w, 'a> Planner<'w, 'a> {
         }
         let role = self.role(rsc);
         let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
-        let reason = match options.no_quorum {
+        let because = match options.no_quorum {
             NoQuorum::Ignore | NoQuorum::Fence => return,
             NoQuorum::Demote if is_promotable => return,
-            NoQuorum::Stop | NoQuorum::Demote => "there is no quorum",
-            NoQuorum::Freeze if it.active_on.is_empty() || self.goal(rsc) > role => "there is no quorum",
+            NoQuorum::Stop | NoQuorum::Demote => Because::NoQuorum,
+            NoQuorum::Freeze if it.active_on.is_empty() || self.goal(rsc) > role => Because::NoQuorum,
             NoQuorum::Freeze => return,
         };
         let action = self.graph.get_mut(at);
         action.is_runnable = false;
-        action.reason = Some(reason.to_owned());
+        action.because = Some(because);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::situation::{FenceHow, NoQuorum, Requires, Role};
 
 use super::Planner;
+use super::cause::Because;
 use super::graph::{ActionIx, Kind, Task};
 use crate::world::{NodeIx, RscIx};
 
@@ -37,7 +38,7 @@ impl Planner<'_, '_> {
             }
             if self.is_unclean(node) && has_managed && self.can_fence(node) {
                 let at = self.graph.add(None, Task::Fence, Some(node));
-                self.graph.get_mut(at).reason = self.fences.get(&node).cloned();
+                self.graph.get_mut(at).because = self.fences.get(&node).cloned().map(Because::Fact);
                 fences.insert(node, at);
                 if there.is_coordinator {
                     coordinator = Some(at);
@@ -165,7 +166,7 @@ impl Planner<'_, '_> {
         let at = self.graph.add(None, Task::Fence, Some(guest));
         let action = self.graph.get_mut(at);
         action.is_marker = true;
-        action.reason = Some("guest is unclean".to_owned());
+        action.because = Some(Because::GuestDown);
         let stop = self.graph.all(container, Task::Stop).first().copied();
         let cause = match stop {
             Some(stop) if self.graph.get(stop).is_marker => {
@@ -249,7 +250,7 @@ impl Planner<'_, '_> {
                             if action.is_runnable {
                                 is_changed = true;
                                 action.is_runnable = false;
-                                action.reason = Some(format!("colocation with {}", world.rsc(rsc).id));
+                                action.because = Some(Because::Partner(rsc));
                                 open.push((primitive, blocked_task));
                             }
                         }

@@ -2,6 +2,7 @@
 
 use model::situation::{Discovery, Role};
 
+use super::cause::Because;
 use super::graph::{Kind, Task};
 use super::{End, Planner};
 use crate::read::FailureCounts;
@@ -247,7 +248,7 @@ impl Planner<'_, '_> {
                 }
                 let clear = self.action(rsc, Task::ClearFailures, Some(*node), false);
                 let action = self.graph.get_mut(clear);
-                action.reason = Some(why.clone());
+                action.because = Some(Because::Fact(why.clone()));
                 if self.world.rsc(rsc).connects.is_some() {
                     self.orderings.push(super::Ordering {
                         first: End::This(clear),
@@ -273,7 +274,7 @@ impl Planner<'_, '_> {
                     continue;
                 }
                 let clear = self.action(rsc, Task::ClearFailures, Some(node), false);
-                self.graph.get_mut(clear).reason = Some("it was removed from the configuration".to_owned());
+                self.graph.get_mut(clear).because = Some(Because::Removed);
                 self.orderings.push(super::Ordering {
                     first: End::This(clear),
                     then: End::Of(rsc, Task::Stop),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use model::situation::Role;
 
+use super::cause::Because;
 use super::graph::{ActionIx, Edge, Kind, Phase, Task};
 use super::{End, Planner, notify};
 use crate::world::{NodeIx, RscIx};
@@ -429,10 +430,9 @@ impl<'a> Planner<'_, 'a> {
         if !self.graph.get(at).is_optional || self.graph.get(at).is_cancelled {
             return false;
         }
-        let why = self.name_of(because);
         let action = self.graph.get_mut(at);
         action.is_optional = false;
-        action.reason.get_or_insert_with(|| format!("required {why}"));
+        action.because.get_or_insert(Because::Needed(because));
         true
     }
 
@@ -441,11 +441,10 @@ impl<'a> Planner<'_, 'a> {
         if !self.graph.get(at).is_runnable {
             return false;
         }
-        let why = self.name_of(because);
         let action = self.graph.get_mut(at);
         action.is_runnable = false;
         action.may_migrate = false;
-        action.reason = Some(format!("unrunnable {why}"));
+        action.because = Some(Because::Hindered(because));
         true
     }
 

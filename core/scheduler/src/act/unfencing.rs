@@ -11,6 +11,7 @@
 use model::situation::Requires;
 
 use super::Planner;
+use super::cause::Because;
 use super::graph::{ActionIx, Kind, Task};
 use crate::world::{NodeIx, RscIx, World};
 
@@ -71,7 +72,7 @@ impl Planner<'_, '_> {
         if self.can_unfence(node) {
             let action = self.graph.get_mut(at);
             action.is_optional = false;
-            action.reason.get_or_insert_with(|| why.to_owned());
+            action.because.get_or_insert_with(|| Because::Fact(why.to_owned()));
         }
     }
 

@@ -17,7 +17,7 @@ impl fmt::Display for Judgement {
         let current = self.current();
         for (name, places) in &self.placement() {
             if current.get(name).map_or(&[][..], Vec::as_slice) != places.as_slice() {
-                writeln!(f, "{name} would be {}", where_it_is(places))?;
+                writeln!(f, "{name} would be {}", Place::in_words(places))?;
             }
         }
         for (name, obstacles) in &self.obstacles {
@@ -38,15 +38,18 @@ impl fmt::Display for Judgement {
     }
 }
 
-fn where_it_is(places: &[Place]) -> String {
-    if places.is_empty() {
-        return "stopped".to_owned();
+impl Place {
+    /// Several places: `on a, on b (promoted)`.
+    pub fn in_words(places: &[Place]) -> String {
+        if places.is_empty() {
+            return "stopped".to_owned();
+        }
+        let each = places.iter().map(|place| match place.role {
+            Role::Promoted => format!("on {} (promoted)", place.node),
+            Role::Unknown | Role::Stopped | Role::Started | Role::Unpromoted => format!("on {}", place.node),
+        });
+        each.collect::<Vec<_>>().join(", ")
     }
-    let each = places.iter().map(|place| match place.role {
-        Role::Promoted => format!("on {} (promoted)", place.node),
-        Role::Unknown | Role::Stopped | Role::Started | Role::Unpromoted => format!("on {}", place.node),
-    });
-    each.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Done {

@@ -123,7 +123,7 @@ pub(super) fn judge_members(world: &mut World<'_>) {
         node.is_unseen = false;
         judge(node, seen, world.situation);
         if may_fence_self && node.is_online && options.is_fencing_enabled {
-            fence(node, "cluster does not have quorum", false);
+            fence(node, "this part of the cluster has no majority", false);
         }
     }
 }
@@ -139,20 +139,20 @@ fn judge(node: &mut Node<'_>, seen: &NodeSeen, situation: &Situation) {
         } else if is_member && seen.is_process_up {
             // Joins: nothing to do until it has.
         } else if !wants_to_leave && seen.expected == Expected::Member && is_member {
-            fence(node, "cluster process is gone", false);
+            fence(node, "its cluster process is gone", false);
         } else if !wants_to_leave && !is_member && seen.expected == Expected::Member {
-            fence(node, "left the cluster without a word", false);
+            fence(node, "it left the cluster without a word", false);
         }
     } else {
         let is_down = !is_member && !seen.is_process_up && matches!(seen.join, Join::Down | Join::Missing);
         if wants_to_leave {
             node.is_online = seen.is_process_up;
         } else if seen.is_member.is_none() {
-            fence(node, "peer has not been seen by the cluster", true);
+            fence(node, "it has not been seen", true);
         } else if seen.join == Join::Banned {
-            fence(node, "peer failed to join the cluster", false);
+            fence(node, "it could not join the cluster", false);
         } else if node.facts.wants_fencing && !is_down {
-            fence(node, "fencing was requested", false);
+            fence(node, "somebody asked for it", false);
             node.is_online = is_member;
         } else if matches!(seen.expected, Expected::Down | Expected::Missing) {
             let since = seen.member_since.unwrap_or(0);
@@ -162,16 +162,16 @@ fn judge(node: &mut Node<'_>, seen: &NodeSeen, situation: &Situation) {
                 && since > 0
                 && situation.now - since >= options.node_pending_timeout_s;
             if is_overdue {
-                fence(node, "peer pending timed out on joining the process group", false);
+                fence(node, "it took too long to join", false);
             } else if is_member || seen.is_process_up {
                 node.is_pending = true;
                 node.is_standby = true;
             }
             node.is_online = is_member;
         } else if !is_member {
-            fence(node, "peer is no longer part of the cluster", true);
+            fence(node, "it left the cluster without a word", true);
         } else if !seen.is_process_up {
-            fence(node, "peer process is no longer available", false);
+            fence(node, "its cluster process is gone", false);
             node.is_online = true;
         } else {
             match seen.join {
@@ -180,7 +180,7 @@ fn judge(node: &mut Node<'_>, seen: &NodeSeen, situation: &Situation) {
                     node.is_pending = true;
                     node.is_standby = true;
                 }
-                Join::Missing | Join::Banned | Join::Other => fence(node, "peer was in an unknown state", false),
+                Join::Missing | Join::Banned | Join::Other => fence(node, "nobody knows how far it has joined", false),
             }
             node.is_online = true;
         }

@@ -51,7 +51,7 @@ fn lose(world: &mut World<'_>, rsc: RscIx, rule: &TicketRule, ticket: Ticket) {
             }
             ban(world, rsc, None, Score::MUST_NOT, &why);
             for node in world.rsc(rsc).active_on.clone() {
-                fence_any(world, node, "deadman ticket was lost", false);
+                fence_any(world, node, "a ticket was lost that nodes are fenced for", false);
             }
         }
         TicketLoss::Freeze => {

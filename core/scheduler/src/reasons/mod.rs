@@ -8,6 +8,7 @@
 //! Not here: what any of it leads to (`assign/`, `act/`).
 
 mod explain;
+mod story;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::situation::{Score, Situation};
 use serde::Serialize;
 
+pub use crate::act::Cause;
 pub use explain::{Explanation, NodeReasons, explain, explanation};
+pub use story::{changed, story};
 
 use crate::assign::{Choice, Placement, Settled, Source, Tie};
 use crate::read::FailureCounts;
@@ -39,6 +42,8 @@ pub enum Ask {
 pub struct Reasons {
     /// How each primitive that was asked about got its place, by its name; instances bear a number: `web:0`.
     pub weighings: BTreeMap<String, Weighing>,
+    /// Why each action of the judgement is done, in the order of its actions.
+    pub causes: Vec<Cause>,
 }
 
 /// How a primitive got its place, or none.
@@ -255,8 +260,10 @@ pub enum Ground {
 pub fn judge_telling(situation: &Situation, ask: &Ask) -> (Judgement, Reasons) {
     let world = read::read(situation);
     let placement = assign::place_telling(&world, asked(&world, ask));
-    let reasons = Teller { world: &world, placement: &placement }.reasons();
-    (act::act(&world, placement), reasons)
+    let mut reasons = Teller { world: &world, placement: &placement }.reasons();
+    let mut judgement = act::act_telling(&world, placement, true);
+    reasons.causes = std::mem::take(&mut judgement.causes);
+    (judgement, reasons)
 }
 
 /// By resource: is it asked about? Empty for none.
@@ -291,7 +298,7 @@ struct Teller<'w, 'a> {
 impl Teller<'_, '_> {
     fn reasons(&self) -> Reasons {
         let tell = |(rsc, settled): (&RscIx, &Settled)| (self.world.rsc(*rsc).id.clone(), self.weighing(*rsc, settled));
-        Reasons { weighings: self.placement.settled.iter().map(tell).collect() }
+        Reasons { weighings: self.placement.settled.iter().map(tell).collect(), causes: Vec::new() }
     }
 
     fn weighing(&self, rsc: RscIx, settled: &Settled) -> Weighing {

@@ -123,26 +123,26 @@ impl Words<'_> {
                 Some(whole) => format!("that is its place in {whole}"),
                 None => "a live migration to it is under way".to_owned(),
             },
-            Decider::MostRoom => "all that belongs together fits nowhere, and it has the most room".to_owned(),
-            Decider::MoreRoom => "it has the most room left".to_owned(),
+            Decider::MostRoom => format!("all that belongs together fits nowhere, and {node} has the most room"),
+            Decider::MoreRoom => format!("{node} has the most room left"),
             Decider::FewerResources => {
                 let own = self.row(node).map_or(0, |row| row.resources_before);
                 match self.equals(node).into_iter().min_by_key(|row| row.resources_before) {
                     Some(rival) => format!(
-                        "it had fewer resources ({own}) than {} ({}), and nothing else tells them apart",
+                        "{node} had fewer resources ({own}) than {} ({}), and nothing else tells them apart",
                         rival.node, rival.resources_before
                     ),
-                    None => "it had the fewest resources".to_owned(),
+                    None => format!("{node} had the fewest resources"),
                 }
             }
             Decider::Name => {
                 let equals: Vec<&str> = self.equals(node).iter().map(|row| row.node.as_str()).collect();
                 match equals.len() {
-                    0 => "it comes first by name".to_owned(),
+                    0 => format!("{node} comes first by name"),
                     1..=NAMED_AT_MOST => {
-                        format!("nothing tells it from {}, and it comes first by name", equals.join(", "))
+                        format!("nothing tells {node} from {}, and {node} comes first by name", equals.join(", "))
                     }
-                    more => format!("nothing tells it from {more} others, and it comes first by name"),
+                    more => format!("nothing tells {node} from {more} others, and {node} comes first by name"),
                 }
             }
         }
