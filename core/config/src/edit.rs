@@ -66,7 +66,7 @@ pub fn add_node(text: &str, name: &NodeName, node: &NodeConfig) -> Result<String
     checked(document)
 }
 
-/// Writes a node out of the file: its table, and its name in every `prefer` and `plugs`.
+/// Writes a node out of the file: its table, and its name in every `prefer`, `avoid`, `only` and `plugs`.
 ///
 /// # Errors
 /// The text is not valid, has no such node, or would no longer be valid without it.
@@ -92,10 +92,11 @@ pub fn remove_node(text: &str, name: &NodeName) -> Result<String, Vec<Diagnostic
         }
     };
     let mut forget = |table: &mut dyn TableLike| {
-        let Some(prefer) = table.get_mut("prefer").and_then(Item::as_array_mut) else { return };
-        prefer.retain(|node| node.as_str() != Some(name.as_str()));
-        if prefer.is_empty() {
-            table.remove("prefer");
+        forget_node(table, name);
+        let Some(promoted) = table.get_mut("promoted").and_then(Item::as_table_like_mut) else { return };
+        forget_node(promoted, name);
+        if promoted.is_empty() {
+            table.remove("promoted");
         }
     };
     sections(&mut document, "resources", &mut forget);
@@ -109,6 +110,26 @@ pub fn remove_node(text: &str, name: &NodeName) -> Result<String, Vec<Diagnostic
         nodes.remove(name.as_str());
     }
     checked(document)
+}
+
+/// Strikes a node out of the words that name nodes; a word that named no other goes. `only` stays without a node, and
+/// is refused: without the word the unit would run anywhere.
+fn forget_node(table: &mut dyn TableLike, name: &NodeName) {
+    for word in ["prefer", "avoid", "only"] {
+        let Some(item) = table.get_mut(word) else { continue };
+        let is_empty = if let Some(list) = item.as_array_mut() {
+            list.retain(|node| node.as_str() != Some(name.as_str()));
+            list.is_empty()
+        } else if let Some(weighed) = item.as_table_like_mut() {
+            weighed.remove(name.as_str());
+            weighed.is_empty()
+        } else {
+            false
+        };
+        if is_empty && word != "only" {
+            table.remove(word);
+        }
+    }
 }
 
 fn document(text: &str) -> Result<DocumentMut, Vec<Diagnostic>> {

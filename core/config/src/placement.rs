@@ -272,9 +272,27 @@ impl<'a> Reader<'_, 'a> {
             }
             leaning.only.insert(NodeName::from(node.value));
         }
+        self.refuse_empty_only();
         leaning.with = self.ties("with", "runs with");
         leaning.apart = self.ties("apart", "keeps apart from");
         leaning
+    }
+
+    /// Without a name it would allow nothing, or anything: both would surprise.
+    fn refuse_empty_only(&mut self) {
+        let Some((_, value)) = self.section.entry("only") else { return };
+        let is_empty = match value.get_ref() {
+            DeValue::Array(items) => items.is_empty(),
+            DeValue::Table(table) => table.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            self.findings.push(
+                Diagnostic::error("config::empty", format!("`only` of {} names no node", self.section.what))
+                    .at(value.span(), "nowhere")
+                    .help("name the nodes where it may run, or remove the line if it may run anywhere"),
+            );
+        }
     }
 
     fn ties(&mut self, key: &'static str, verb: &str) -> BTreeMap<UnitName, Tie> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use config::{add_node, initial, parse, remove_node};
-use model::{FenceName, NodeConfig, NodeName};
+use model::{FenceName, NodeConfig, NodeName, ResourceName};
 
 fn node(last: u8) -> NodeConfig {
     NodeConfig { links: vec![IpAddr::from([10, 0, 0, last]), IpAddr::from([10, 0, 1, last])], ..NodeConfig::default() }
@@ -98,6 +98,22 @@ fn a_removed_node_is_named_nowhere() {
     assert!(text.contains("# the till") && text.contains("# the right rack") && text.contains("a = \"1\""), "{text}");
     let config = parse(&text).expect("valid").config;
     assert_eq!(config.nodes.len(), 2);
+}
+
+#[test]
+fn a_removed_node_is_neither_liked_nor_avoided() {
+    let liked = COMMENTED
+        .replace("prefer = [\"c\"]", "prefer = { c = 20 }\navoid = { a = 5 }")
+        .replace("prefer = [\"a\", \"c\"]", "prefer = { a = 30, c = 20 }\nonly = [\"a\", \"c\"]");
+    let text = remove_node(&liked, &name("c")).expect("c leaves");
+    let config = parse(&text).expect("valid").config;
+    let placement = |resource: &str| &config.resources[&ResourceName::from(resource)].placement;
+    assert_eq!((placement("till").prefer.len(), placement("till").leaning.avoid.len()), (0, 1));
+    assert_eq!(placement("shop").leaning.prefer, [(name("a"), 30)].into());
+    assert_eq!(placement("shop").leaning.only, [name("a")].into());
+    let nowhere = COMMENTED.replace("prefer = [\"c\"]", "only = [\"c\"]");
+    let findings = remove_node(&nowhere, &name("c")).expect_err("it could run nowhere");
+    assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["config::empty"]);
 }
 
 #[test]
