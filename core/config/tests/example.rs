@@ -1,4 +1,4 @@
-//! The example of the repository is what the README says it is.
+//! The examples of the repository are what the documents say they are.
 
 use std::time::Duration;
 
@@ -24,6 +24,24 @@ fn the_example_is_a_cluster_without_a_warning() {
     let site = UnitName::from("site");
     assert_eq!(config.members_of(&site), [&ResourceName::from("address"), &ResourceName::from("web")]);
     assert!(config.is_exclusive(&site));
+}
+
+const TWO_RACKS: &str = include_str!("../../../examples/two-racks/cluster.toml");
+
+/// Whoever looks for a word finds it there.
+#[test]
+fn the_second_example_shows_every_word_about_where_something_runs() {
+    let parsed = parse(TWO_RACKS).expect("the example is valid");
+    assert_eq!(parsed.warnings, []);
+    let config = parsed.config;
+    let placement = |unit: &str| config.units()[&UnitName::from(unit)].placement.clone();
+    let copies = placement("db").copies.expect("db has copies");
+    assert_eq!((copies.count, copies.promotion.map(|promotion| promotion.count)), (Some(2), Some(1)));
+    assert_eq!(placement("shop").preferred(), [(&NodeName::from("a"), 200), (&NodeName::from("b"), 50)].into());
+    assert_eq!(placement("backup").leaning.apart[&UnitName::from("shop")].by.as_deref(), Some("rack"));
+    for word in ["avoid", "only", "with", "apart", "after", "copies", "promote", "ticket", "needs", "failures"] {
+        assert!(TWO_RACKS.lines().any(|line| line.starts_with(&format!("{word} = "))), "{word}");
+    }
 }
 
 #[test]

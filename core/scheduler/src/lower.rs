@@ -69,7 +69,7 @@ pub fn situation_of(config: &ClusterConfig) -> Situation {
         nodes: members.iter().filter_map(|name| Some(node(name, config.nodes.get(*name)?, &units, config))).collect(),
         resources: in_order_of_choice(config, &units)
             .into_iter()
-            .filter_map(|name| Some(resource_of(config, name, units.get(name)?)))
+            .filter_map(|name| Some(resource_of(config, &units, name, units.get(name)?)))
             .collect(),
         locations,
         colocations,
@@ -90,7 +90,12 @@ fn in_order_of_choice<'a>(config: &'a ClusterConfig, units: &'a BTreeMap<UnitNam
 }
 
 /// A unit as one resource: a primitive, a group, or a clone of either.
-fn resource_of(config: &ClusterConfig, name: &UnitName, unit: &Unit<'_>) -> Resource {
+fn resource_of(
+    config: &ClusterConfig,
+    units: &BTreeMap<UnitName, Unit<'_>>,
+    name: &UnitName,
+    unit: &Unit<'_>,
+) -> Resource {
     let placement = unit.placement;
     let members = unit.members.iter().filter_map(|member| {
         let resource = config.resources.get(*member)?;
@@ -112,7 +117,9 @@ fn resource_of(config: &ClusterConfig, name: &UnitName, unit: &Unit<'_>) -> Reso
     meta.clone_node_max = copies.per_node.max(1);
     // Copies that share a node have to be told apart.
     meta.is_unique = copies.per_node > 1;
-    meta.is_interleaved = true;
+    // Copies that keep apart from copies keep apart from all of them, not from the one that they would pair up with.
+    let has_copies = |unit: &UnitName| units.get(unit).is_some_and(|unit| unit.placement.copies.is_some());
+    meta.is_interleaved = !placement.leaning.apart.keys().any(has_copies);
     if let Some(promotion) = &copies.promotion {
         meta.is_promotable = true;
         meta.promoted_max = promotion.count;
