@@ -80,6 +80,13 @@ fn an_operator_is_told_the_truth_and_obeyed_from_every_node() -> Result<()> {
     let page = lab.fetch(&another(&names, &place), "10.77.1.100", 8080)?;
     assert!(page.contains(&place), "the page names its node: {page}");
 
+    let supposed = asked.must(&["plan", "--what-if", &format!("node={place}:lost")])?.out;
+    assert!(supposed.contains(&format!("fence {place}")) && supposed.contains("start web on"), "{supposed}");
+    let supposed = asked.must(&["plan", "--what-if", &format!("standby={place}"), "--json"])?.json()?;
+    has_fields(&supposed, &["placement", "actions", "order", "decisions", "nodes"]);
+    refused(asked, &["plan", "--what-if", "node=zebra:lost"], "zebra")?;
+    assert_eq!(lab.place_now("web").map_err(anyhow::Error::msg)?, place, "asking changes nothing");
+
     let target = another(&names, &place);
     asked.must(&["move", "site", "--to", &target, "--reason", "a test"])?;
     runs_on(&lab, &target)?;

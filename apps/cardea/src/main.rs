@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod diagnostics;
 mod lab;
+mod shown;
 mod web;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! What if? A situation with something else in it, and the situation in which a plan has been carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::str::FromStr;
 
 use model::situation::{
@@ -26,6 +27,19 @@ pub enum Supposition {
     Ticket(String, bool),
 }
 
+impl fmt::Display for Supposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Supposition::NodeLost(name) => write!(f, "node={name}:lost"),
+            Supposition::NodeOnline(name) => write!(f, "node={name}:online"),
+            Supposition::Standby(name) => write!(f, "standby={name}"),
+            Supposition::ResourceFailed(name) => write!(f, "resource={name}:failed"),
+            Supposition::Ticket(name, true) => write!(f, "ticket={name}:granted"),
+            Supposition::Ticket(name, false) => write!(f, "ticket={name}:lost"),
+        }
+    }
+}
+
 /// Why a supposition makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuppositionError {
@@ -43,6 +57,9 @@ pub enum SuppositionError {
         /// What could have been said.
         known: String,
     },
+    /// There are no tickets here.
+    #[error("there is no ticket `{0}`: a running cluster has none, only a CIB or a cluster file can")]
+    Ticket(String),
     /// There is no such resource, or it runs nowhere.
     #[error("there is no resource `{name}` that runs; there are: {known}")]
     Resource {
@@ -323,6 +340,11 @@ mod tests {
         assert_eq!("standby=a".parse(), Ok(Supposition::Standby(NodeName::from("a"))));
         assert_eq!("resource=db:0:failed".parse(), Ok(Supposition::ResourceFailed(ResourceName::from("db:0"))));
         assert_eq!("ticket=T:granted".parse(), Ok(Supposition::Ticket("T".to_owned(), true)));
+        for right in
+            ["node=b:lost", "node=b:online", "standby=a", "resource=db:0:failed", "ticket=T:granted", "ticket=T:lost"]
+        {
+            assert_eq!(right.parse::<Supposition>().map(|it| it.to_string()).as_deref(), Ok(right));
+        }
         for wrong in ["", "node", "node=b", "node=b:gone", "standby=a:lost", "moon=full"] {
             assert!(wrong.parse::<Supposition>().is_err(), "{wrong}");
         }

@@ -6,7 +6,8 @@
 //! Given, one fact a line; members are online and everything is known to be stopped unless a line says otherwise:
 //! `member NODE STATE` · `lost NODE WHY` · `notyet NODE WHY` · `suppressed NODE` · `unit UNIT held|releasing NODE` ·
 //! `unit UNIT blocked NODE WHY` · `known RESOURCE NODE STATE` · `outdated RESOURCE NODE` ·
-//! `failures RESOURCE NODE COUNT WHY` · `permanent RESOURCE NODE WHY` · `action KIND [UNIT] [NODE]`
+//! `failures RESOURCE NODE COUNT WHY` · `permanent RESOURCE NODE WHY` · `action KIND [UNIT] [NODE]` ·
+//! `suppose EVENT` (then the plan is what would be done if that happened now)
 
 #![allow(clippy::disallowed_methods)] // goldens are files
 
@@ -18,7 +19,7 @@ use model::{
     NodeName, OpId, OperatorAction, ResourceName, ResourceState, StepKind, UnitName, WallTime,
 };
 use model::{ClusterState, NodeRole, Plan};
-use scheduler::{Eligibility, Live, explain, plan};
+use scheduler::{Eligibility, Live, explain, judge, plan, situation_now, suppose_now};
 
 #[test]
 fn the_plans_are_as_written() {
@@ -34,10 +35,12 @@ fn the_plans_are_as_written() {
     for story in stories {
         let read = |name: &str| std::fs::read_to_string(story.join(name)).ok();
         let file = read("cluster.toml").or_else(|| std::fs::read_to_string(root.join("cluster.toml")).ok());
-        let (state, live) = given(&file.expect("a cluster file"), &read("given.txt").expect("given.txt"));
+        let facts = read("given.txt").expect("given.txt");
+        let (state, live) = given(&file.expect("a cluster file"), &facts);
         let first = plan(&state, &live);
         assert_eq!(first, plan(&state, &live), "equal inputs, equal plans");
-        let text = told(&state, &live, &first);
+        let supposed: Vec<&str> = facts.lines().filter_map(|line| line.strip_prefix("suppose ")).collect();
+        let text = if supposed.is_empty() { told(&state, &live, &first) } else { told_if(state, live, &supposed) };
         if std::env::var_os("UPDATE_GOLDENS").is_some() {
             std::fs::write(story.join("plan.txt"), text).expect("a writable plan.txt");
         } else if read("plan.txt").as_deref() != Some(&text) {
@@ -123,6 +126,7 @@ fn given(file: &str, facts: &str) -> (ClusterState, Live) {
                     Failures { count: 1, last_reason: why.join(" "), is_permanent: true, ..Failures::default() };
                 state.failures.entry(ResourceName::from(*resource)).or_default().insert(id, failures);
             }
+            ["suppose", _] => {}
             ["action", kind, rest @ ..] => {
                 let kind = match (*kind, rest) {
                     ("standby", [name]) => ActionKind::Standby(node(name)),
@@ -200,6 +204,15 @@ fn resource_state(word: &str) -> ResourceState {
         "blocked" => ResourceState::Blocked,
         other => panic!("no resource is `{other}`"),
     }
+}
+
+/// What would be done if something happened, as an operator reads it.
+fn told_if(mut state: ClusterState, mut live: Live, supposed: &[&str]) -> String {
+    for text in supposed {
+        let supposition = text.parse().expect("a supposition");
+        suppose_now(&mut state, &mut live, &supposition).expect("it can happen");
+    }
+    judge(&situation_now(&state, &live)).to_string()
 }
 
 /// The plan as an operator reads it.

@@ -11,11 +11,12 @@ use super::client::Client;
 use super::plan_cib::{self, CibArgs};
 use super::{check, print_json};
 
-/// Shows what applying a cluster file would change, and why; changes nothing.
+/// Shows what applying a cluster file would change, and why; changes nothing. With --what-if and nothing else: what would be
+/// done in the running cluster if that happened now.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
     /// The cluster file.
-    #[arg(required_unless_present_any = ["cib", "cib_dir"], conflicts_with_all = ["cib", "cib_dir"])]
+    #[arg(required_unless_present_any = ["cib", "cib_dir", "what_if"], conflicts_with_all = ["cib", "cib_dir"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     cib: CibArgs,
@@ -26,7 +27,13 @@ pub struct PlanArgs {
 
 /// Runs the command.
 pub fn run(root: &Path, args: &PlanArgs) -> anyhow::Result<()> {
-    let Some(file) = &args.file else { return plan_cib::run(&args.cib, args.json) };
+    let Some(file) = &args.file else {
+        return if args.cib.is_named() {
+            plan_cib::run(&args.cib, args.json)
+        } else {
+            plan_cib::run_now(&Client::new(root)?, &args.cib, args.json)
+        };
+    };
     let text = check::read(file)?;
     if args.cib.supposes() {
         return plan_cib::run_file(&text, &args.cib, args.json);

@@ -3,7 +3,6 @@
 //! Needs no daemon and changes nothing: the CIB, with its status section, is all there is. A whole folder of them is
 //! judged in one process.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use model::situation::Situation;
-use scheduler::reasons::{Explanation, changed, explanation, story};
-use scheduler::{Ask, Judgement, Reasons, Supposition};
+use scheduler::{Judgement, Supposition};
 use serde_json::{Map, Value, json};
 
+use super::client::Client;
 use super::print_json;
+use crate::shown;
 
 /// Where the CIBs are, and when they are judged.
 #[derive(Args, Debug)]
@@ -79,50 +79,11 @@ pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
 
 /// Shows a judgement with its reasons.
 fn show(situation: &Situation, judgement: &Judgement, why: &[String], json: bool) -> anyhow::Result<()> {
-    let mut asked: BTreeSet<String> = why.iter().cloned().collect();
-    if !json {
-        asked.extend(changed(judgement));
-    }
-    let (judgement, reasons) = scheduler::judge_telling(situation, &Ask::Of(asked));
-    let explanations = why
-        .iter()
-        .map(|name| {
-            explanation(&judgement, &reasons, name)
-                .with_context(|| format!("there is no resource `{name}`; there are: {}", names(situation)))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
     if json {
-        return print_json(&with_reasons(&judgement, &reasons, &explanations)?);
+        return print_json(&shown::as_json(situation, why)?);
     }
-    let mut out = story(&judgement, &reasons);
-    for explained in &explanations {
-        out += &format!("\n{}\n", explained.decision);
-        for node in &explained.nodes {
-            let sign = if node.can_run { "+" } else { "-" };
-            out += &format!("  {sign} {}: {}\n", node.node, node.because.join("; "));
-        }
-    }
-    std::io::stdout().lock().write_all(out.as_bytes())?;
+    std::io::stdout().lock().write_all(shown::as_text(situation, judgement, why)?.as_bytes())?;
     Ok(())
-}
-
-/// What could be asked about.
-fn names(situation: &Situation) -> String {
-    let names: Vec<&str> = situation.resources.iter().map(|resource| resource.name.as_str()).collect();
-    names.join(", ")
-}
-
-/// A judgement, the cause of each action, and what was asked about.
-fn with_reasons(judgement: &Judgement, reasons: &Reasons, why: &[Explanation]) -> anyhow::Result<Value> {
-    let mut value = as_json(judgement)?;
-    if let Some(object) = value.as_object_mut() {
-        object.insert("causes".to_owned(), serde_json::to_value(&reasons.causes)?);
-        if !why.is_empty() {
-            object.insert("why".to_owned(), serde_json::to_value(why)?);
-            object.insert("weighings".to_owned(), serde_json::to_value(&reasons.weighings)?);
-        }
-    }
-    Ok(value)
 }
 
 fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
@@ -150,7 +111,7 @@ fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
             Ok(judged) => {
                 reading += judged.reading;
                 planning += judged.planning;
-                as_json(&judged.judgement)?
+                shown::judgement(&judged.judgement)?
             }
             Err(cause) => json!({ "unsupported": format!("{cause:#}") }),
         };
@@ -165,7 +126,23 @@ fn judge_folder(folder: &Path, args: &CibArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows what would be done in the running cluster if something happened now.
+pub fn run_now(client: &Client, args: &CibArgs, json: bool) -> anyhow::Result<()> {
+    let what_if: Vec<String> = args.what_if.iter().map(ToString::to_string).collect();
+    let answer: Value = client.post("/v1/what-if", &json!({ "what_if": what_if, "why": args.why, "json": json }))?;
+    match answer.as_str() {
+        Some(text) => std::io::stdout().lock().write_all(text.as_bytes())?,
+        None => print_json(&answer)?,
+    }
+    Ok(())
+}
+
 impl CibArgs {
+    /// Is there a CIB to judge?
+    pub fn is_named(&self) -> bool {
+        self.cib.is_some() || self.cib_dir.is_some()
+    }
+
     /// Is something supposed, or asked about the cluster that a file describes?
     pub fn supposes(&self) -> bool {
         !self.what_if.is_empty() || !self.why.is_empty()
@@ -249,16 +226,6 @@ fn time_of_case(case: &Value) -> anyhow::Result<Option<i64>> {
 }
 
 /// The object that is compared with what other schedulers decide.
-fn as_json(judgement: &Judgement) -> anyhow::Result<Value> {
-    let mut value = serde_json::to_value(judgement)?;
-    if let Some(object) = value.as_object_mut()
-        && let Some(current) = object.remove("current")
-    {
-        object.insert("current".to_owned(), json!({ "placement": current }));
-    }
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,7 @@ use super::peers;
 use super::requests;
 use super::status;
 use super::worker::{Hub, Work};
+use crate::shown;
 
 /// How long a request may take before its asker is told that nobody knows.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,6 +91,7 @@ fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/versions", get(get_versions))
         .route("/v1/events", get(get_events))
         .route("/v1/plan", post(post_plan))
+        .route("/v1/what-if", post(post_what_if))
         .route("/v1/request", post(post_request))
         .fallback(nothing_here)
         .with_state(hub)
@@ -207,6 +209,43 @@ async fn post_plan(State(hub): State<Arc<Hub>>, Json(question): Json<PlanQuestio
     state.config = parsed.config;
     let plan = scheduler::plan(&state, &picture.view.live);
     Json(status::show_plan(&state, &plan, version, warnings)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Suppositions {
+    what_if: Vec<String>,
+    /// What to explain for every node.
+    #[serde(default)]
+    why: Vec<String>,
+    /// Fields instead of sentences.
+    #[serde(default)]
+    json: bool,
+}
+
+/// What would be done if something happened now.
+async fn post_what_if(State(hub): State<Arc<Hub>>, Json(question): Json<Suppositions>) -> Response {
+    let view = &hub.picture().view;
+    let (mut state, mut live) = (view.state.as_ref().clone(), view.live.clone());
+    for text in &question.what_if {
+        let supposed = text.parse().and_then(|supposition| scheduler::suppose_now(&mut state, &mut live, &supposition));
+        if let Err(error) = supposed {
+            let next = "`cardea status` shows the nodes and what runs on them";
+            return refuse(Refused::new(RefusedCode::Invalid, error.to_string(), next));
+        }
+    }
+    let situation = scheduler::situation_now(&state, &live);
+    let shown = if question.json {
+        shown::as_json(&situation, &question.why)
+    } else {
+        shown::as_text(&situation, &scheduler::judge(&situation), &question.why).map(serde_json::Value::String)
+    };
+    match shown {
+        Ok(shown) => Json(shown).into_response(),
+        Err(error) => {
+            let next = "`cardea status` shows what there is";
+            refuse(Refused::new(RefusedCode::Invalid, error.to_string(), next))
+        }
+    }
 }
 
 async fn post_request(

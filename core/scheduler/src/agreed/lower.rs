@@ -162,12 +162,7 @@ fn may_be_active(known: ResourceState) -> bool {
 }
 
 /// What the node that holds a unit would report of one of its resources.
-fn report(
-    state: &ClusterState,
-    name: &ResourceName,
-    holder: &Holder,
-    agent: Option<&ResourceHistory>,
-) -> ResourceHistory {
+fn report(state: &ClusterState, name: &ResourceName, holder: &Holder, agent: Option<&Agent>) -> ResourceHistory {
     let known = state.known_state(name, holder.node);
     let record = |operation: &str, interval_ms: u32, call_id: i64, rc: i32| OperationRecord {
         id: format!("{name}_{operation}_{interval_ms}"),
@@ -182,7 +177,9 @@ fn report(
         ResourceState::Stopped => vec![record("stop", 0, 1, 0)],
         ResourceState::Unknown | ResourceState::Running | ResourceState::Blocked => {
             let definition = if is_outdated(state, name, holder.node) { Definition::Changed } else { Definition::Same };
-            vec![OperationRecord { definition, ..record("start", 0, 1, 0) }]
+            let start = OperationRecord { definition, ..record("start", 0, 1, 0) };
+            let checks = agent.into_iter().flat_map(|agent| &agent.checks_ms);
+            std::iter::once(start).chain(checks.map(|every_ms| record("monitor", *every_ms, 2, 0))).collect()
         }
         ResourceState::Failed => vec![
             record("start", 0, 1, 0),
@@ -193,21 +190,29 @@ fn report(
             },
         ],
     };
-    ResourceHistory { name: name.0.clone(), operations, ..agent.cloned().unwrap_or_default() }
+    ResourceHistory { name: name.0.clone(), operations, ..agent.map(|agent| agent.history.clone()).unwrap_or_default() }
 }
 
-/// The agent of every resource, as a history bears it.
-fn agents(resources: &[Resource]) -> BTreeMap<ResourceName, ResourceHistory> {
+/// The agent of a resource.
+struct Agent {
+    /// As a history bears it.
+    history: ResourceHistory,
+    /// Milliseconds between repeated checks.
+    checks_ms: Vec<u32>,
+}
+
+/// The agent of every resource.
+fn agents(resources: &[Resource]) -> BTreeMap<ResourceName, Agent> {
     let mut found = BTreeMap::new();
     for resource in resources {
         match &resource.kind {
             ResourceKind::Primitive(primitive) => {
                 let (class, provider, agent) =
                     (primitive.class.clone(), primitive.provider.clone(), primitive.agent.clone());
-                found.insert(
-                    resource.name.clone(),
-                    ResourceHistory { class, provider, agent, ..ResourceHistory::default() },
-                );
+                let history = ResourceHistory { class, provider, agent, ..ResourceHistory::default() };
+                let every = primitive.operations.iter().map(|operation| operation.interval_ms);
+                let agent = Agent { history, checks_ms: every.filter(|every| *every > 0).collect() };
+                found.insert(resource.name.clone(), agent);
             }
             ResourceKind::Group(members) => found.extend(agents(members)),
             ResourceKind::Clone(_) | ResourceKind::Bundle(_) => {}

@@ -14,6 +14,7 @@ mod live;
 mod lower;
 mod standing;
 mod steps;
+mod suppose;
 mod words;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName};
 
 pub use live::{Eligibility, Live};
 use standing::Node;
+pub use suppose::suppose_now;
 pub use words::{NodeExplanation, explain, explain_node};
 
 use crate::act::Judgement;
