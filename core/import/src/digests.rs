@@ -99,8 +99,11 @@ impl Current<'_> {
         if self.only_private_changed(record, &table) {
             return Definition::Same;
         }
+        if recorded.is_none() && !needs_restart {
+            return Definition::Unrecorded;
+        }
         let can_reload = record.attribute("op-restart-digest").is_some() && self.own.is_none_or(BTreeMap::is_empty);
-        if recorded.is_some() && !needs_restart && can_reload { Definition::Reloadable } else { Definition::Changed }
+        if !needs_restart && can_reload { Definition::Reloadable } else { Definition::Changed }
     }
 
     /// Is the rest the same, without the parameters that the record calls private? Then what is read may be a copy
@@ -154,7 +157,7 @@ mod tests {
     fn no_parameters_have_a_well_known_digest() {
         assert_eq!(of([]), "f2317cad3d54cec5d7d7aa7d0bf35cf8");
         assert_eq!(compare(&[], None, r#"<op op-digest="f2317cad3d54cec5d7d7aa7d0bf35cf8"/>"#), Definition::Same);
-        assert_eq!(compare(&[], None, "<op/>"), Definition::Changed);
+        assert_eq!(compare(&[], None, "<op/>"), Definition::Unrecorded);
     }
 
     #[test]

@@ -795,6 +795,8 @@ pub enum Definition {
     Same,
     /// In parameters that the agent can take over while it runs.
     Reloadable,
-    /// In others, or it is not recorded what it was.
+    /// In others.
     Changed,
+    /// It is not recorded what it was. Whatever runs counts as changed; failures are not forgotten for it.
+    Unrecorded,
 }

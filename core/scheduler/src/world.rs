@@ -314,6 +314,11 @@ impl<'a> World<'a> {
         top
     }
 
+    /// Is it a bundle, or in one?
+    pub fn is_bundled(&self, at: RscIx) -> bool {
+        self.rsc(self.outermost(at)).is_bundle()
+    }
+
     /// The clone that it is an instance of, or in an instance of.
     pub fn clone_of(&self, at: RscIx) -> Option<RscIx> {
         let mut here = at;

@@ -347,7 +347,7 @@ impl Planner<'_, '_> {
                         reloads = true;
                         self.unfence_anew(rsc, *node, "device parameters changed");
                     }
-                    Definition::Changed => {
+                    Definition::Changed | Definition::Unrecorded => {
                         changed = true;
                         let start = self.action(rsc, Task::Start, self.placement.node[rsc.0 as usize], true);
                         let action = self.graph.get_mut(start);

@@ -34,6 +34,7 @@ pub use emit::{Done, Judgement, NodeLook, Place, Told};
 pub(crate) use graph::{Action, ActionIx, Graph, Kind, Task};
 
 use crate::assign::Placement;
+use crate::read::can_fence;
 use crate::world::{NodeIx, RscIx, World};
 
 /// Makes the plan that leads to a placement.
@@ -230,6 +231,10 @@ impl<'w, 'a> Planner<'w, 'a> {
             _ => Requires::Nothing,
         };
         if needs == Requires::Nothing {
+            // Whether a guest is still there cannot be known while its host is lost and cannot be fenced.
+            if there.is_guest() && !can_fence(world, node) {
+                self.graph.get_mut(at).is_runnable = false;
+            }
             return;
         }
         let options = &world.situation.options;

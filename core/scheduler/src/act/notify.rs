@@ -152,6 +152,10 @@ impl<'a> Planner<'_, 'a> {
             }
             Noted::Start | Noted::Promote => {
                 let Some(node) = self.place_of(rsc).filter(|_| self.goal(rsc) != Role::Stopped) else { return };
+                // What stops and cannot come back is not there any more.
+                if self.graph.all(rsc, Task::Start).first().is_some_and(|at| !self.graph.get(*at).is_runnable) {
+                    return;
+                }
                 if noted != Noted::Start || !is_needed(self, Task::Start) {
                     self.tell_on(clone, rsc, node, Phase::Before, noted);
                 }

@@ -5,7 +5,7 @@ use model::situation::{Role, Score};
 use super::Assigner;
 use super::colocation::Side;
 use super::table::Source;
-use crate::world::{RscIx, Shape};
+use crate::world::{NodeIx, RscIx, Shape};
 
 impl Assigner<'_, '_> {
     pub(super) fn assign_bundle(&mut self, bundle: RscIx) {
@@ -37,7 +37,7 @@ impl Assigner<'_, '_> {
                 if let Some(host) = host
                     && !world.node(host).is_member()
                 {
-                    // The connection stays with a member: only those can hold one.
+                    self.stay_beside(connection, host);
                     self.assign(connection, None);
                 } else {
                     self.assign(connection, host);
@@ -68,5 +68,16 @@ impl Assigner<'_, '_> {
         self.goal[at] = Role::Started;
         self.is_busy[at] = false;
         self.is_assigned[at] = true;
+    }
+
+    /// Whoever connects to a remote node or guest connects to the containers there as well: it has room for one only.
+    fn stay_beside(&mut self, connection: RscIx, host: NodeIx) {
+        let Some(outer) = self.world.node(host).connection() else { return };
+        let beside = self.assign(outer, None);
+        for node in self.world.node_ixs() {
+            if Some(node) != beside && self.score(connection, node).is_some() {
+                self.set_score(connection, node, Score::MUST_NOT);
+            }
+        }
     }
 }

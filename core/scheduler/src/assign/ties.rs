@@ -474,7 +474,14 @@ impl Assigner<'_, '_> {
         let attribute = tie.map_or(NODE, |tie| tie.attribute.as_str());
         for node in self.world.node_ixs() {
             let Some(score) = wishes.table[node.0 as usize] else { continue };
-            let wish = self.best_score(source, node, attribute, tie);
+            // Those who go with something in a container look at where the container is.
+            let place = match self.world.node(node).container() {
+                Some(container) if self.world.node(node).is_bundle() && self.world.is_bundled(target) => {
+                    self.node_of(container)
+                }
+                Some(_) | None => Some(node),
+            };
+            let wish = place.map_or(Score::MUST_NOT, |place| self.best_score(source, place, attribute, tie));
             if factor < 0.0 && wish < Score::ZERO {
                 // What it avoids does not draw those that avoid it, unless it can go nowhere else.
                 let stickiness = self.world.rsc(target).meta.stickiness;

@@ -98,9 +98,18 @@ fn read_report<'a>(world: &mut World<'a>, node: NodeIx, report: &'a NodeHistory)
     world.nodes[node.0 as usize].is_read = true;
     if !world.node(node).is_member() {
         judge_remote(world, node);
+        if world.node(node).facts.shutdown_since.is_some_and(|since| since != 0)
+            && let Some(connection) = world.node(node).connection()
+        {
+            // It leaves by ending its connection.
+            world.resources[connection.0 as usize].goal = Role::Stopped;
+        }
     }
     for history in &report.resources {
         read_resource(world, node, history);
+    }
+    for history in report.resources.iter().filter(|history| history.container.is_some()) {
+        contain_removed(world, history);
     }
 }
 
@@ -259,15 +268,7 @@ fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     let removed = world.situation.removed.iter().find(|removed| removed.name.as_str() == name)?;
     let rsc = add(world, removed, None, None, true);
     world.tops.push(rsc);
-    if let Some(container) = history.container.as_deref().and_then(|name| world.by_id.get(name).copied()) {
-        crate::read::nodes::link(world, rsc, container);
-        if let Some(guest) = world.node_by_name.get(name).copied()
-            && matches!(world.node(guest).kind, Kind::Remote { connection: None })
-        {
-            // A guest that was removed with its connection is reached until that has stopped.
-            connect(world, guest, Kind::Guest { connection: rsc, container, is_bundle: false });
-        }
-    }
+    reach_by_removed(world, rsc, history);
     if world.situation.options.stops_removed {
         ban(world, rsc, None, Score::MUST_NOT, "it was removed from the configuration");
     } else {
@@ -281,6 +282,34 @@ fn instance_of_same_name(world: &World<'_>, clone: RscIx) -> Option<RscIx> {
     let it = world.rsc(clone);
     let first = it.children.first().copied().filter(|_| it.is_clone())?;
     (world.rsc(first).is_primitive() && world.rsc(first).name == it.name).then_some(first)
+}
+
+/// What was removed is in its container all the same; the container may have been removed, and reported, after it.
+fn contain_removed(world: &mut World<'_>, history: &ResourceHistory) {
+    let find = |name: &str| world.by_id.get(name).copied();
+    let Some(rsc) = find(&history.name).filter(|rsc| world.rsc(*rsc).is_removed) else { return };
+    let Some(container) = history.container.as_deref().and_then(find) else { return };
+    crate::read::nodes::link(world, rsc, container);
+    if let Some(guest) = world.node_by_name.get(history.name.as_str()).copied()
+        && matches!(world.node(guest).kind, Kind::Remote { connection: None })
+    {
+        // A guest that was removed with its connection is reached until that has stopped.
+        connect(world, guest, Kind::Guest { connection: rsc, container, is_bundle: false });
+    }
+}
+
+/// A remote node whose connection was removed is reached through it until that has stopped.
+fn reach_by_removed(world: &mut World<'_>, connection: RscIx, history: &ResourceHistory) {
+    let agent = (history.class.as_str(), history.provider.as_deref(), history.agent.as_str());
+    if agent != ("ocf", Some("pacemaker"), "remote") || history.container.is_some() {
+        return;
+    }
+    if let Some(node) = world.node_by_name.get(history.name.as_str()).copied()
+        && matches!(world.node(node).kind, Kind::Remote { connection: None })
+    {
+        connect(world, node, Kind::Remote { connection: Some(connection) });
+        world.nodes[node.0 as usize].is_shutting_down = true;
+    }
 }
 
 fn without_number(name: &str) -> &str {
@@ -498,6 +527,9 @@ impl<'a> Reading<'a> {
                 }
                 ERROR_HARD
             }
+            OK | NOT_RUNNING => status,
+            // Nobody expects an answer that says nothing.
+            _ if status == DONE => ERROR,
             _ => status,
         }
     }
@@ -519,7 +551,13 @@ impl<'a> Reading<'a> {
             (Some(changed_at), Some(timeout)) => Some(changed_at + timeout),
             (None, _) | (_, None) => None,
         };
-        let mut expired = !blocks && ends_at.is_some_and(|end| world.situation.now >= end);
+        // What a failed connection says of its node counts until the node has been fenced.
+        let waits_for_fence = world.situation.options.is_fencing_enabled
+            && record.operation == "monitor"
+            && record.interval_ms > 0
+            && it.primitive().is_some_and(|primitive| primitive.reconnect_s > 0)
+            && it.connects.is_some_and(|remote| !world.node(remote).remote_was_fenced);
+        let mut expired = !blocks && !waits_for_fence && ends_at.is_some_and(|end| world.situation.now >= end);
         if expired {
             let counts = FailureCounts::of(world, self.rsc, self.node);
             let clears = if counts.recorded > 0 {
@@ -538,7 +576,11 @@ impl<'a> Reading<'a> {
             }
         }
         let is_compared = matches!(record.operation.as_str(), "start" | "monitor");
-        if !expired && is_last_failure && is_compared && record.definition != Definition::Same {
+        if !expired
+            && is_last_failure
+            && is_compared
+            && matches!(record.definition, Definition::Changed | Definition::Reloadable)
+        {
             let clearings = &mut world.resources[self.rsc.0 as usize].clearings;
             clearings.entry(self.node).or_insert_with(|| "its definition changed".to_owned());
         }

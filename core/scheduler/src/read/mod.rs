@@ -12,7 +12,7 @@ mod resources;
 mod tickets;
 
 pub(crate) use failures::{FailureCounts, find};
-pub(crate) use history::active_count;
+pub(crate) use history::{active_count, can_fence};
 
 use model::situation::Situation;
 

@@ -185,7 +185,7 @@ fn add_bundle<'a>(world: &mut World<'a>, at: RscIx, bundle: &'a model::situation
         for part in [Some(container), address, connection].into_iter().flatten() {
             world.resources[part.0 as usize].replica = Some((at, number));
             world.resources[at.0 as usize].children.push(part);
-            if part != container {
+            if Some(part) == connection {
                 link(world, part, container);
             }
         }
