@@ -97,7 +97,7 @@ impl Current<'_> {
             return Definition::Same;
         }
         if self.only_private_changed(record, &table) {
-            return Definition::Same;
+            return if recorded.is_some() { Definition::Private } else { Definition::Same };
         }
         if recorded.is_none() && !needs_restart {
             return Definition::Unrecorded;
@@ -181,7 +181,7 @@ mod tests {
     fn a_masked_password_is_no_change() {
         let secure = of([("user", "joe")]);
         let record = format!(r#"<op op-digest="x" op-secure-digest="{secure}" op-secure-params=" password "/>"#);
-        assert_eq!(compare(&[("user", "joe"), ("password", "****")], None, &record), Definition::Same);
+        assert_eq!(compare(&[("user", "joe"), ("password", "****")], None, &record), Definition::Private);
         assert_eq!(compare(&[("user", "jim"), ("password", "****")], None, &record), Definition::Changed);
     }
 

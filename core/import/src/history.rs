@@ -138,7 +138,7 @@ impl<'a> Reader<'_, 'a> {
         };
         let parameters = primitive.parameters_on.get(node).unwrap_or(&primitive.parameters);
         let result = compare(parameters);
-        if result == Definition::Same || parameters.get("addr").is_none_or(|address| address != HOST) {
+        if !result.takes_effect() || parameters.get("addr").is_none_or(|address| address != HOST) {
             return result;
         }
         // The connection into a container is recorded with the host on which that ran then.
@@ -146,7 +146,7 @@ impl<'a> Reader<'_, 'a> {
         let hosts = self.nodes.facts.iter().filter(|facts| !matches!(facts.kind, NodeKind::Guest { .. }));
         let mut is_same_by = |host: &NodeName| {
             parameters.insert("addr".to_owned(), host.0.clone());
-            compare(&parameters) == Definition::Same
+            !compare(&parameters).takes_effect()
         };
         if hosts.map(|facts| &facts.name).any(&mut is_same_by) { Definition::Same } else { result }
     }

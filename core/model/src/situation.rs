@@ -797,6 +797,18 @@ pub enum Definition {
     Reloadable,
     /// In others.
     Changed,
+    /// In private ones only, unless those are just masked in what was read. It goes on; failures are forgotten.
+    Private,
     /// It is not recorded what it was. Whatever runs counts as changed; failures are not forgotten for it.
     Unrecorded,
+}
+
+impl Definition {
+    /// Does what runs have to be told of it?
+    pub fn takes_effect(self) -> bool {
+        match self {
+            Definition::Same | Definition::Private => false,
+            Definition::Reloadable | Definition::Changed | Definition::Unrecorded => true,
+        }
+    }
 }

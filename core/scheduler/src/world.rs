@@ -314,6 +314,14 @@ impl<'a> World<'a> {
         top
     }
 
+    /// The connection to the remote node or guest that it is to run on, where its container says so.
+    pub fn connection_inward(&self, at: RscIx) -> Option<RscIx> {
+        let it = self.rsc(at);
+        let container = it.container.filter(|_| it.connects.is_none() && it.replica.is_none())?;
+        let connects = |rsc: &RscIx| self.rsc(*rsc).connects.is_some();
+        Some(container).filter(connects).or_else(|| self.rsc(container).fillers.iter().copied().find(connects))
+    }
+
     /// Is it a bundle, or in one?
     pub fn is_bundled(&self, at: RscIx) -> bool {
         self.rsc(self.outermost(at)).is_bundle()

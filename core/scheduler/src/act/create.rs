@@ -338,11 +338,11 @@ impl Planner<'_, '_> {
                 }
                 if record.interval_ms > 0 {
                     let is_hands_off = it.is_maintenance || there.is_maintenance;
-                    changed |= !is_hands_off && (record.definition != Definition::Same || !self.is_wanted(rsc, record));
+                    changed |= !is_hands_off && (record.definition.takes_effect() || !self.is_wanted(rsc, record));
                     continue;
                 }
                 match record.definition {
-                    Definition::Same => {}
+                    Definition::Same | Definition::Private => {}
                     Definition::Reloadable => {
                         reloads = true;
                         self.unfence_anew(rsc, *node, "device parameters changed");

@@ -1,6 +1,6 @@
 //! Which checks are repeated, and which end?
 
-use model::situation::{Definition, Operation, Role};
+use model::situation::{Operation, Role};
 
 use super::graph::{Kind, Task};
 use super::{End, Ordering, Planner};
@@ -79,7 +79,7 @@ impl<'a> Planner<'_, 'a> {
                 || records.sorted.iter().any(|record| {
                     record.operation == operation.name
                         && record.interval_ms == operation.interval_ms
-                        && record.definition != Definition::Same
+                        && record.definition.takes_effect()
                         && record.status != -1
                 })
         });

@@ -59,6 +59,10 @@ impl<'a> Planner<'_, 'a> {
         }
         self.order_loads(rsc);
         self.before((rsc, Task::Delete), (rsc, Task::Probe), Kind::SAME_NODE.with(Kind::CANCELS_FIRST));
+        if let Some(container) = it.container.filter(|_| it.connects.is_some()) {
+            // It may turn out that the container runs, and nothing has to be made anew.
+            self.before((container, Task::Probe), (rsc, Task::Stop), Kind::ORDERED);
+        }
         if let Some(container) = it.container
             && !self.is_inside_of_guest(rsc)
         {

@@ -75,8 +75,8 @@ impl Assigner<'_, '_> {
         let Some(outer) = self.world.node(host).connection() else { return };
         let beside = self.assign(outer, None);
         for node in self.world.node_ixs() {
-            if Some(node) != beside && self.score(connection, node).is_some() {
-                self.set_score(connection, node, Score::MUST_NOT);
+            if Some(node) != beside {
+                self.tables[connection.0 as usize].rule_out(node, Source::Container);
             }
         }
     }

@@ -289,7 +289,12 @@ impl Assigner<'_, '_> {
 
     /// Adds what dependents of a role would like to the scores of a clone.
     pub(super) fn hear_promotion_wishes(&mut self, clone: RscIx) {
-        for at in self.ties_of(clone, Side::Leads) {
+        let mut ties = self.ties_of(clone, Side::Leads);
+        if let Some(bundle) = self.world.rsc(clone).parent {
+            // What follows the bundle follows what is in it only here.
+            ties.extend(self.ties_of(bundle, Side::Leads));
+        }
+        for at in ties {
             let tie = &self.ties[at as usize];
             if tie.primary_role != Some(Role::Promoted) || !self.has_influence(tie) {
                 continue;

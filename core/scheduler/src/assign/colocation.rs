@@ -80,6 +80,7 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
         }
         if let Some(container) = it.container
             && it.replica.is_none()
+            && world.connection_inward(rsc).is_none()
         {
             all.push(built_in(rsc, container, Score::MUST, true));
         }

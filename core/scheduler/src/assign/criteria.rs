@@ -257,6 +257,14 @@ impl Assigner<'_, '_> {
     fn keep_off_remotes(&mut self, rsc: RscIx) {
         let world = self.world;
         let it = world.rsc(rsc);
+        if let Some(connection) = world.connection_inward(rsc) {
+            // It is in its container by being on the guest.
+            for node in world.node_ixs() {
+                if world.node(node).connection() != Some(connection) {
+                    self.tables[rsc.0 as usize].rule_out(node, Source::Container);
+                }
+            }
+        }
         let holds_guest = it.fillers.iter().any(|filler| world.rsc(*filler).connects.is_some());
         let keeps_off = it.is_fence_device() || it.connects.is_some() || (holds_guest && it.replica.is_none());
         if !keeps_off {

@@ -74,9 +74,17 @@ pub(super) fn read_all(world: &mut World<'_>) {
     stop_failed_containers(world);
     name_followers(world);
     for node in world.node_ixs() {
-        if !world.node(node).is_member() {
-            judge_remote(world, node);
+        if world.node(node).is_member() {
+            continue;
         }
+        if world.node(node).is_read
+            && world.node(node).facts.shutdown_since.is_some_and(|since| since != 0)
+            && let Some(connection) = world.node(node).connection()
+        {
+            // It leaves by ending its connection.
+            world.resources[connection.0 as usize].goal = Role::Stopped;
+        }
+        judge_remote(world, node);
     }
     sum_priorities(world);
 }
@@ -98,12 +106,6 @@ fn read_report<'a>(world: &mut World<'a>, node: NodeIx, report: &'a NodeHistory)
     world.nodes[node.0 as usize].is_read = true;
     if !world.node(node).is_member() {
         judge_remote(world, node);
-        if world.node(node).facts.shutdown_since.is_some_and(|since| since != 0)
-            && let Some(connection) = world.node(node).connection()
-        {
-            // It leaves by ending its connection.
-            world.resources[connection.0 as usize].goal = Role::Stopped;
-        }
     }
     for history in &report.resources {
         read_resource(world, node, history);
@@ -579,7 +581,7 @@ impl<'a> Reading<'a> {
         if !expired
             && is_last_failure
             && is_compared
-            && matches!(record.definition, Definition::Changed | Definition::Reloadable)
+            && matches!(record.definition, Definition::Changed | Definition::Reloadable | Definition::Private)
         {
             let clearings = &mut world.resources[self.rsc.0 as usize].clearings;
             clearings.entry(self.node).or_insert_with(|| "its definition changed".to_owned());

@@ -387,7 +387,10 @@ impl Words<'_> {
             Ground::PartOf { resource } => format!("may not have {resource}"),
             Ground::Removed => format!("does not keep {name}, which left the configuration or is one too many"),
             Ground::Node { is } => is.clone(),
-            Ground::Container => format!("is the container of {name}"),
+            Ground::Container => match score {
+                Score::MUST_NOT => format!("does not lead to the container of {name}"),
+                _ => format!("is the container of {name}"),
+            },
         }
     }
 
