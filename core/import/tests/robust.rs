@@ -173,17 +173,18 @@ fn makes_sense(situation: &Situation, judgement: &Judgement) {
     let inside = bundles.flatten().filter_map(|replica| replica.node.as_ref());
     let known: BTreeSet<&str> =
         situation.nodes.iter().map(|node| &node.name).chain(inside).map(|n| n.as_str()).collect();
-    for (resource, places) in &judgement.placement {
+    for (resource, places) in &judgement.placement() {
         for place in places {
             assert!(known.contains(place.node.as_str()), "{resource} is on {}, which does not exist", place.node);
         }
     }
+    let (current, placement) = (judgement.current(), judgement.placement());
     // Primitives that are nothing but themselves, of which nobody knows that they run.
     for resource in &situation.resources {
         let ResourceKind::Primitive(_) = resource.kind else { continue };
         let name = resource.name.as_str();
-        let now = judgement.current.get(name).map_or(0, Vec::len);
-        let then = judgement.placement.get(name).map_or(0, Vec::len);
+        let now = current.get(name).map_or(0, Vec::len);
+        let then = placement.get(name).map_or(0, Vec::len);
         assert!(then <= now.max(1), "{name} was on {now} nodes and goes to {then}");
     }
     let mut waits = vec![0; judgement.actions.len()];
@@ -225,7 +226,8 @@ fn a_damaged_document_is_read_or_refused() {
             Ok(imported) => {
                 read += 1;
                 let judgement = scheduler::judge(&imported.situation);
-                assert_eq!(judgement, scheduler::judge(&imported.situation), "equal situations, equal judgements");
+                let again = scheduler::judge(&imported.situation);
+                assert_eq!(format!("{judgement:?}"), format!("{again:?}"), "equal situations, equal judgements");
                 makes_sense(&imported.situation, &judgement);
             }
             Err(_) => refused += 1,

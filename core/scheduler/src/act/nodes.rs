@@ -108,7 +108,10 @@ impl Planner<'_, '_> {
                 if requires >= Requires::Fencing {
                     self.graph.order(fence, at, Kind::ORDERED.with(Kind::BLOCKS));
                 } else if requires == Requires::Quorum {
+                    let is_known_as_other =
+                        !it.is_unique && it.parent.is_some_and(|parent| world.rsc(parent).known_on.contains(&node));
                     let is_unknown_there = !it.known_on.contains(&node)
+                        && !is_known_as_other
                         && self.placement.tables[rsc.0 as usize][node.0 as usize].is_some();
                     if is_unknown_there && task == Task::Start {
                         self.graph.order(fence, at, Kind::ORDERED.with(Kind::BLOCKS));
@@ -203,7 +206,7 @@ impl Planner<'_, '_> {
         let world = self.world;
         let mut is_changed = false;
         let mut open: Vec<(RscIx, Task<'static>)> = Vec::new();
-        for rsc in world.rsc_ixs() {
+        for rsc in world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()) {
             for task in [Task::Start, Task::Promote] {
                 let all = self.graph.all(rsc, task);
                 if !all.is_empty()
@@ -222,7 +225,9 @@ impl Planner<'_, '_> {
                     let instances = &world.rsc(parent).children;
                     instances.iter().all(|instance| {
                         world.primitives(*instance).iter().all(|primitive| {
-                            self.graph.all(*primitive, task).iter().all(|at| !self.graph.get(*at).is_runnable)
+                            // What does not even try is not hindered.
+                            let all = self.graph.all(*primitive, task);
+                            !all.is_empty() && all.iter().all(|at| !self.graph.get(*at).is_runnable)
                         })
                     })
                 };
