@@ -112,7 +112,8 @@ fn an_answer_that_says_nothing_is_a_failure_even_if_it_was_expected() {
 #[test]
 fn a_failure_without_a_recorded_definition_counts() {
     let ops = r#"<operations><op name="monitor" interval="10" id="m"/></operations>"#;
-    let meta = r#"<meta_attributes><nvpair name="migration-threshold" value="1"/></meta_attributes>"#;
+    let meta = r#"<meta_attributes><nvpair name="migration-threshold" value="1"/><nvpair
+                  name="resource-stickiness" value="1"/></meta_attributes>"#;
     let db = format!(r#"<primitive id="db" class="ocf" provider="pacemaker" type="Dummy">{ops}{meta}</primitive>"#);
     let counted = |digest: &str| {
         let failed = format!(
