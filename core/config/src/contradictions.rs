@@ -180,7 +180,7 @@ fn refuse_torn_nodes(at: &At<'_>, leaning: &Leaning, placement: &Placement, is_f
 
 fn refuse_itself(at: &At<'_>, leaning: &Leaning, findings: &mut Findings) {
     // A circle of one is told as a circle.
-    if leaning.apart.get(at.unit).is_some() {
+    if leaning.apart.contains_key(at.unit) {
         findings.push(
             Diagnostic::error("config::contradiction", format!("`{}` keeps apart from itself", at.unit))
                 .at(at.of("apart", at.unit.as_str()), "the same")

@@ -7,6 +7,7 @@ use model::{NodeConfig, NodeName};
 
 const EXAMPLE: &str = include_str!("../../../examples/floating-web/cluster.toml");
 const EVERYTHING: &str = include_str!("diagnostics/everything_at_once.toml");
+const TWO_RACKS: &str = include_str!("../../../examples/two-racks/cluster.toml");
 const ROUNDS: u64 = 4_000;
 
 /// xorshift64*: small, seeded, the same everywhere.
@@ -22,7 +23,7 @@ impl Chance {
     }
 }
 
-const PIECES: [&str; 30] = [
+const PIECES: [&str; 34] = [
     "[",
     "]",
     "{",
@@ -53,6 +54,10 @@ const PIECES: [&str; 30] = [
     "fence = []\n",
     "links = []\n",
     "a.b.c = 1\n",
+    "with = { shop = \"promoted\" }\n",
+    "only = []\n",
+    "apart = { db = { by = 5 } }\n",
+    "copies = 0\n",
 ];
 
 fn damaged(text: &str, chance: &mut Chance) -> String {
@@ -97,7 +102,7 @@ fn no_text_makes_it_panic_and_every_place_is_in_the_text() {
     let mut accepted = 0;
     for seed in 1..=ROUNDS {
         let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let good = if chance.below(2) == 0 { EXAMPLE } else { EVERYTHING };
+        let good = [EXAMPLE, EVERYTHING, TWO_RACKS][chance.below(3)];
         let text = damaged(good, &mut chance);
         let findings = match parse(&text) {
             Ok(parsed) => {

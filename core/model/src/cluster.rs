@@ -468,3 +468,34 @@ impl ClusterConfig {
             .len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a node with an older version stored: fields 0 to 5 of a placement, 0 to 2 of a node.
+    #[test]
+    fn what_was_stored_before_the_newer_words_is_read() {
+        let mut old = Vec::new();
+        let mut encoder = minicbor::Encoder::new(&mut old);
+        let written = encoder.array(6).and_then(|e| {
+            e.encode(["a"])?.encode(["db"])?.u32(7)?.bool(true)?.i32(-3)?.bool(false)?;
+            e.array(3)?.encode(["10.0.0.1".parse::<IpAddr>().expect("an address")])?.encode(NodeRole::Witness)?.array(0)
+        });
+        written.expect("a vector takes everything");
+        let mut decoder = minicbor::Decoder::new(&old);
+        let placement: Placement = decoder.decode().expect("an old placement");
+        let expected = Placement {
+            prefer: vec!["a".into()],
+            after: vec!["db".into()],
+            stickiness: 7,
+            failback: true,
+            priority: -3,
+            enabled: false,
+            ..Placement::default()
+        };
+        assert_eq!(placement, expected);
+        let node: NodeConfig = decoder.decode().expect("an old node");
+        assert_eq!((node.role, node.links.len(), node.capacity.len()), (NodeRole::Witness, 1, 0));
+    }
+}

@@ -175,8 +175,8 @@ fn locations_of(
         .iter()
         .filter(|node| !leaning.only.is_empty() && !leaning.only.contains(**node))
         .map(|node| ((*node).clone(), Score::MUST_NOT));
-    let words: [(&str, &str, Vec<(NodeName, Score)>); 3] = [
-        ("prefer", "is preferred", likes.collect()),
+    let words = [
+        ("prefer", "is preferred", likes.collect::<Vec<_>>()),
         ("avoid", "is to be avoided", dislikes.collect()),
         ("only", "is none of the nodes in `only`", others.collect()),
     ];
