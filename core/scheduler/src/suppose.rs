@@ -99,6 +99,7 @@ pub fn suppose(situation: &mut Situation, supposition: &Supposition) -> Result<(
         Supposition::NodeOnline(name) => {
             let at = find(situation, name)?;
             situation.nodes[at].is_standby = false;
+            situation.nodes[at].why = None;
             situation.nodes[at].seen = Some(NodeSeen {
                 is_member: Some(true),
                 is_process_up: true,
@@ -111,6 +112,7 @@ pub fn suppose(situation: &mut Situation, supposition: &Supposition) -> Result<(
         Supposition::Standby(name) => {
             let at = find(situation, name)?;
             situation.nodes[at].is_standby = true;
+            situation.nodes[at].why = None;
             Ok(())
         }
         Supposition::ResourceFailed(name) => fail(situation, name.as_str()),
@@ -130,6 +132,7 @@ fn find(situation: &Situation, name: &NodeName) -> Result<usize, SuppositionErro
 
 fn lose(situation: &mut Situation, name: &NodeName) -> Result<(), SuppositionError> {
     let at = find(situation, name)?;
+    situation.nodes[at].why = None;
     match situation.nodes[at].kind.clone() {
         NodeKind::Member => {
             let expected = model::situation::Expected::Member;

@@ -107,3 +107,18 @@ fn where_all_are_equal_the_tie_break_is_told() {
 fn what_is_not_there_is_not_explained() {
     assert_eq!(explain(&running(), "nothing"), None);
 }
+
+#[test]
+fn copies_are_told_together() {
+    let copies = FILE.replace("prefer = [\"a\", \"b\"]", "copies = 2");
+    let situation = situation_of(&config::parse(&copies).expect("a cluster file").config);
+    let situation = carried_out(&situation, &judge(&situation));
+    let mut then = situation.clone();
+    let db = explained(&situation, "db");
+    assert!(db.decision.starts_with("db has 2 of 2 instances: on "), "{}", db.decision);
+    suppose(&mut then, &"standby=a".parse().expect("an event")).expect("it can happen");
+    suppose(&mut then, &"standby=b".parse().expect("an event")).expect("it can happen");
+    let db = explained(&then, "db");
+    assert!(db.decision.starts_with("db has 1 of 2 instances: on c"), "{}", db.decision);
+    assert!(!db.nodes[0].can_run && db.nodes[2].can_run, "{:?}", db.nodes);
+}

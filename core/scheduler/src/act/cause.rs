@@ -13,7 +13,7 @@ use serde::Serialize;
 use model::situation::Role;
 
 use super::Planner;
-use super::graph::{ActionIx, Noted, Phase, Task};
+use super::graph::{Action, ActionIx, Noted, Phase, Task};
 use crate::world::RscIx;
 
 /// What made an action needed, or impossible.
@@ -183,6 +183,15 @@ impl Planner<'_, '_> {
             Because::GuestDown => "the guest went down".to_owned(),
             Because::Fact(what) => what.clone(),
         }
+    }
+
+    /// Why an action has to be done, or cannot be.
+    pub(super) fn reason_of(&self, action: &Action<'_>) -> Option<String> {
+        let unreachable = || {
+            let node = action.node.filter(|node| !action.is_runnable && !self.is_online(*node))?;
+            Some(format!("{} cannot be reached", self.world.node(node).name))
+        };
+        action.because.as_ref().map(|because| self.reason(because)).or_else(unreachable)
     }
 
     fn sentence(&self, at: ActionIx, verb: &str) -> String {

@@ -602,7 +602,7 @@ impl<'w, 'a> Planner<'w, 'a> {
                     to: node_name(to),
                     to_role: to.and_then(|_| role_word(goal)),
                     blocked: cause.is_some_and(|action| !action.is_runnable),
-                    reason: cause.and_then(|action| action.because.as_ref()).map(|because| self.reason(because)),
+                    reason: cause.and_then(|action| self.reason_of(action)),
                     ..Told::default()
                 });
             };

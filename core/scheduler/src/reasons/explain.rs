@@ -43,7 +43,7 @@ pub fn explain(situation: &Situation, resource: &str) -> Option<Explanation> {
 pub fn explanation(judgement: &Judgement, reasons: &Reasons, resource: &str) -> Option<Explanation> {
     let parts = parts(reasons, resource);
     let (_, first) = *parts.first()?;
-    let is_spread = parts.iter().any(|(_, part)| part.resource == first.resource && part.place != first.place);
+    let is_spread = parts.iter().any(|(_, part)| part.instance != first.instance);
     let (mut decision, nodes) = if is_spread {
         (of_instances(resource, &parts, reasons), spread_nodes(resource, &parts, reasons))
     } else {
@@ -95,8 +95,7 @@ fn of_members(name: &str, parts: &[Part<'_>], reasons: &Reasons) -> String {
 
 /// Several instances of the same.
 fn of_instances(name: &str, parts: &[Part<'_>], reasons: &Reasons) -> String {
-    let Some((_, first)) = parts.first() else { return String::new() };
-    let instances: Vec<Part<'_>> = parts.iter().copied().filter(|(_, part)| part.resource == first.resource).collect();
+    let instances = instances(parts);
     let places: Vec<&str> = instances.iter().filter_map(|(_, part)| part.node.as_deref()).collect();
     let mut decision = if places.is_empty() {
         format!("{name} has no place")
@@ -107,11 +106,18 @@ fn of_instances(name: &str, parts: &[Part<'_>], reasons: &Reasons) -> String {
     for (id, part) in moved {
         decision = format!("{decision}; {}", words::decision(id, part, reasons));
     }
-    let unplaced = instances.iter().find(|(_, part)| part.node.is_none() && part.current.is_empty());
+    let is_open = |part: &Weighing| part.node.is_none() && part.current.is_empty() && !words::is_crowded_out(part);
+    let unplaced = instances.iter().find(|(_, part)| is_open(part));
     if let Some((id, part)) = unplaced {
         decision = format!("{decision}; {}", words::decision(id, part, reasons));
     }
     decision
+}
+
+/// Of each instance what leads the rest of it: the first member of a group, the container.
+fn instances<'r>(parts: &[Part<'r>]) -> Vec<Part<'r>> {
+    let mut seen: BTreeSet<Option<u32>> = BTreeSet::new();
+    parts.iter().copied().filter(|(_, part)| seen.insert(part.instance)).collect()
 }
 
 fn nodes(name: &str, weighing: &Weighing, reasons: &Reasons) -> Vec<NodeReasons> {
@@ -130,8 +136,7 @@ fn node(name: &str, weighing: &Weighing, row: &NodeWeight, reasons: &Reasons) ->
 /// By node: how the instance there was weighed, else one that found no place, else any.
 fn spread_nodes(name: &str, parts: &[Part<'_>], reasons: &Reasons) -> Vec<NodeReasons> {
     let Some((_, first)) = parts.first() else { return Vec::new() };
-    let instances: Vec<&Weighing> =
-        parts.iter().map(|(_, part)| *part).filter(|part| part.resource == first.resource).collect();
+    let instances: Vec<&Weighing> = instances(parts).into_iter().map(|(_, part)| part).collect();
     let speaker = |node: &str| {
         let there = instances.iter().find(|part| part.node.as_deref() == Some(node));
         let unplaced = || instances.iter().find(|part| part.node.is_none());

@@ -56,6 +56,9 @@ pub struct Weighing {
     /// Its place among all resources, in the order of the configuration.
     #[serde(skip)]
     pub place: u32,
+    /// In clones and bundles: the number of the instance.
+    #[serde(skip)]
+    pub instance: Option<u32>,
     /// The node that it gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -313,6 +316,7 @@ impl Teller<'_, '_> {
         Weighing {
             resource: it.name.to_owned(),
             place: rsc.0,
+            instance: it.number.or(it.replica.map(|(_, number)| number)),
             part_of,
             node: settled.node.map(|node| self.node_name(node)),
             current: it.active_on.iter().map(|node| self.node_name(*node)).collect(),
@@ -478,7 +482,7 @@ impl Teller<'_, '_> {
         if self.placement.is_unclean[at] {
             let is = if there.is_online { "has to be fenced" } else { "is lost" };
             let why = there.fence_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("{is}{why}")
+            said(&format!("{is}{why}"))
         } else if there.is_shutting_down {
             said("is leaving the cluster")
         } else if there.is_pending {

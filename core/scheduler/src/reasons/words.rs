@@ -56,6 +56,16 @@ pub(super) fn decision(name: &str, weighing: &Weighing, reasons: &Reasons) -> St
     parts.join("; ")
 }
 
+/// Do other instances take up the nodes that could run it?
+pub(super) fn is_crowded_out(weighing: &Weighing) -> bool {
+    weighing.node.is_none()
+        && weighing
+            .nodes
+            .iter()
+            .flat_map(|row| &row.contributions)
+            .any(|one| matches!(one.ground, Ground::FullOfInstances | Ground::EnoughInstances))
+}
+
 /// What speaks for and against a node, each the rest of a sentence that begins with its name.
 pub(super) fn because(name: &str, weighing: &Weighing, row: &NodeWeight, reasons: &Reasons) -> Vec<String> {
     let words = Words { name, weighing, reasons };
@@ -85,6 +95,7 @@ pub(super) fn lead(name: &str, weighing: &Weighing, lead: &Lead, reasons: &Reaso
         .iter()
         .filter(|one| one.score != Score::ZERO && (one.score > Score::ZERO) == lead.leads)
         .map(|one| words.ground(row, one))
+        .take(NAMED_AT_MOST)
         .collect();
     let verb = if lead.leads { "leads" } else { "follows" };
     Some(if grounds.is_empty() {
@@ -199,12 +210,7 @@ impl Words<'_> {
 
     /// Do other instances take up every node that could run it?
     fn is_crowded_out(&self) -> bool {
-        let mut is_crowded = false;
-        self.weighing.nodes.iter().all(|row| {
-            let is_full = row.contributions.iter().any(|one| one.ground == Ground::FullOfInstances);
-            is_crowded |= is_full;
-            is_full || self.goes_without_saying(row)
-        }) && is_crowded
+        is_crowded_out(self.weighing)
     }
 
     /// Does the same keep it off every node?
