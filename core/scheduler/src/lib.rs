@@ -17,7 +17,9 @@
 mod act;
 mod agreed;
 mod assign;
+mod few;
 mod lower;
+mod names;
 mod read;
 pub mod reasons;
 mod suppose;

@@ -5,16 +5,19 @@
 //!
 //! Not here: how it is read (`read/`), where anything should run (`assign/`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::few::{Few, NodeMap, NodeSet};
+use crate::names::Names;
 use model::situation::{Bundle, Meta, NodeFacts, OperationRecord, Primitive, Requires, Role, Score, Situation};
 
 /// A node, by its place in [`World::nodes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeIx(pub u32);
 
 /// A resource, collective or instance, by its place in [`World::resources`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RscIx(pub u32);
 
 /// Everything that is there.
@@ -28,7 +31,7 @@ pub(crate) struct World<'a> {
     /// Outermost resources: by priority, then as in the document; what was removed last.
     pub tops: Vec<RscIx>,
     /// By id; a primitive or group inside a clone bears a number: `web:0`.
-    pub by_id: BTreeMap<String, RscIx>,
+    pub ids: Names,
     /// Fencing is wanted, and nothing is there that could fence.
     pub lacks_device: bool,
     /// Names with number that the history bears.
@@ -70,6 +73,8 @@ pub(crate) struct Node<'a> {
     pub priority: i32,
     /// Its history was read.
     pub is_read: bool,
+    /// It counts failures of anything.
+    pub has_failures: bool,
 }
 
 /// What a node is.
@@ -128,7 +133,7 @@ pub(crate) enum Shape<'a> {
 #[derive(Debug)]
 pub(crate) struct Rsc<'a> {
     /// Its name; instances of clones bear a number: `web:0`.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Its name without number.
     pub name: &'a str,
     pub shape: Shape<'a>,
@@ -155,7 +160,7 @@ pub(crate) struct Rsc<'a> {
     pub connects: Option<NodeIx>,
 
     /// Everywhere it is active, in the order of reading.
-    pub active_on: Vec<NodeIx>,
+    pub active_on: Few<NodeIx, 2>,
     /// What it is there at most.
     pub role: Role,
     /// The most it may become: target role, failures. `Unknown`: not limited.
@@ -166,12 +171,12 @@ pub(crate) struct Rsc<'a> {
     pub is_maintenance: bool,
     pub is_failed: bool,
     /// Where it failed.
-    pub failed_on: BTreeSet<NodeIx>,
+    pub failed_on: NodeSet,
     pub failure_is_ignored: bool,
     /// It must stop before anything else.
     pub needs_stop: bool,
     /// Stops that the history demands.
-    pub forced_stops: BTreeSet<NodeIx>,
+    pub forced_stops: NodeSet,
     /// It is demoted for its failure, and may be promoted again at once.
     pub needs_demote: bool,
     /// A start of it is under way.
@@ -179,7 +184,7 @@ pub(crate) struct Rsc<'a> {
     /// An operation of it is under way: which, where.
     pub pending: Option<(&'a str, NodeIx)>,
     /// Nodes where it is known what it is.
-    pub known_on: BTreeSet<NodeIx>,
+    pub known_on: NodeSet,
     /// Where it must not, or must, run because of what happened.
     pub bans: Vec<Ban>,
     /// Live migration that is half done: from, to.
@@ -191,11 +196,11 @@ pub(crate) struct Rsc<'a> {
     /// It waits for this node, which was shut down, since.
     pub locked_to: Option<(NodeIx, i64)>,
     /// It waited for these nodes long enough.
-    pub locks_over: BTreeSet<NodeIx>,
+    pub locks_over: NodeSet,
     /// The name with number that the history of an anonymous instance bears.
     pub reported_as: Option<&'a str>,
     /// By node: what was done there.
-    pub records: BTreeMap<NodeIx, Records<'a>>,
+    pub records: NodeMap<Records<'a>>,
     /// By node: why the count of failures is to be cleared.
     pub clearings: BTreeMap<NodeIx, String>,
 }
@@ -260,7 +265,7 @@ pub(crate) struct Records<'a> {
     /// Repeated checks that run there.
     pub monitors: Vec<(&'a str, u32)>,
     /// Repeated checks whose failure has expired: they are asked for anew.
-    pub expired_monitors: BTreeSet<(&'a str, u32)>,
+    pub expired_monitors: Vec<(&'a str, u32)>,
     /// What the history is filed under.
     pub reported_as: &'a str,
     /// It was recorded with another agent.
@@ -270,11 +275,15 @@ pub(crate) struct Records<'a> {
 impl<'a> World<'a> {
     /// The resource that a constraint names: instances of clones stand for the clone, what is in a bundle for the bundle.
     pub fn find(&self, name: &str) -> Option<RscIx> {
-        let zero = || self.by_id.get(&format!("{name}:0")).copied();
-        let found = self.by_id.get(name).copied().or_else(zero)?;
+        let found = self.named(name).or_else(|| self.named(&format!("{name}:0")))?;
         let top = self.outermost(found);
         let top_rsc = self.rsc(top);
         Some(if top_rsc.is_clone() || top_rsc.is_bundle() { top } else { found })
+    }
+
+    /// The resource of that id.
+    pub fn named(&self, id: &str) -> Option<RscIx> {
+        self.ids.get(id, |at| &self.resources[at as usize].id).map(RscIx)
     }
 
     pub fn node(&self, at: NodeIx) -> &Node<'a> {
@@ -345,17 +354,20 @@ impl<'a> World<'a> {
     }
 
     /// Every primitive of a collective, or itself.
-    pub fn primitives(&self, at: RscIx) -> Vec<RscIx> {
-        let mut found = Vec::new();
-        let mut open = vec![at];
-        while let Some(next) = open.pop() {
-            let rsc = self.rsc(next);
-            if rsc.is_primitive() {
-                found.push(next);
-            }
-            open.extend(rsc.children.iter().rev());
-        }
+    pub fn primitives(&self, at: RscIx) -> Few<RscIx, 6> {
+        let mut found = Few::new();
+        self.add_primitives(at, &mut found);
         found
+    }
+
+    fn add_primitives(&self, at: RscIx, found: &mut Few<RscIx, 6>) {
+        let rsc = self.rsc(at);
+        if rsc.is_primitive() {
+            found.push(at);
+        }
+        for child in &rsc.children {
+            self.add_primitives(*child, found);
+        }
     }
 
     /// Where it is; of several places the one that counts.

@@ -295,14 +295,14 @@ impl Planner<'_, '_> {
             return;
         }
         let is_removed_instance = it.is_removed && world.is_anonymous_instance(rsc);
-        for (node, records) in &it.records {
+        for (node, records) in it.records.iter() {
             let there = world.node(*node);
             if !(world.is_usable(*node) || there.is_maintenance) {
                 continue;
             }
             if is_removed_instance {
                 // The history may bear the name of another instance, and be of another agent.
-                let named = world.by_id.get(records.reported_as).copied().filter(|_| records.agent_changed);
+                let named = world.named(records.reported_as).filter(|_| records.agent_changed);
                 if let Some(named) = named.filter(|named| !world.rsc(*named).active_on.contains(node)) {
                     self.delete(named, *node);
                 }

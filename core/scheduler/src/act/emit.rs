@@ -317,7 +317,7 @@ impl<'w, 'a> Planner<'w, 'a> {
     /// The name that its agent knows it by: an instance bears its number if the history knows it so.
     fn reported_name(&self, rsc: RscIx) -> &'w str {
         let it = self.world.rsc(rsc);
-        if self.world.numbered.contains(it.id.as_str()) { &it.id } else { self.name(rsc) }
+        if self.world.numbered.contains(&*it.id) { &it.id } else { self.name(rsc) }
     }
 
     /// The name that an operator knows it by.
@@ -472,7 +472,7 @@ impl<'w, 'a> Planner<'w, 'a> {
                 let is_outermost =
                     it.parent.is_none_or(|parent| !world.rsc(parent).is_clone() && !world.rsc(parent).is_bundle());
                 if is_outermost && let Some(flag) = hands_off(rsc) {
-                    found.entry(it.id.clone()).or_default().insert(flag.to_owned());
+                    found.entry(it.id.to_string()).or_default().insert(flag.to_owned());
                 }
                 continue;
             }

@@ -67,7 +67,7 @@ impl<'a> Planner<'_, 'a> {
         if self.goal(rsc) == Role::Stopped && it.is_managed {
             return;
         }
-        let records = it.records.get(&node);
+        let records = it.records.get(node);
         let is_running =
             records.is_some_and(|records| records.monitors.contains(&(operation.name.as_str(), operation.interval_ms)));
         let start = self.graph.find(Some(rsc), Task::Start, Some(node));
@@ -133,7 +133,7 @@ impl<'a> Planner<'_, 'a> {
         }
         let chosen = self.placement.node[rsc.0 as usize];
         for node in world.node_ixs() {
-            let records = it.records.get(&node);
+            let records = it.records.get(node);
             let is_running = records
                 .is_some_and(|records| records.monitors.contains(&(operation.name.as_str(), operation.interval_ms)));
             if chosen == Some(node) && self.goal(rsc) != Role::Stopped {
@@ -192,7 +192,7 @@ impl<'a> Planner<'_, 'a> {
         }
         let it = world.rsc(rsc);
         let Some(primitive) = it.primitive() else { return };
-        for (node, records) in &it.records {
+        for (node, records) in it.records.iter() {
             if !it.active_on.contains(node) || !world.is_usable(*node) {
                 continue;
             }
@@ -212,7 +212,7 @@ impl<'a> Planner<'_, 'a> {
         if it.is_removed {
             return;
         }
-        for (node, records) in &it.records {
+        for (node, records) in it.records.iter() {
             if !self.is_online(*node) {
                 continue;
             }

@@ -49,7 +49,7 @@ impl Assigner<'_, '_> {
         }
         // What was not decided by a colocation: the score of the node before instances were spread does not matter.
         let attributes = &world.node(self.attribute_bearer(rsc, node)?).facts.attributes;
-        let names = [it.reported_as.unwrap_or(it.id.as_str()), it.name];
+        let names = [it.reported_as.unwrap_or(&*it.id), it.name];
         let said = names.iter().find_map(|name| attributes.get(&format!("master-{name}")))?;
         Some(parse_score(said))
     }

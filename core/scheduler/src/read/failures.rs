@@ -4,10 +4,12 @@
 
 use std::ops::Bound;
 
-use model::situation::{OnFail, Operation, OperationRecord, Role};
+use model::situation::{NodeFacts, OnFail, Operation, OperationRecord, Role};
 
 use crate::world::{NodeIx, Rsc, RscIx, World};
 
+/// How the names of counts begin.
+const COUNT: &str = "fail-count-";
 /// Failures that end a resource's stay at once.
 const FATAL: i64 = 1_000_000;
 
@@ -25,17 +27,13 @@ pub(crate) struct FailureCounts {
 impl FailureCounts {
     /// Counts them, for `rsc` alone.
     pub fn of(world: &World<'_>, rsc: RscIx, node: NodeIx) -> FailureCounts {
-        let attributes = &world.node(node).facts.attributes;
-        let has_any = |prefix: &str| {
-            let from = (Bound::Included(prefix), Bound::Unbounded);
-            attributes.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(prefix))
-        };
-        if !has_any("fail-count-") {
+        if !world.node(node).has_failures {
             return FailureCounts::default();
         }
+        let attributes = &world.node(node).facts.attributes;
         let it = world.rsc(rsc);
         let is_anonymous = world.is_anonymous_instance(rsc);
-        let name = if is_anonymous { it.name } else { it.id.as_str() };
+        let name = if is_anonymous { it.name } else { &*it.id };
         let mut counts = FailureCounts::default();
         let mut each = |kind: &str, take: &mut dyn FnMut(&mut FailureCounts, i64)| {
             let prefix = format!("{kind}-{name}");
@@ -64,16 +62,25 @@ impl FailureCounts {
 
     /// Counts what counts for it: a guest fails with what it holds.
     pub fn with_fillers(world: &World<'_>, rsc: RscIx, node: NodeIx) -> i64 {
+        if !world.node(node).has_failures {
+            return 0;
+        }
         let mut sum = Self::of(world, rsc, node).effective;
         if world.rsc(rsc).replica.is_none() {
             for filler in &world.rsc(rsc).fillers {
-                for primitive in world.primitives(*filler) {
-                    sum = (sum + Self::of(world, primitive, node).effective).min(FATAL);
+                for primitive in &world.primitives(*filler) {
+                    sum = (sum + Self::of(world, *primitive, node).effective).min(FATAL);
                 }
             }
         }
         sum
     }
+}
+
+/// Does a node count any failures?
+pub(super) fn has_any(facts: &NodeFacts) -> bool {
+    let from = (Bound::Included(COUNT), Bound::Unbounded);
+    facts.attributes.range::<str, _>(from).next().is_some_and(|(name, _)| name.starts_with(COUNT))
 }
 
 /// Is it `#OPERATION_INTERVAL`, for alike instances with a number before it?
@@ -104,7 +111,7 @@ fn is_held_by_block(world: &World<'_>, rsc: RscIx, node: NodeIx) -> bool {
                     && operation.interval_ms == record.interval_ms
             })
     };
-    world.rsc(rsc).records.get(&node).is_some_and(|records| records.sorted.iter().any(blocks))
+    world.rsc(rsc).records.get(node).is_some_and(|records| records.sorted.iter().any(blocks))
 }
 
 /// What a failure of an operation leads to, and the role that is left.

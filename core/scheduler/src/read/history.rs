@@ -10,6 +10,7 @@ use model::situation::{
     Definition, MultipleActive, NodeHistory, OnFail, OperationRecord, Requires, ResourceHistory, Role, Score,
 };
 
+use crate::few::Few;
 use crate::read::failures::{FailureCounts, consequence};
 use crate::read::migration;
 use crate::read::nodes::{connect, fence_any, judge_remote};
@@ -138,11 +139,11 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
         primitive.class != history.class || primitive.provider != history.provider || primitive.agent != history.agent
     });
     let records = Records {
-        sorted: sorted.clone(),
+        monitors: running_monitors(world, node, &sorted, start_at, stop_at),
+        sorted,
         start_at,
         stop_at,
-        monitors: Vec::new(),
-        expired_monitors: Default::default(),
+        expired_monitors: Vec::new(),
         reported_as: &history.name,
         agent_changed,
     };
@@ -150,12 +151,11 @@ fn read_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
     let role_before = world.rsc(rsc).role;
     world.resources[rsc.0 as usize].role = Role::Unknown;
     let mut reading = Reading { rsc, node, on_fail: OnFail::Ignore, last_failure: None };
-    for record in &sorted {
+    let mut at = 0;
+    while let Some(record) = world.rsc(rsc).records.get(node).and_then(|records| records.sorted.get(at)) {
         reading.take(world, record);
+        at += 1;
     }
-    let monitors = running_monitors(world, node, &sorted, start_at, stop_at);
-    let records = world.resources[rsc.0 as usize].records.get_mut(&node).expect("it was put there");
-    records.monitors = monitors;
     reading.conclude(world);
     limit_goal(world, rsc);
     let it = &mut world.resources[rsc.0 as usize];
@@ -180,10 +180,11 @@ fn limit_goal(world: &mut World<'_>, rsc: RscIx) {
 ///
 /// What is under way has no number yet: it comes last, or before what a later transition has done already.
 fn by_age(operations: &[OperationRecord]) -> Vec<&OperationRecord> {
-    let (mut sorted, pending): (Vec<&OperationRecord>, Vec<&OperationRecord>) =
-        operations.iter().filter(|record| record.operation != "notify").partition(|record| record.call_id >= 0);
+    let counting = || operations.iter().filter(|record| record.operation != "notify");
+    let mut sorted = Vec::with_capacity(operations.len());
+    sorted.extend(counting().filter(|record| record.call_id >= 0));
     sorted.sort_by_key(|record| (record.call_id, record.changed_at.unwrap_or(0)));
-    for record in pending {
+    for record in counting().filter(|record| record.call_id < 0) {
         let is_later = |other: &&OperationRecord| record.transition >= 0 && other.transition > record.transition;
         let at = sorted.iter().position(is_later).unwrap_or(sorted.len());
         sorted.insert(at, record);
@@ -235,7 +236,7 @@ fn running_monitors<'a>(
 /// Which resource a report is about; what left the configuration is taken in as removed.
 fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceHistory) -> Option<RscIx> {
     let name = history.name.as_str();
-    let mut found = world.by_id.get(name).copied();
+    let mut found = world.named(name);
     if let Some(instance) = found.and_then(|clone| instance_of_same_name(world, clone)) {
         found = Some(instance);
     }
@@ -246,7 +247,7 @@ fn find_resource<'a>(world: &mut World<'a>, node: NodeIx, history: &'a ResourceH
         found = world.tops.iter().copied().find(is_it);
     } else if found.is_none() {
         let zero = format!("{}:0", without_number(name));
-        found = world.by_id.get(&zero).copied().filter(|rsc| world.is_anonymous_instance(*rsc));
+        found = world.named(&zero).filter(|rsc| world.is_anonymous_instance(*rsc));
     }
     if let Some(rsc) = found {
         let top = world.top(rsc);
@@ -288,7 +289,7 @@ fn instance_of_same_name(world: &World<'_>, clone: RscIx) -> Option<RscIx> {
 
 /// What was removed is in its container all the same; the container may have been removed, and reported, after it.
 fn contain_removed(world: &mut World<'_>, history: &ResourceHistory) {
-    let find = |name: &str| world.by_id.get(name).copied();
+    let find = |name: &str| world.named(name);
     let Some(rsc) = find(&history.name).filter(|rsc| world.rsc(*rsc).is_removed) else { return };
     let Some(container) = history.container.as_deref().and_then(find) else { return };
     crate::read::nodes::link(world, rsc, container);
@@ -323,7 +324,7 @@ fn without_number(name: &str) -> &str {
 
 /// The primitive of that name in an instance, or the instance itself.
 fn member_named(world: &World<'_>, instance: RscIx, name: &str) -> Option<RscIx> {
-    world.primitives(instance).into_iter().find(|rsc| world.rsc(*rsc).name == name)
+    world.primitives(instance).iter().copied().find(|rsc| world.rsc(*rsc).name == name)
 }
 
 /// Hands out the instances of a clone whose instances are all alike, in the order of reading.
@@ -331,7 +332,7 @@ fn find_instance(world: &mut World<'_>, node: NodeIx, clone: RscIx, name: &str) 
     let mut inactive = None;
     let mut found = None;
     let mut skips_inactive = false;
-    for child in world.rsc(clone).children.clone() {
+    for child in world.rsc(clone).children.iter().copied() {
         let active = places(world, child);
         if let Some(first) = active.first() {
             if *first == node {
@@ -382,10 +383,10 @@ fn is_blocked(world: &World<'_>, instance: RscIx) -> bool {
 }
 
 /// Where an instance is active, or something is under way.
-fn places(world: &World<'_>, instance: RscIx) -> Vec<NodeIx> {
-    let mut found = Vec::new();
-    for rsc in world.primitives(instance) {
-        let it = world.rsc(rsc);
+fn places(world: &World<'_>, instance: RscIx) -> Few<NodeIx, 2> {
+    let mut found = Few::new();
+    for rsc in &world.primitives(instance) {
+        let it = world.rsc(*rsc);
         for node in it.active_on.iter().copied().chain(it.pending.map(|(_, node)| node)) {
             if !found.contains(&node) {
                 found.push(node);
@@ -605,8 +606,8 @@ impl<'a> Reading<'a> {
         if !there.is_online || there.is_unclean {
             return false;
         }
-        if let Some(records) = it.records.get_mut(&self.node) {
-            records.expired_monitors.insert((record.operation.as_str(), record.interval_ms));
+        if let Some(records) = it.records.get_mut(self.node) {
+            records.expired_monitors.push((record.operation.as_str(), record.interval_ms));
         }
         true
     }

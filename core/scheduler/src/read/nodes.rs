@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{Expected, Join, NoQuorum, NodeKind, NodeSeen, Role, Situation};
 
+use crate::names::Names;
+use crate::read::failures::has_any;
 use crate::world::{Kind, Node, NodeIx, RscIx, World};
 
 /// A world that has nodes and nothing else.
@@ -43,6 +45,7 @@ pub(super) fn world_of_nodes(situation: &Situation) -> World<'_> {
             runs: Vec::new(),
             priority: 0,
             is_read: false,
+            has_failures: has_any(facts),
         })
         .collect();
     let node_by_name =
@@ -53,7 +56,7 @@ pub(super) fn world_of_nodes(situation: &Situation) -> World<'_> {
         node_by_name,
         resources: Vec::new(),
         tops: Vec::new(),
-        by_id: BTreeMap::new(),
+        ids: Names::default(),
         lacks_device: situation.options.is_fencing_enabled && !situation.options.has_fence_device,
         numbered: names_with_number(situation),
     }

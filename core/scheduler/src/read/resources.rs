@@ -1,16 +1,22 @@
 //! Which resources are there? The tree of the configuration with every instance unfolded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use model::ResourceName;
 use model::situation::{NodeKind, Resource, ResourceKind, Role};
 
+use crate::few::{Few, NodeMap, NodeSet};
+use crate::names::Names;
 use crate::read::nodes::{connect, link};
 use crate::world::{Kind, ReplicaIx, Rsc, RscIx, Shape, World};
 
 /// Adds everything that is configured.
 pub(super) fn add_resources(world: &mut World<'_>) {
     let situation = world.situation;
+    let expected = size_of_all(&situation.resources, world.nodes.len());
+    world.resources.reserve(expected);
+    world.ids = Names::with_capacity(expected);
     let mut tops: Vec<RscIx> = Vec::new();
     for resource in &situation.resources {
         tops.push(add(world, resource, None, None, false));
@@ -27,6 +33,20 @@ pub(super) fn add_resources(world: &mut World<'_>) {
             link(world, at, container);
         }
     }
+}
+
+/// How many resources there will be, about.
+fn size_of_all(resources: &[Resource], nodes: usize) -> usize {
+    let size = |resource: &Resource| match &resource.kind {
+        ResourceKind::Primitive(_) => 1,
+        ResourceKind::Group(members) => 1 + members.len(),
+        ResourceKind::Clone(inner) => {
+            let instances = resource.meta.clone_max.map_or(nodes, |max| (max as usize).min(nodes));
+            1 + instances * size_of_all(std::slice::from_ref(inner), nodes)
+        }
+        ResourceKind::Bundle(bundle) => 2 + 4 * bundle.replicas.len(),
+    };
+    resources.iter().map(size).sum()
 }
 
 fn connect_nodes(world: &mut World<'_>) {
@@ -48,7 +68,7 @@ fn connect_nodes(world: &mut World<'_>) {
 }
 
 fn find(world: &World<'_>, name: &ResourceName) -> Option<RscIx> {
-    world.by_id.get(name.as_str()).copied()
+    world.named(name.as_str())
 }
 
 /// Adds a resource with everything in it; `number` is that of the instance which it is in.
@@ -59,7 +79,10 @@ pub(super) fn add<'a>(
     number: Option<u32>,
     is_removed: bool,
 ) -> RscIx {
-    let id = number.map_or_else(|| resource.name.0.clone(), |number| format!("{}:{number}", resource.name));
+    let id = match number {
+        None => Cow::Borrowed(resource.name.as_str()),
+        Some(number) => Cow::Owned(format!("{}:{number}", resource.name)),
+    };
     let at = RscIx(world.resources.len() as u32);
     let parent_rsc = parent.map(|parent| world.rsc(parent));
     let is_unique = match (parent_rsc, &resource.kind) {
@@ -76,8 +99,11 @@ pub(super) fn add<'a>(
     };
     let meta = &resource.meta;
     let is_in_maintenance = options.is_maintenance || meta.is_maintenance;
+    if world.named(&id).is_none() {
+        world.ids.insert(&id, at.0);
+    }
     world.resources.push(Rsc {
-        id: id.clone(),
+        id,
         name: resource.name.as_str(),
         shape,
         meta,
@@ -91,32 +117,31 @@ pub(super) fn add<'a>(
         container: None,
         fillers: Vec::new(),
         connects: None,
-        active_on: Vec::new(),
+        active_on: Few::new(),
         role: Role::Unknown,
         goal: Role::Unknown,
         is_managed: meta.is_managed && !is_in_maintenance,
         is_blocked: false,
         is_maintenance: is_in_maintenance,
         is_failed: false,
-        failed_on: BTreeSet::new(),
+        failed_on: NodeSet::default(),
         failure_is_ignored: false,
         needs_stop: false,
-        forced_stops: BTreeSet::new(),
+        forced_stops: NodeSet::default(),
         needs_demote: false,
         is_start_pending: false,
         pending: None,
-        known_on: BTreeSet::new(),
+        known_on: NodeSet::default(),
         bans: Vec::new(),
         partial_migration: None,
         dangling: Vec::new(),
         is_unmigratable: false,
         locked_to: None,
-        locks_over: BTreeSet::new(),
+        locks_over: NodeSet::default(),
         reported_as: None,
-        records: BTreeMap::new(),
+        records: NodeMap::new(),
         clearings: BTreeMap::new(),
     });
-    world.by_id.entry(id).or_insert(at);
     match &resource.kind {
         ResourceKind::Primitive(_) => {}
         ResourceKind::Group(members) => {
