@@ -48,7 +48,7 @@ fn judge_with_places(situation: &Situation) -> (Judgement, Vec<(String, String)>
     let placement = assign::place(&world);
     let named = |rsc: &world::RscIx| {
         let node = placement.node[rsc.0 as usize]?;
-        Some((world.rsc(*rsc).id.clone(), world.node(node).name.to_owned()))
+        Some((world.rsc(*rsc).id.to_string(), world.node(node).name.to_owned()))
     };
     let places = world.rsc_ixs().filter(|rsc| world.rsc(*rsc).is_primitive()).filter_map(|rsc| named(&rsc)).collect();
     (act::act(&world, placement), places)

@@ -256,7 +256,7 @@ impl Planner<'_, '_> {
                 if other.rsc != Some(rsc) {
                     return Cause::BroughtAlong {
                         action: verbs(other.task).0,
-                        resource: other.rsc.map(|rsc| self.world.rsc(rsc).id.clone()),
+                        resource: other.rsc.map(|rsc| self.world.rsc(rsc).id.to_string()),
                     };
                 }
                 // Its own other half: a stop that its start needs has the reason that the start has.
@@ -266,7 +266,7 @@ impl Planner<'_, '_> {
                         let third = self.graph.get(*third);
                         return Cause::BroughtAlong {
                             action: verbs(third.task).0,
-                            resource: third.rsc.map(|rsc| self.world.rsc(rsc).id.clone()),
+                            resource: third.rsc.map(|rsc| self.world.rsc(rsc).id.to_string()),
                         };
                     }
                     _ => {}

@@ -49,7 +49,7 @@ impl Planner<'_, '_> {
             let Some(connection) = world.node(node).connection() else { continue };
             if task == Task::Start {
                 // If the connection cannot be made, it stays where it is.
-                for stop in self.graph.all(rsc, Task::Stop).to_vec() {
+                for stop in self.graph.each(rsc, Task::Stop) {
                     if self.graph.get(stop).node != Some(node) {
                         let (first, then) = (End::Of(connection, Task::Start), End::This(stop));
                         self.orderings.push(Ordering { first, then, kind: Kind::ORDERED });

@@ -271,7 +271,7 @@ impl Planner<'_, '_> {
                         self.graph.get_mut(promote).is_marker = true;
                     }
                 } else {
-                    for at in self.graph.all(rsc, Task::Promote).to_vec() {
+                    for at in self.graph.each(rsc, Task::Promote) {
                         if self.graph.get(at).node == chosen {
                             self.graph.get_mut(at).is_runnable = false;
                         }

@@ -6,10 +6,14 @@
 use std::collections::BTreeMap;
 
 use super::cause::Because;
+use crate::few::Few;
 use crate::world::{NodeIx, RscIx};
 
+/// Actions of one kind: nearly always one.
+pub(crate) type Actions = Few<ActionIx, 2>;
+
 /// An action, by its place in [`Graph::actions`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ActionIx(pub u32);
 
 /// What is done.
@@ -94,12 +98,12 @@ pub(crate) struct Action<'a> {
     pub runnable_before: u32,
     /// Why it has to be done, or cannot be.
     pub because: Option<Because>,
-    pub before: Vec<Edge>,
-    pub after: Vec<ActionIx>,
+    pub before: Few<Edge, 4>,
+    pub after: Few<ActionIx, 4>,
 }
 
 /// A relation to an earlier action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Edge {
     pub first: ActionIx,
     pub kind: Kind,
@@ -174,10 +178,12 @@ impl Kind {
 #[derive(Default)]
 pub(crate) struct Graph<'a> {
     pub actions: Vec<Action<'a>>,
+    /// Counts what may have changed actions.
+    version: u64,
     /// By resource, and by task in the order in which the tasks came up; there are few.
-    by_rsc: Vec<Vec<(Task<'a>, Vec<ActionIx>)>>,
+    by_rsc: Vec<Vec<(Task<'a>, Actions)>>,
     /// What belongs to no resource.
-    others: BTreeMap<Task<'a>, Vec<ActionIx>>,
+    others: BTreeMap<Task<'a>, Actions>,
 }
 
 impl<'a> Graph<'a> {
@@ -186,7 +192,13 @@ impl<'a> Graph<'a> {
     }
 
     pub fn get_mut(&mut self, at: ActionIx) -> &mut Action<'a> {
+        self.version += 1;
         &mut self.actions[at.0 as usize]
+    }
+
+    /// Equal as long as no action has changed, edges aside.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     pub fn ixs(&self) -> impl DoubleEndedIterator<Item = ActionIx> + use<'a> {
@@ -208,6 +220,11 @@ impl<'a> Graph<'a> {
         self.all_of(Some(rsc), task)
     }
 
+    /// As [`Graph::all`], to go through while actions change.
+    pub fn each(&self, rsc: RscIx, task: Task<'a>) -> Actions {
+        self.all(rsc, task).into()
+    }
+
     fn all_of(&self, rsc: Option<RscIx>, task: Task<'a>) -> &[ActionIx] {
         let found = match rsc {
             None => self.others.get(&task),
@@ -217,7 +234,7 @@ impl<'a> Graph<'a> {
                 .and_then(|tasks| tasks.iter().find(|(known, _)| *known == task))
                 .map(|(_, all)| all),
         };
-        found.map_or(&[], Vec::as_slice)
+        found.map_or(&[], Few::as_slice)
     }
 
     /// All actions of a resource, in the order in which they were added.
@@ -231,6 +248,7 @@ impl<'a> Graph<'a> {
     /// Adds an action; it is runnable and needed.
     pub fn add(&mut self, rsc: Option<RscIx>, task: Task<'a>, node: Option<NodeIx>) -> ActionIx {
         let at = ActionIx(self.actions.len() as u32);
+        self.version += 1;
         self.actions.push(Action {
             task,
             rsc,
@@ -244,8 +262,8 @@ impl<'a> Graph<'a> {
             needed_before: 0,
             runnable_before: 0,
             because: None,
-            before: Vec::new(),
-            after: Vec::new(),
+            before: Few::new(),
+            after: Few::new(),
         });
         let Some(rsc) = rsc else {
             self.others.entry(task).or_default().push(at);
@@ -257,7 +275,7 @@ impl<'a> Graph<'a> {
         let tasks = &mut self.by_rsc[rsc.0 as usize];
         match tasks.iter_mut().find(|(known, _)| *known == task) {
             Some((_, all)) => all.push(at),
-            None => tasks.push((task, vec![at])),
+            None => tasks.push((task, Few::from(&[at][..]))),
         }
         at
     }
@@ -274,9 +292,9 @@ impl<'a> Graph<'a> {
             }
             is_linked = true;
         }
-        self.get_mut(then).before.push(Edge { first, kind });
+        self.actions[then.0 as usize].before.push(Edge { first, kind });
         if !is_linked {
-            self.get_mut(first).after.push(then);
+            self.actions[first.0 as usize].after.push(then);
         }
         true
     }

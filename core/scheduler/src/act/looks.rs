@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::graph::{Action, ActionIx, Kind, Task};
+use super::graph::{Action, ActionIx, Actions, Kind, Task};
 use super::{End, Ordering, Planner};
 use crate::world::RscIx;
 
@@ -36,10 +36,10 @@ impl<'a> Planner<'_, 'a> {
                 Kind::ORDERED
             };
             let thens = match ordering.then {
-                End::This(then) => vec![then],
-                End::Of(then, then_task) => self.graph.all(then, then_task).to_vec(),
+                End::This(then) => Actions::from(&[then][..]),
+                End::Of(then, then_task) => self.graph.each(then, then_task),
             };
-            for probe in self.graph.all(first, Task::Probe).to_vec() {
+            for probe in self.graph.each(first, Task::Probe) {
                 for then in &thens {
                     self.graph.order(probe, *then, kind);
                 }
@@ -59,7 +59,7 @@ impl<'a> Planner<'_, 'a> {
         let goes_down = |action: &Action<'_>| matches!(action.task, Task::Stop | Task::Demote) && action.node.is_some();
         let is_anything_down = self.graph.actions.iter().any(goes_down);
         for rsc in self.world.rsc_ixs() {
-            let probes = self.graph.all(rsc, Task::Probe).to_vec();
+            let probes = self.graph.each(rsc, Task::Probe);
             if probes.is_empty() {
                 continue;
             }
@@ -93,7 +93,7 @@ impl<'a> Planner<'_, 'a> {
                 if !world.rsc(other).active_on.is_empty() {
                     continue;
                 }
-                for start in self.graph.all(other, Task::Start).to_vec() {
+                for start in self.graph.each(other, Task::Start) {
                     self.graph.order(probe, start, Kind::ORDERED.with(Kind::BLOCKS));
                 }
             }

@@ -46,7 +46,7 @@ impl<'a> Planner<'_, 'a> {
         }
         self.graph.order(from, stop, Kind::ORDERED.with(Kind::MIGRATES_WITH));
         self.graph.order(from, start, Kind::ORDERED.with(Kind::MIGRATES_WITH).with(Kind::STANDS_IN));
-        for probe in self.graph.all(rsc, Task::Probe).to_vec() {
+        for probe in self.graph.each(rsc, Task::Probe) {
             self.graph.order(probe, begin, Kind::ORDERED);
         }
     }

@@ -13,6 +13,7 @@ mod create;
 mod emit;
 mod graph;
 mod looks;
+mod members;
 mod migration;
 mod monitors;
 mod nodes;
@@ -87,6 +88,8 @@ pub(super) struct Planner<'w, 'a> {
     pub placement: Placement,
     pub graph: Graph<'a>,
     pub orderings: Vec<Ordering<'a>>,
+    /// What was seen of collectives.
+    members: members::Members,
     /// Nodes to be fenced, and why.
     pub fences: BTreeMap<NodeIx, String>,
     /// By resource: it may move live, for all that is known of it alone.
@@ -109,6 +112,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             placement,
             graph: Graph::default(),
             orderings: Vec::new(),
+            members: members::Members::default(),
             fences,
             may_migrate: vec![false; world.resources.len()],
             reloads: BTreeMap::new(),

@@ -156,7 +156,7 @@ impl<'a> Planner<'_, 'a> {
             if !is_reached {
                 action.is_runnable = false;
             }
-            for probe in self.graph.all(rsc, Task::Probe).to_vec() {
+            for probe in self.graph.each(rsc, Task::Probe) {
                 if self.graph.get(probe).node != Some(node) {
                     continue;
                 }
@@ -166,7 +166,7 @@ impl<'a> Planner<'_, 'a> {
                     kind: Kind::BLOCKS.with(Kind::ORDERED),
                 });
             }
-            for stop in self.graph.all(rsc, Task::Stop).to_vec() {
+            for stop in self.graph.each(rsc, Task::Stop) {
                 if self.graph.get(stop).node == Some(node) {
                     if !self.graph.get(stop).is_runnable {
                         self.graph.get_mut(at).is_runnable = false;

@@ -104,7 +104,7 @@ impl Planner<'_, '_> {
         }
         let requires = it.meta.requires;
         for task in [Task::Start, Task::Promote] {
-            for at in self.graph.all(rsc, task).to_vec() {
+            for at in self.graph.each(rsc, task) {
                 if requires >= Requires::Fencing {
                     self.graph.order(fence, at, Kind::ORDERED.with(Kind::BLOCKS));
                 } else if requires == Requires::Quorum {
@@ -121,7 +121,7 @@ impl Planner<'_, '_> {
         }
         let is_ordered = requires >= Requires::Exclusion || world.node(node).is_guest();
         let is_bundled = world.rsc(world.outermost(rsc)).is_bundle();
-        for at in self.graph.all(rsc, Task::Stop).to_vec() {
+        for at in self.graph.each(rsc, Task::Stop) {
             if self.graph.get(at).node != Some(node) {
                 continue;
             }
@@ -144,7 +144,7 @@ impl Planner<'_, '_> {
             }
         }
         let is_lost = !self.is_online(node) || self.is_unclean(node) || it.is_failed;
-        for at in self.graph.all(rsc, Task::Demote).to_vec() {
+        for at in self.graph.each(rsc, Task::Demote) {
             if self.graph.get(at).node != Some(node) || !is_lost {
                 continue;
             }
@@ -250,7 +250,7 @@ impl Planner<'_, '_> {
                     let blocked_task =
                         if tie.dependent_role == Some(Role::Promoted) { Task::Promote } else { Task::Start };
                     for primitive in world.primitives(tie.dependent) {
-                        for at in self.graph.all(primitive, blocked_task).to_vec() {
+                        for at in self.graph.each(primitive, blocked_task) {
                             let action = self.graph.get_mut(at);
                             if action.is_runnable {
                                 is_changed = true;

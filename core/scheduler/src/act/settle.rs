@@ -8,17 +8,10 @@ use std::collections::BTreeMap;
 use model::situation::Role;
 
 use super::cause::Because;
-use super::graph::{ActionIx, Edge, Kind, Phase, Task};
+use super::graph::{ActionIx, Actions, Edge, Kind, Phase, Task};
+use super::members::Look;
 use super::{End, Planner, notify};
 use crate::world::{NodeIx, RscIx};
-
-/// What of an action counts for another: is it optional, can it be done?
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    is_optional: bool,
-    is_runnable: bool,
-    may_migrate: bool,
-}
 
 /// What an edge changed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,13 +33,13 @@ impl<'a> Planner<'_, 'a> {
         let orderings = std::mem::take(&mut self.orderings);
         for ordering in &orderings {
             let firsts = match ordering.first {
-                End::This(action) => vec![action],
+                End::This(action) => Actions::from(&[action][..]),
                 End::Of(rsc, task) => self.first_actions(rsc, task, ordering.then),
             };
             for first in firsts {
                 let thens = match ordering.then {
-                    End::This(action) => vec![action],
-                    End::Of(rsc, task) => self.graph.all(rsc, task).to_vec(),
+                    End::This(action) => Actions::from(&[action][..]),
+                    End::Of(rsc, task) => self.graph.each(rsc, task),
                 };
                 for then in thens {
                     let mut kind = ordering.kind;
@@ -67,8 +60,8 @@ impl<'a> Planner<'_, 'a> {
     }
 
     /// The actions of a kind; where there are none and there should be, one that cannot be done.
-    fn first_actions(&mut self, rsc: RscIx, task: Task<'a>, then: End<'a>) -> Vec<ActionIx> {
-        let found = self.graph.all(rsc, task).to_vec();
+    fn first_actions(&mut self, rsc: RscIx, task: Task<'a>, then: End<'a>) -> Actions {
+        let found = self.graph.each(rsc, task);
         if !found.is_empty() {
             return found;
         }
@@ -77,7 +70,7 @@ impl<'a> Planner<'_, 'a> {
             End::This(action) => self.graph.get(action).rsc,
         };
         if then_rsc == Some(rsc) {
-            return Vec::new();
+            return Actions::new();
         }
         let role = self.role(rsc);
         let is_pointless = match task {
@@ -87,10 +80,10 @@ impl<'a> Planner<'_, 'a> {
             _ => false,
         };
         if is_pointless {
-            return Vec::new();
+            return Actions::new();
         }
         let at = self.action(rsc, task, None, true);
-        vec![at]
+        Actions::from(&[at][..])
     }
 
     /// Applies every edge until nothing changes.
@@ -180,7 +173,7 @@ impl<'a> Planner<'_, 'a> {
     }
 
     fn drop_edge(&mut self, edge: Edge, then: ActionIx) {
-        for known in &mut self.graph.get_mut(then).before {
+        for known in self.graph.actions[then.0 as usize].before.iter_mut() {
             if *known == edge {
                 known.kind = Kind::NONE;
             }
@@ -224,10 +217,21 @@ impl<'a> Planner<'_, 'a> {
             return plain;
         }
         let Some(task) = undone(own_task) else { return plain };
+        if node.is_none()
+            && let Some(look) = self.members.seen(at, self.graph.version())
+        {
+            return look;
+        }
         let mut look = Look { is_optional: true, is_runnable: true, may_migrate: plain.may_migrate };
         let mut is_any_runnable = false;
         let mut is_blocked = false;
-        for member in &it.children {
+        let on_node = node.and_then(|node| self.members_on(at, task, node));
+        for member in on_node.iter().flatten() {
+            let member = self.graph.get(*member);
+            look.is_optional &= member.is_optional;
+            is_any_runnable |= member.is_runnable;
+        }
+        for member in it.children.iter().filter(|_| on_node.is_none()) {
             let is_primitive = world.rsc(*member).is_primitive();
             let node_there = if is_primitive { node } else { None };
             let task_there = if is_primitive { task } else { own_task };
@@ -252,14 +256,18 @@ impl<'a> Planner<'_, 'a> {
             look.is_runnable = is_any_runnable;
             is_blocked = node.is_none() && !is_any_runnable;
         }
-        let action = self.graph.get_mut(at);
-        let was = (action.is_optional, action.is_runnable);
-        action.is_optional &= look.is_optional;
-        if is_blocked && !(is_begin && it.is_group()) {
-            action.is_runnable = false;
+        let action = self.graph.get(at);
+        let is_optional = action.is_optional && look.is_optional;
+        let is_runnable = action.is_runnable && !(is_blocked && !(is_begin && it.is_group()));
+        if (is_optional, is_runnable) != (action.is_optional, action.is_runnable) {
+            let action = self.graph.get_mut(at);
+            (action.is_optional, action.is_runnable) = (is_optional, is_runnable);
+            if !touched.contains(&at) {
+                touched.push(at);
+            }
         }
-        if was != (action.is_optional, action.is_runnable) && !touched.contains(&at) {
-            touched.push(at);
+        if node.is_none() {
+            self.members.note(at, self.graph.version(), look);
         }
         look
     }

@@ -88,7 +88,7 @@ impl Assigner<'_, '_> {
     }
 
     fn first_place(&self, instance: RscIx) -> Option<NodeIx> {
-        self.world.primitives(instance).into_iter().find_map(|rsc| self.world.current_node(rsc))
+        self.world.primitives(instance).iter().find_map(|rsc| self.world.current_node(*rsc))
     }
 
     fn active_places(&self, instance: RscIx) -> usize {
@@ -170,6 +170,7 @@ impl Assigner<'_, '_> {
         prefer: Option<NodeIx>,
         per_node_max: u32,
     ) -> Option<NodeIx> {
+        let parts = self.parts(instance);
         for node in self.world.node_ixs() {
             let source = if self.world.rsc(instance).is_removed {
                 Source::Removed
@@ -182,7 +183,7 @@ impl Assigner<'_, '_> {
             } else {
                 continue;
             };
-            for rsc in self.parts(instance) {
+            for rsc in &parts {
                 self.tables[rsc.0 as usize].rule_out(node, source);
             }
         }

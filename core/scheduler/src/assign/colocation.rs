@@ -2,6 +2,7 @@
 //! resource the ties that count for it, in the order in which they count.
 
 use std::cmp::{Ordering, Reverse};
+use std::rc::Rc;
 
 use model::situation::{Role, Score};
 
@@ -23,7 +24,7 @@ pub(crate) struct Tie {
     pub primary: RscIx,
     pub primary_role: Option<Role>,
     pub score: Score,
-    pub attribute: String,
+    pub attribute: Rc<str>,
     /// Does the dependent pull the primary even from where it runs?
     pub has_influence: bool,
     pub is_explicit: bool,
@@ -54,11 +55,12 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
             primary,
             primary_role: restricting(colocation.primary_role),
             score: colocation.score,
-            attribute: colocation.attribute.clone(),
+            attribute: Rc::from(colocation.attribute.as_str()),
             has_influence: colocation.influence.unwrap_or(world.rsc(dependent).meta.is_critical),
             is_explicit: true,
         });
     }
+    let node: Rc<str> = Rc::from(NODE);
     let built_in = |dependent: RscIx, primary: RscIx, score: Score, has_influence: bool| Tie {
         at: 0,
         colocation: None,
@@ -67,7 +69,7 @@ pub(super) fn ties(world: &World<'_>) -> (Vec<Tie>, Vec<Vec<u32>>, Vec<Vec<u32>>
         primary,
         primary_role: None,
         score,
-        attribute: NODE.to_owned(),
+        attribute: Rc::clone(&node),
         has_influence,
         is_explicit: false,
     };

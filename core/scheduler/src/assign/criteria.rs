@@ -11,8 +11,14 @@ impl Assigner<'_, '_> {
     /// Fills the tables.
     pub(super) fn apply_criteria(&mut self) {
         let world = self.world;
+        let is_symmetric = world.situation.options.is_symmetric;
+        let ordinary: Vec<Option<Score>> = world
+            .nodes
+            .iter()
+            .map(|node| (is_symmetric && !node.is_bundle()).then_some(node.facts.base_score))
+            .collect();
         for rsc in world.rsc_ixs() {
-            self.tables[rsc.0 as usize] = self.first_table(rsc);
+            self.tables[rsc.0 as usize] = self.first_table(rsc, &ordinary);
         }
         self.apply_health();
         self.apply_locations();
@@ -40,12 +46,16 @@ impl Assigner<'_, '_> {
         }
     }
 
-    /// Every node, where nothing else is said; in an opt-in cluster none.
-    fn first_table(&self, rsc: RscIx) -> Table {
+    /// Every node, where nothing else is said; in an opt-in cluster none. `ordinary` is what is true of most.
+    fn first_table(&self, rsc: RscIx, ordinary: &[Option<Score>]) -> Table {
         let world = self.world;
         let options = &world.situation.options;
         let bundled = world.rsc(rsc).replica;
         let inside = self.replica_node(rsc);
+        let is_bundled_clone = self.is_bundled_clone(rsc);
+        if inside.is_none() && !is_bundled_clone && bundled.is_none() {
+            return Table::new(ordinary.to_vec(), self.is_asked(rsc));
+        }
         let each = |node: NodeIx| {
             let there = world.node(node);
             if there.is_bundle() {
@@ -55,14 +65,14 @@ impl Assigner<'_, '_> {
                     _ => None,
                 };
             }
-            if inside.is_some() || self.is_bundled_clone(rsc) {
+            if inside.is_some() || is_bundled_clone {
                 return None;
             }
             (options.is_symmetric || world.rsc(rsc).connects.is_some_and(|_| bundled.is_some()))
                 .then_some(there.facts.base_score)
         };
         let mut table: Vec<Option<Score>> = world.node_ixs().map(each).collect();
-        if self.is_bundled_clone(rsc) {
+        if is_bundled_clone {
             // The clone inside: all its containers.
             let bundle = world.rsc(rsc).parent.expect("it is in a bundle");
             for replica in &world.rsc(bundle).replicas {
@@ -230,7 +240,7 @@ impl Assigner<'_, '_> {
         if it.failure_is_ignored {
             return;
         }
-        for node in world.node_ixs() {
+        for node in world.node_ixs().filter(|node| world.node(*node).has_failures) {
             if it.clearings.contains_key(&node) {
                 continue;
             }

@@ -104,6 +104,8 @@ pub(super) struct Assigner<'w, 'a> {
     pub is_online: Vec<bool>,
     pub is_leaving: Vec<bool>,
     pub is_unclean: Vec<bool>,
+    /// By node: what follows from these, and what does not change.
+    is_open: Vec<bool>,
     pub priority: Weights,
     pub promotion: Vec<Score>,
     pub ties: Vec<Tie>,
@@ -139,6 +141,7 @@ impl<'w, 'a> Assigner<'w, 'a> {
             is_online: world.nodes.iter().map(|node| node.is_online).collect(),
             is_leaving: world.nodes.iter().map(|node| node.is_shutting_down).collect(),
             is_unclean: world.nodes.iter().map(|node| node.is_unclean).collect(),
+            is_open: world.node_ixs().map(|node| world.is_usable(node)).collect(),
             priority: Weights::new(
                 world.resources.iter().map(|rsc| Score::of(i64::from(rsc.meta.priority))).collect(),
                 !asked.is_empty(),
@@ -175,9 +178,18 @@ impl<'w, 'a> Assigner<'w, 'a> {
 
     /// Could resources be given to it, as far as is decided by now?
     pub fn is_usable(&self, node: NodeIx) -> bool {
+        self.is_open[node.0 as usize]
+    }
+
+    /// Looks again whether a node can be given anything.
+    pub fn judge_open(&mut self, node: NodeIx) {
         let at = node.0 as usize;
         let facts = self.world.node(node);
-        self.is_online[at] && !self.is_leaving[at] && !self.is_unclean[at] && !facts.is_standby && !facts.is_maintenance
+        self.is_open[at] = self.is_online[at]
+            && !self.is_leaving[at]
+            && !self.is_unclean[at]
+            && !facts.is_standby
+            && !facts.is_maintenance;
     }
 
     /// As [`Assigner::is_usable`]; a guest must have a place itself.

@@ -82,6 +82,7 @@ impl Assigner<'_, '_> {
         } else {
             self.is_leaving[remote.0 as usize] = true;
         }
+        self.judge_open(remote);
     }
 
     /// The nodes of its table, the best first.
@@ -97,8 +98,23 @@ impl Assigner<'_, '_> {
             return self.candidates(rsc).first().copied();
         }
         let current = self.world.current_node(rsc);
-        let nodes = self.world.node_ixs().filter(|node| self.score(rsc, *node).is_some());
-        nodes.min_by(|a, b| self.compare_nodes(Some(rsc), *a, *b, current))
+        let is_minimal = self.world.situation.options.strategy == Strategy::Minimal;
+        // As `compare_nodes`, which is asked too often to look at each node twice.
+        let mut best: Option<(Score, (u32, bool, u32), NodeIx)> = None;
+        for (node, score) in self.world.node_ixs().zip(self.tables[rsc.0 as usize].iter()) {
+            let Some(score) = *score else { continue };
+            let score = if self.is_usable(node) { score } else { Score::MUST_NOT };
+            if best.is_some_and(|(other, ..)| score < other) {
+                continue;
+            }
+            let at = node.0 as usize;
+            let (load, is_elsewhere) = if is_minimal { (0, false) } else { (self.load[at], Some(node) != current) };
+            let rank = (load, is_elsewhere, self.name_rank[at]);
+            if best.is_none_or(|(other, other_rank, _)| score > other || rank < other_rank) {
+                best = Some((score, rank, node));
+            }
+        }
+        best.map(|(.., node)| node)
     }
 
     /// Which node comes first for a resource?

@@ -1,6 +1,8 @@
 //! How does a tie change where something goes? A primary that has its place decides for its dependents; dependents that
 //! have none yet say where they would like to see the primary.
 
+use std::collections::BTreeMap;
+
 use model::situation::{Role, Score};
 
 use super::colocation::{NODE, Side, Tie};
@@ -433,7 +435,7 @@ impl Assigner<'_, '_> {
             return;
         }
         self.is_merging[at] = true;
-        let before = (wishes.table.clone(), wishes.spoilt.clone());
+        let before = manner.keeps_usable.then(|| (wishes.table.clone(), wishes.spoilt.clone()));
         let it = world.rsc(source);
         if it.is_group() {
             if let Some(member) = it.children.first() {
@@ -454,7 +456,7 @@ impl Assigner<'_, '_> {
                 let manner = Manner { keeps_usable: true, ..manner };
                 self.add_wishes(wishes, other, target, Some(next_at), share, manner, false);
             }
-        } else if manner.keeps_usable {
+        } else if let Some(before) = before {
             (wishes.table, wishes.spoilt) = before;
         }
         self.is_merging[at] = false;
@@ -471,7 +473,8 @@ impl Assigner<'_, '_> {
     ) {
         let source_of_wish = tie.map_or(Source::Base, |tie| Source::Wish(source, tie));
         let tie = tie.map(|tie| &self.ties[tie as usize]);
-        let attribute = tie.map_or(NODE, |tie| tie.attribute.as_str());
+        let attribute = tie.map_or(NODE, |tie| &*tie.attribute);
+        let extra = self.group_scores_behind(source, tie);
         for node in self.world.node_ixs() {
             let Some(score) = wishes.table[node.0 as usize] else { continue };
             // Those who go with something in a container look at where the container is.
@@ -481,7 +484,7 @@ impl Assigner<'_, '_> {
                 }
                 Some(_) | None => Some(node),
             };
-            let wish = place.map_or(Score::MUST_NOT, |place| self.best_score(source, place, attribute, tie));
+            let wish = place.map_or(Score::MUST_NOT, |place| self.best_score(source, place, attribute, extra));
             if factor < 0.0 && wish < Score::ZERO {
                 // What it avoids does not draw those that avoid it, unless it can go nowhere else.
                 let stickiness = self.world.rsc(target).meta.stickiness;
@@ -512,19 +515,10 @@ impl Assigner<'_, '_> {
     }
 
     /// The best score that it has on any usable node of the same place.
-    fn best_score(&self, rsc: RscIx, place: NodeIx, attribute: &str, tie: Option<&Tie>) -> Score {
+    fn best_score(&self, rsc: RscIx, place: NodeIx, attribute: &str, extra: Option<&BTreeMap<NodeIx, Score>>) -> Score {
         let score_on = |node: NodeIx| {
-            let mut score = self.score(rsc, node).filter(|_| self.is_usable(node))?;
-            // A member that is tied alone speaks for its group.
-            if tie.is_some_and(|tie| tie.is_explicit && tie.dependent == rsc)
-                && let Some(group) = self.world.rsc(rsc).parent
-                && self.world.rsc(group).is_group()
-                && self.world.rsc(group).children.first() != Some(&rsc)
-                && let Some(extra) = self.group_scores[group.0 as usize].get(&node)
-            {
-                score += *extra;
-            }
-            Some(score)
+            let score = self.score(rsc, node).filter(|_| self.is_usable(node))?;
+            Some(extra.and_then(|extra| extra.get(&node)).map_or(score, |extra| score + *extra))
         };
         let best = if attribute == NODE {
             score_on(place)
@@ -532,6 +526,14 @@ impl Assigner<'_, '_> {
             self.world.node_ixs().filter(|node| self.is_same_place(*node, place, attribute)).filter_map(score_on).max()
         };
         best.unwrap_or(Score::MUST_NOT)
+    }
+
+    /// A member that is tied alone speaks for its group: what locations say about that.
+    fn group_scores_behind(&self, rsc: RscIx, tie: Option<&Tie>) -> Option<&BTreeMap<NodeIx, Score>> {
+        let group = self.world.rsc(rsc).parent.filter(|group| self.world.rsc(*group).is_group())?;
+        let is_alone = tie.is_some_and(|tie| tie.is_explicit && tie.dependent == rsc)
+            && self.world.rsc(group).children.first() != Some(&rsc);
+        is_alone.then(|| &self.group_scores[group.0 as usize])
     }
 
     fn is_allowed_on_one(&self, rsc: RscIx) -> bool {

@@ -278,7 +278,7 @@ fn asked(world: &World<'_>, ask: &Ask) -> Vec<bool> {
     };
     let is_named = |rsc: &RscIx| {
         let it = world.rsc(*rsc);
-        names.contains(&it.id) || names.contains(it.name)
+        names.contains(&*it.id) || names.contains(it.name)
     };
     let mut tops: BTreeSet<RscIx> = world.rsc_ixs().filter(is_named).map(|rsc| world.outermost(rsc)).collect();
     let named = tops.clone();
@@ -300,7 +300,8 @@ struct Teller<'w, 'a> {
 
 impl Teller<'_, '_> {
     fn reasons(&self) -> Reasons {
-        let tell = |(rsc, settled): (&RscIx, &Settled)| (self.world.rsc(*rsc).id.clone(), self.weighing(*rsc, settled));
+        let tell =
+            |(rsc, settled): (&RscIx, &Settled)| (self.world.rsc(*rsc).id.to_string(), self.weighing(*rsc, settled));
         Reasons { weighings: self.placement.settled.iter().map(tell).collect(), causes: Vec::new() }
     }
 
@@ -310,7 +311,7 @@ impl Teller<'_, '_> {
         let mut part_of = Vec::new();
         let mut here = it.parent;
         while let Some(parent) = here {
-            part_of.push(world.rsc(parent).id.clone());
+            part_of.push(world.rsc(parent).id.to_string());
             here = world.rsc(parent).parent;
         }
         Weighing {
@@ -381,7 +382,7 @@ impl Teller<'_, '_> {
 
     fn ground(&self, asker: RscIx, node: NodeIx, source: Source) -> Ground {
         let world = self.world;
-        let name = |rsc: RscIx| world.rsc(rsc).id.clone();
+        let name = |rsc: RscIx| world.rsc(rsc).id.to_string();
         match source {
             Source::Base => Ground::Base,
             Source::Health => Ground::Health,
@@ -447,7 +448,7 @@ impl Teller<'_, '_> {
             table.entries(node).find(|entry| entry.score.is_must_not() && entry.source != Source::Parent(parent));
         match decisive {
             Some(entry) => self.ground(parent, node, entry.source),
-            None => Ground::PartOf { resource: self.world.rsc(parent).id.clone() },
+            None => Ground::PartOf { resource: self.world.rsc(parent).id.to_string() },
         }
     }
 
