@@ -90,6 +90,13 @@ impl Layout {
         self.resources.insert(name.into(), config);
     }
 
+    /// Lets failures of a resource be forgotten after a while.
+    pub fn forget_failures(&mut self, name: &str, after: Option<Duration>) {
+        if let Some(resource) = self.resources.get_mut(&ResourceName::from(name)) {
+            resource.failures_forgotten_after = after;
+        }
+    }
+
     /// Lets resources run together.
     pub fn group(&mut self, name: &str, members: &[&str]) {
         let members = members.iter().map(|member| ResourceName::from(*member)).collect();

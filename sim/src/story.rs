@@ -83,19 +83,22 @@ impl Cluster {
     }
 
     /// Something to run. `words`, separated by commas: `prefers NODE`, `best-effort`, `unwatched` (its death is found
-    /// by checks alone).
+    /// by checks alone), `failback`, `forgets SECONDS` (its failures are forgotten after so long).
     pub fn resource(mut self, name: &str, words: &str) -> Self {
         let mut placement = Placement::default();
-        let (mut class, mut is_native) = (Class::Exclusive, true);
+        let (mut class, mut is_native, mut forgets) = (Class::Exclusive, true, None);
         for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.split_once(' ') {
                 Some(("prefers", node)) => placement.prefer.push(NodeName::from(node)),
                 None if word == "best-effort" => class = Class::BestEffort,
                 None if word == "unwatched" => is_native = false,
+                Some(("forgets", seconds)) => forgets = Some(Duration::from_secs(seconds.parse().expect("seconds"))),
+                None if word == "failback" => placement.failback = true,
                 Some(_) | None => panic!("`{word}` is no word of a story"),
             }
         }
         self.layout.add(name, is_native, class, placement);
+        self.layout.forget_failures(name, forgets);
         self
     }
 
@@ -447,6 +450,15 @@ impl OfResource {
         expectation(format!("{} runs", self.0), move |world, _| match world.active_on(&self.0).as_slice() {
             [_] => Ok(()),
             others => Err(format!("it runs on {others:?}")),
+        })
+    }
+
+    /// It does not run on this machine.
+    pub fn is_not_on(self, name: &str) -> Expectation {
+        let name = name.to_owned();
+        expectation(format!("{} is not on {name}", self.0), move |world, _| {
+            let places = world.active_on(&self.0);
+            if places.iter().any(|place| *place == name) { Err(format!("it runs on {places:?}")) } else { Ok(()) }
         })
     }
 

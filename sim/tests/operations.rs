@@ -172,3 +172,25 @@ fn what_left_the_configuration_and_does_not_stop_is_fenced() {
         .expect(resource("db").runs_nowhere())
         .expect(resource("web").runs());
 }
+
+#[test]
+fn a_node_that_failed_too_often_is_tried_again_once_that_is_forgotten() {
+    cluster(3)
+        .resource("web", "prefers b, failback, forgets 20")
+        .settle()
+        .lead("a")
+        .from_here()
+        .kill("web")
+        .run_for(2.s())
+        .kill("web")
+        .run_for(2.s())
+        .expect(resource("web").runs_on("b"))
+        .kill("web")
+        .run_for(5.s())
+        .expect(resource("web").runs())
+        .expect(resource("web").is_not_on("b"))
+        .run_for(12.s())
+        .expect(resource("web").is_not_on("b"))
+        .run_for(8.s())
+        .expect(resource("web").runs_on("b"));
+}

@@ -129,6 +129,9 @@ pub struct NodeExplanation {
     pub can_run: bool,
     /// Why.
     pub reason: String,
+    /// How much speaks for it as the place of a group or resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<i32>,
 }
 
 /// One line of `cardea history`.

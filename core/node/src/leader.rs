@@ -73,6 +73,8 @@ impl Node {
         let plan = scheduler::plan(&self.state, &live);
         actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Plan(&plan)));
         self.plan = plan;
+        self.replan_at = scheduler::again_at(&self.state, &live)
+            .map(|at| now.at + Duration::from_millis(at.0.saturating_sub(now.wall.0)));
         self.on_dispatcher(now, actions, todo, out);
         self.tend_leavers(now, reign.epoch, todo, out);
         self.condemn_blocked(now, reign.epoch, todo, out);

@@ -46,6 +46,8 @@ pub struct Node {
     pub(crate) is_stale: bool,
     /// When to look at the voters again, on the leader.
     pub(crate) voters_again_at: Option<Instant>,
+    /// When the plan may change by the passing of time alone.
+    pub(crate) replan_at: Option<Instant>,
     pub(crate) first_peers: Vec<PeerOrder>,
     pub(crate) is_isolated: bool,
     /// The newest digest of the state and the index it was taken at.
@@ -159,6 +161,7 @@ impl Node {
             plan: Plan::default(),
             is_stale: true,
             voters_again_at: None,
+            replan_at: None,
             first_peers,
             is_isolated: false,
             digest: (LogIndex(0), 0),
@@ -221,10 +224,9 @@ impl Node {
             Leave::No => None,
         };
         let reign = if self.reign.is_some() {
-            [self.dispatcher.deadline(), self.fencing.deadline(), self.next_eligibility(), self.voters_again_at]
-                .into_iter()
-                .flatten()
-                .min()
+            let dispatcher = self.dispatcher.deadline();
+            let again = [self.next_eligibility(), self.voters_again_at, self.replan_at];
+            [dispatcher, self.fencing.deadline()].into_iter().chain(again).flatten().min()
         } else {
             None
         };
@@ -323,6 +325,10 @@ impl Node {
                 self.forget_return(now.at);
             }
             self.is_stale |= is_due(self.voters_again_at);
+            if is_due(self.replan_at) {
+                self.replan_at = None;
+                self.is_stale = true;
+            }
         }
         self.drain(now, todo, out);
         let mut todo = Vec::new();

@@ -28,7 +28,9 @@ mod world;
 use model::situation::Situation;
 
 pub use act::{Done, Judgement, NodeLook, Place, Told};
-pub use agreed::{Eligibility, Live, NodeExplanation, explain, explain_node, plan, situation_now, suppose_now};
+pub use agreed::{
+    Eligibility, Live, NodeExplanation, again_at, explain, explain_node, plan, situation_now, suppose_now,
+};
 pub use lower::situation_of;
 pub use reasons::{Ask, Reasons, judge_telling};
 pub use suppose::{Supposition, SuppositionError, carried_out, suppose};

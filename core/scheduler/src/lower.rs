@@ -55,7 +55,7 @@ pub fn situation_of(config: &ClusterConfig) -> Situation {
     let granted = Ticket { is_granted: true, is_standby: false };
     Situation {
         options: Options {
-            has_fence_device: !config.fence_devices.is_empty(),
+            has_fence_device: true,
             // What runs stays; nothing else starts without a majority.
             no_quorum: NoQuorum::Freeze,
             strategy: match config.effective_spread() {

@@ -223,11 +223,8 @@ fn told(state: &ClusterState, live: &Live, plan: &Plan) -> String {
         writeln!(text, "{unit}: {place}\n    {}", decision.reason).expect("a String takes all");
         for line in explain(state, live, unit) {
             let node = state.name_of(line.node);
-            match line.can_run {
-                Ok(score) => writeln!(text, "    {node} can run it, score {score}"),
-                Err(why) => writeln!(text, "    {node} {why}"),
-            }
-            .expect("a String takes all");
+            let sign = if line.can_run { '+' } else { '-' };
+            writeln!(text, "    {sign} {node} {}", line.because.join("; ")).expect("a String takes all");
         }
     }
     writeln!(text).expect("a String takes all");

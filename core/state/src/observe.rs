@@ -6,6 +6,8 @@
 //! In: observations of one node. Out: what is known, failures counted, moves completed.
 //! Not here: what follows from a failure (`scheduler`).
 
+use std::time::Duration;
+
 use model::{
     ActionKind, ClusterState, Failures, Incarnation, Known, MemberState, NodeId, ResourceName, ResourceState, UnitName,
     WallTime,
@@ -106,8 +108,14 @@ fn take_in(
 }
 
 fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failure: &Failure, at: WallTime) {
+    let configured = state.config.resources.get(resource).and_then(|resource| resource.failures_forgotten_after);
+    let forgotten_ms = match configured {
+        None => FAILURES_FORGOTTEN_MS,
+        Some(Duration::ZERO) => u64::MAX,
+        Some(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+    };
     let failures: &mut Failures = state.failures.entry(resource.clone()).or_default().entry(node).or_default();
-    if at.0.saturating_sub(failures.last_at.0) > FAILURES_FORGOTTEN_MS {
+    if at.0.saturating_sub(failures.last_at.0) > forgotten_ms {
         failures.count = 0;
     }
     failures.count = failures.count.saturating_add(1);

@@ -66,11 +66,12 @@ mod tests {
             node: node.to_owned(),
             can_run,
             reason: reason.to_owned(),
+            score: None,
         };
         let explanation = Explanation {
             decision: "site stays on a".to_owned(),
             nodes: vec![
-                node("a", true, "can run it, with 200 points"),
+                node("a", true, "is preferred (100); runs site already (100 for staying)"),
                 node("b", false, "is in standby (root@a: disks)"),
             ],
             history: vec![HistoryItem {
@@ -84,7 +85,7 @@ mod tests {
         };
         let expected = "\
 site stays on a
-  + a: can run it, with 200 points
+  + a: is preferred (100); runs site already (100 for staying)
   - b: is in standby (root@a: disks)
 lately:
   2026-11-22T20:00:00Z  site granted: site goes to a, which it prefers

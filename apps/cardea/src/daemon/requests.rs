@@ -314,8 +314,8 @@ fn move_target(view: &View, unit: &UnitName, to: Option<&str>) -> Result<NodeId,
         if holder == Some(id) {
             return Err(invalid(format!("{unit} is on {name} already"), "name another node with `--to`"));
         }
-        let refusal = candidates.iter().find(|c| c.node == id).and_then(|c| c.can_run.as_ref().err());
-        return match refusal {
+        let refusal = candidates.iter().find(|candidate| candidate.node == id && !candidate.can_run);
+        return match refusal.map(|candidate| candidate.because.join("; ")) {
             Some(why) => Err(Refused::new(
                 RefusedCode::Forbidden,
                 format!("{unit} cannot run on {name}: {name} {why}"),
@@ -326,8 +326,8 @@ fn move_target(view: &View, unit: &UnitName, to: Option<&str>) -> Result<NodeId,
     }
     candidates
         .into_iter()
-        .filter(|candidate| Some(candidate.node) != holder)
-        .filter_map(|candidate| candidate.can_run.ok().map(|score| (score, std::cmp::Reverse(candidate.node))))
+        .filter(|candidate| candidate.can_run && Some(candidate.node) != holder)
+        .map(|candidate| (candidate.score, std::cmp::Reverse(candidate.node)))
         .max()
         .map(|(_, std::cmp::Reverse(node))| node)
         .ok_or_else(|| {
@@ -453,7 +453,7 @@ mod tests {
     /// What can be rehearsed and not run is refused as a whole, with what to do instead.
     #[test]
     fn a_file_with_copies_is_not_applied() {
-        let text = FILE.replace("prefer", "copies = 2\nprefer");
+        let text = FILE.replace("[groups.site]\n", "[groups.site]\ncopies = 2\n");
         assert_ne!(text, FILE);
         let request = Request::Apply { text, expected_version: None, reason: no_reason() };
         let (code, message, next) = refused(&view(), request);

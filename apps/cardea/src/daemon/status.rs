@@ -361,6 +361,7 @@ pub fn explain(view: &View, subject: &str) -> Option<Explanation> {
                 node: subject.to_owned(),
                 can_run: node.eligible,
                 reason: if node.reason.is_empty() { "may be given units".to_owned() } else { node.reason },
+                score: None,
             }],
             history,
         });
@@ -378,11 +379,9 @@ pub fn explain(view: &View, subject: &str) -> Option<Explanation> {
     let nodes = scheduler::explain(state, &view.live, &unit)
         .into_iter()
         .map(|node| {
-            let (can_run, reason) = match node.can_run {
-                Ok(score) => (true, format!("can run it, with {score} points")),
-                Err(why) => (false, why),
-            };
-            NodeExplanation { node: state.name_of(node.node), can_run, reason }
+            let name = state.name_of(node.node);
+            let reason = node.because.join("; ");
+            NodeExplanation { node: name, can_run: node.can_run, reason, score: Some(node.score) }
         })
         .collect();
     let mut history = history;

@@ -20,7 +20,7 @@ mod words;
 use std::collections::BTreeMap;
 
 use model::situation::Situation;
-use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName};
+use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName, WallTime};
 
 pub use live::{Eligibility, Live};
 use standing::Node;
@@ -28,6 +28,9 @@ pub use suppose::suppose_now;
 pub use words::{NodeExplanation, explain, explain_node};
 
 use crate::act::Judgement;
+
+/// Milliseconds between two looks at a node that came back too often.
+const QUIET_MS: u64 = 10_000;
 
 /// Decides what should change.
 ///
@@ -42,6 +45,18 @@ pub fn plan(state: &ClusterState, live: &Live) -> Plan {
 /// What is wanted and known of a running cluster in the words of a situation: what `judge` and `suppose` take.
 pub fn situation_now(state: &ClusterState, live: &Live) -> Situation {
     lower::lower(state, &standing::nodes(state, live), &state.config.units(), live)
+}
+
+/// When a plan may change by the passing of time alone: failures are forgotten then, or a node has been quiet for long
+/// enough.
+pub fn again_at(state: &ClusterState, live: &Live) -> Option<WallTime> {
+    let forgotten = state.failures.iter().flat_map(|(resource, nodes)| {
+        let configured = state.config.resources.get(resource);
+        nodes.values().filter_map(move |failures| standing::forgotten_at(configured?, failures))
+    });
+    let is_suppressed = state.members.values().any(|member| member.is_suppressed(live.now));
+    let quiet = is_suppressed.then(|| WallTime(live.now.0 + QUIET_MS));
+    forgotten.filter(|at| *at > live.now).chain(quiet).min()
 }
 
 /// One running cluster, judged.

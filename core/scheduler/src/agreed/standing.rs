@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ActionKind, Bug, Bugs, ClusterState, Holder, HolderState, Member, MemberState, NodeId, NodeRole, OperatorAction,
-    ResourceName, ResourceState, Unit, UnitName,
+    ActionKind, Bug, Bugs, ClusterState, Failures, Holder, HolderState, Member, MemberState, NodeId, NodeRole,
+    OperatorAction, ResourceConfig, ResourceName, ResourceState, Unit, UnitName, WallTime,
 };
 
 use super::{Eligibility, Live};
@@ -26,6 +26,8 @@ pub(crate) struct Node<'a> {
     pub(crate) must_empty: Option<String>,
     /// May it get another unit, whichever that is?
     pub(crate) may_get: Result<(), String>,
+    /// The leader's wall clock.
+    pub(crate) now: WallTime,
 }
 
 impl Node<'_> {
@@ -97,7 +99,7 @@ fn node<'a>(state: &'a ClusterState, live: &Live, id: NodeId, member: &'a Member
                 Some(Eligibility::Ready | Eligibility::Lost { .. }) | None => Ok(()),
             }),
     };
-    Node { id, member, reach, is_in_maintenance: maintenance.is_some(), must_empty, may_get }
+    Node { id, member, reach, is_in_maintenance: maintenance.is_some(), must_empty, may_get, now: live.now }
 }
 
 /// Who asked for an action, and why, in brackets.
@@ -123,7 +125,7 @@ pub(crate) fn can_get(
     if !state.config.domains(name).is_subset(&state.config.fence_cover(&node.member.name)) {
         return Err("has no fence device that covers what it could damage".to_owned());
     }
-    if let Some((_, why)) = exhausted(state, node.id, unit) {
+    if let Some((_, why)) = exhausted(state, node, unit) {
         return Err(why);
     }
     if holder == Some(node.id) {
@@ -166,7 +168,7 @@ pub(super) fn must_leave(state: &ClusterState, node: &Node<'_>, unit: &Unit<'_>)
     if unit.members.iter().all(runs) {
         return None;
     }
-    exhausted(state, node.id, unit).map(|(_, why)| why)
+    exhausted(state, node, unit).map(|(_, why)| why)
 }
 
 /// Who holds the unit.
@@ -203,11 +205,26 @@ pub(super) fn is_outdated(state: &ClusterState, resource: &ResourceName, node: N
     running != 0 && wanted.is_some_and(|wanted| wanted != running)
 }
 
+/// When failures stop to count, where the configuration says so. Without a word from it a node that failed a resource too
+/// often stays out until an operator says otherwise.
+pub(super) fn forgotten_at(configured: &ResourceConfig, failures: &Failures) -> Option<WallTime> {
+    let after = configured.failures_forgotten_after.filter(|after| !after.is_zero() && !failures.is_permanent)?;
+    Some(WallTime(failures.last_at.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))))
+}
+
 /// The first resource of the unit that may not be tried there again, and why.
-pub(crate) fn exhausted<'u>(state: &ClusterState, node: NodeId, unit: &Unit<'u>) -> Option<(&'u ResourceName, String)> {
+pub(super) fn exhausted<'u>(
+    state: &ClusterState,
+    node: &Node<'_>,
+    unit: &Unit<'u>,
+) -> Option<(&'u ResourceName, String)> {
     unit.members.iter().find_map(|resource| {
-        let failures = state.failures.get(*resource)?.get(&node)?;
-        let limit = state.config.resources.get(*resource)?.failures_max.max(1);
+        let failures = state.failures.get(*resource)?.get(&node.id)?;
+        let configured = state.config.resources.get(*resource)?;
+        if forgotten_at(configured, failures).is_some_and(|at| at <= node.now) {
+            return None;
+        }
+        let limit = configured.failures_max.max(1);
         let reason = &failures.last_reason;
         if failures.is_permanent {
             Some((*resource, format!("cannot run {resource} ({reason}; `cardea clear {resource}` tries again)")))

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::situation::Score;
 use model::{
     ActionKind, ClusterState, Decision, Holder, HolderState, MemberState, NodeId, NodeRole, ResourceName,
     ResourceState, Step, StepKind, Unit, UnitName,
@@ -14,31 +15,41 @@ use model::{
 use super::standing::{self, by, can_get, holder_of, is_free_elsewhere, must_leave, sent_to};
 use super::steps::culprit;
 use super::{Case, Live};
+use crate::reasons;
 
 /// What speaks for or against one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeExplanation {
     /// The node.
     pub node: NodeId,
-    /// Its score (higher is better: 100 for the first of `prefer`, 50 for the second, 33, …; where the unit is held,
-    /// its stickiness on top), or what keeps the unit away, as the rest of a sentence that begins with the node's
-    /// name.
-    pub can_run: Result<u32, String>,
+    /// It could be chosen, or is.
+    pub can_run: bool,
+    /// How much speaks for it: points of `prefer`, stickiness, what neighbours wish, together; −1 000 000: it must not.
+    pub score: i32,
+    /// What speaks for and against it: each the rest of a sentence that begins with the node's name.
+    pub because: Vec<String>,
 }
 
 /// What speaks for or against each member as the place of `unit`; empty if there is no such unit.
 pub fn explain(state: &ClusterState, live: &Live, unit: &UnitName) -> Vec<NodeExplanation> {
-    let units = state.config.units();
-    let Some(wanted) = units.get(unit) else { return Vec::new() };
-    let holder = state.holders.get(unit).map(|holder| holder.node);
+    let Some(explained) = reasons::explain(&super::situation_now(state, live), unit.as_str()) else {
+        return Vec::new();
+    };
     standing::nodes(state, live)
         .values()
-        .map(|node| {
-            let stays = if holder == Some(node.id) { wanted.placement.stickiness } else { 0 };
-            let position = wanted.placement.prefer.iter().position(|preferred| *preferred == node.member.name);
-            let points = position.and_then(|p| u32::try_from(p).ok()).map_or(0, |p| 100 / (p + 1));
-            let can_run = can_get(state, node, unit, wanted, holder).map(|()| points.saturating_add(stays));
-            NodeExplanation { node: node.id, can_run }
+        .map(|node| match explained.nodes.iter().find(|explained| explained.node == node.name()) {
+            Some(found) => NodeExplanation {
+                node: node.id,
+                can_run: found.can_run,
+                score: found.score.value(),
+                because: found.because.clone(),
+            },
+            None => NodeExplanation {
+                node: node.id,
+                can_run: false,
+                score: Score::MUST_NOT.value(),
+                because: node.may_get.clone().err().into_iter().collect(),
+            },
         })
         .collect()
 }
