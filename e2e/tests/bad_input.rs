@@ -37,6 +37,8 @@ const KEPT: &[(&str, &str)] = kept![
     "daemon_twice",
     "daemon_without_cluster",
     "explain_unknown",
+    "import_file_is_there",
+    "import_no_cib",
     "init_bad_name",
     "init_disk_full",
     "init_folder_not_writable",
@@ -237,7 +239,10 @@ fn what_is_no_cib_is_said_to_be_none() -> Result<()> {
     let other = disk.write("other.xml", "<domain><name>guest</name></domain>")?;
     disk.expect("plan_cib_no_cib", &["plan", "--cib", &other])?;
     let empty = disk.write("empty.xml", "<cib><configuration/><status/></cib>")?;
-    disk.expect("plan_cib_bad_time", &["plan", "--cib", &empty, "--now", "tomorrow"])
+    disk.expect("plan_cib_bad_time", &["plan", "--cib", &empty, "--now", "tomorrow"])?;
+    disk.expect("import_no_cib", &["import", "pacemaker", &other])?;
+    let there = disk.write("cluster.toml", "cluster = \"shop\"\n")?;
+    disk.expect("import_file_is_there", &["import", "pacemaker", &empty, "--out", &there])
 }
 
 #[test]

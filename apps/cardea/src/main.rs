@@ -52,6 +52,9 @@ Members:
   remove       removes a node that is off or has left
   daemon       runs this node; systemd starts it
 
+Move here:
+  import       writes a cluster file from what another cluster manager is configured with
+
 Try it:
   demo         a service survives every common failure, here, in minutes
   lab          a cluster in namespaces on this machine, to play with
@@ -106,6 +109,7 @@ enum Command {
     /// Removes a node that is off, or has left, from the cluster.
     Remove(commands::change::NodeArgs),
     Daemon(commands::daemon::DaemonArgs),
+    Import(commands::import::ImportArgs),
     Demo(commands::demo::DemoArgs),
     Lab(commands::lab::LabArgs),
     #[command(hide = true)]
@@ -171,6 +175,7 @@ fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
         Command::Join(args) => join::run(root, args).map(done),
         Command::Remove(args) => change::remove(root, args).map(done),
         Command::Daemon(args) => commands::daemon::run(root, &args),
+        Command::Import(args) => commands::import::run(&args).map(done),
         Command::Demo(args) => commands::demo::run(args),
         Command::Lab(args) => commands::lab::run(args),
         Command::Web(args) => commands::web::run(args),

@@ -225,7 +225,7 @@ fn refuse_without_leader(
             let Some(resource) = config.resources.get(member) else { continue };
             match &resource.agent {
                 AgentName::Ocf { .. } => {}
-                AgentName::Native(_) => findings.push(
+                AgentName::Native(_) | AgentName::Other { .. } => findings.push(
                     Diagnostic::error(
                         "config::bad_agent",
                         format!("`{unit}` has copies that lead, but {} cannot promote `{member}`", resource.agent),

@@ -79,16 +79,40 @@ pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
+/// What stops a file from being run, but not from being planned.
+const PLANNABLE: [&str; 6] = [
+    "config::missing_links",
+    "config::links_differ",
+    "config::unfenced",
+    "config::two_voters",
+    "config::no_nodes",
+    "config::no_such_agents",
+];
+
 /// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    is_for_planning: bool,
     list: Vec<Diagnostic>,
     has_errors: bool,
 }
 
 impl Findings {
+    /// None yet, about a file that is to be planned and not run.
+    pub(crate) fn for_planning() -> Findings {
+        Findings { is_for_planning: true, ..Findings::default() }
+    }
+
+    /// Is the file to be planned, and not run?
+    pub(crate) fn is_for_planning(&self) -> bool {
+        self.is_for_planning
+    }
+
     /// Adds one; dropped when there are too many.
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn push(&mut self, mut diagnostic: Diagnostic) {
+        if self.is_for_planning && PLANNABLE.contains(&diagnostic.code) {
+            diagnostic.severity = Severity::Warning;
+        }
         self.has_errors |= diagnostic.severity == Severity::Error;
         if !self.is_full() {
             self.list.push(diagnostic);

@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::check;
 use crate::diagnostic::{Diagnostic, Findings};
+use crate::expert::{self, Expert};
 use crate::parameters::{self, NATIVE_AGENTS, Raw};
 use crate::placement::{PLACEMENT_KEYS, WordPlaces, placement, refuse_placement};
 use crate::section::{Placed, Section, wrong_type};
@@ -72,10 +73,12 @@ const SPREADS: [(&str, Spread); 4] =
 const FENCE_RESERVED: [&str; 4] = ["action", "plug", "port", "nodename"];
 
 /// A cluster file that can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parsed {
     /// What it says.
     pub config: ClusterConfig,
+    /// What it says beyond the plain words; only in a file that is read for planning.
+    pub expert: Option<Expert>,
     /// What the operator should know of; in the order of the file.
     pub warnings: Vec<Diagnostic>,
 }
@@ -87,10 +90,24 @@ pub struct Parsed {
 /// # Errors
 /// All findings that one reading can make, errors first, then by place; at least one is an error.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    let mut findings = Findings::default();
-    let config = read(text, &mut findings);
-    match config {
-        Some(config) if !findings.has_errors() => Ok(Parsed { config, warnings: findings.into_sorted() }),
+    parsed(text, Findings::default())
+}
+
+/// Reads a cluster file for a plan or a rehearsal: what only running it needs (addresses, fencing, votes, agents that are
+/// there) may be missing, and is a warning.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_for_planning(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    parsed(text, Findings::for_planning())
+}
+
+fn parsed(text: &str, mut findings: Findings) -> Result<Parsed, Vec<Diagnostic>> {
+    let found = read(text, &mut findings);
+    match found {
+        Some((config, expert)) if !findings.has_errors() => {
+            Ok(Parsed { config, expert, warnings: findings.into_sorted() })
+        }
         Some(_) | None => {
             assert!(findings.has_errors(), "a refused file must say why");
             Err(findings.into_sorted())
@@ -130,7 +147,7 @@ pub(crate) struct Names<'a> {
     pub(crate) attributes: Vec<&'a str>,
 }
 
-fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
+fn read(text: &str, findings: &mut Findings) -> Option<(ClusterConfig, Option<Expert>)> {
     if text.len() > TEXT_BYTES_MAX {
         findings.push(Diagnostic::error("config::too_large", "the cluster file is larger than 1 MiB"));
         return None;
@@ -148,7 +165,18 @@ fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
     }
     let root = Section::root(table.get_ref());
     root.refuse_unknown_keys(
-        &["cluster", "profile", "spread", "choose_first", "networks", "nodes", "fence", "resources", "groups"],
+        &[
+            "cluster",
+            "profile",
+            "spread",
+            "choose_first",
+            "networks",
+            "nodes",
+            "fence",
+            "resources",
+            "groups",
+            "expert",
+        ],
         findings,
     );
     root.require("cluster", "cluster = \"NAME\" at the top", findings);
@@ -188,8 +216,17 @@ fn read(text: &str, findings: &mut Findings) -> Option<ClusterConfig> {
         spread: root.word("spread", &SPREADS, findings),
         choose_first: choose_first(&root, &names, findings),
     };
+    let expert = expert::read(&root, &config, findings);
+    if expert.is_some() && !findings.is_for_planning() {
+        let span = root.entry("expert").map_or(0..0, |(span, _)| span);
+        findings.push(
+            Diagnostic::error("config::expert_part", "the [expert] part can be planned and rehearsed, but not run yet")
+                .at(span, "begins here")
+                .help("say what it says in plain words, or take it out"),
+        );
+    }
     check::check(&config, &places, findings);
-    Some(config)
+    Some((config, expert))
 }
 
 /// Units that choose before others of their priority.
@@ -308,7 +345,13 @@ fn node(
     findings: &mut Findings,
 ) -> NodeConfig {
     section.refuse_unknown_keys(&["links", "role", "fence", "capacity", "attributes"], findings);
-    section.require("links", "links = [\"192.0.2.1\"], one address for each network", findings);
+    if section.entry("links").is_none() {
+        findings.push(
+            Diagnostic::error("config::missing_links", format!("{} has no `links`", section.what))
+                .at(section.span.clone(), "`links` is missing")
+                .help("write links = [\"192.0.2.1\"], one address for each network"),
+        );
+    }
     let name = NodeName::from(name);
     places.nodes.insert(name.clone(), section.span.clone());
     let role = section
@@ -732,13 +775,18 @@ fn agent(section: &Section<'_>, findings: &mut Findings) -> Option<AgentName> {
         Diagnostic::error("config::bad_agent", message).at(text.span.clone(), label).help(help)
     };
     let shown_agent = shown(text.value);
-    let finding = if text.value.starts_with("systemd:") {
-        refused(
-            format!("{} uses `{shown_agent}`, and there are no agents for systemd units yet", section.what),
-            "not available",
-            "run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground"
-                .to_owned(),
-        )
+    let is_other = |text: &str| matches!(AgentName::try_from(text.to_owned()), Ok(AgentName::Other { .. }));
+    let finding = if text.value.starts_with("systemd:") || is_other(text.value) {
+        let unit = if text.value.starts_with("systemd:") { "systemd units" } else { "that standard" };
+        findings.push(
+            Diagnostic::error(
+                "config::no_such_agents",
+                format!("{} uses `{shown_agent}`, and there are no agents for {unit} yet", section.what),
+            )
+            .at(text.span.clone(), "not available")
+            .help("run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground"),
+        );
+        return AgentName::try_from(text.value.to_owned()).ok();
     } else {
         match AgentName::try_from(text.value.to_owned()) {
             Ok(agent @ AgentName::Ocf { .. }) => return Some(agent),
@@ -748,7 +796,7 @@ fn agent(section: &Section<'_>, findings: &mut Findings) -> Option<AgentName> {
                 "no such agent",
                 suggestion(text.value, "built-in agents", &NATIVE_AGENTS),
             ),
-            Err(_) => refused(
+            Ok(AgentName::Other { .. }) | Err(_) => refused(
                 format!("{} uses `{shown_agent}`, which is not the name of an agent", section.what),
                 "not an agent",
                 match nearest(text.value, &NATIVE_AGENTS) {

@@ -13,6 +13,7 @@ mod check;
 mod contradictions;
 mod diagnostic;
 mod edit;
+pub mod expert;
 mod file;
 mod parameters;
 mod placement;
@@ -21,5 +22,6 @@ mod words;
 
 pub use diagnostic::{Diagnostic, Severity, line_column};
 pub use edit::{add_node, initial, remove_node};
-pub use file::{Parsed, parse};
-pub use words::nearest;
+pub use expert::Expert;
+pub use file::{Parsed, parse, parse_for_planning};
+pub use words::{is_name, nearest};

@@ -13,17 +13,24 @@ const LISTED_MAX: usize = 12;
 
 /// Why a text cannot be a name, as the end of a sentence; none if it can.
 pub(crate) fn name_fault(name: &str) -> Option<String> {
-    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() {
         return Some("a name cannot be empty".to_owned());
     }
     if name.chars().count() > NAME_CHARS_MAX {
         return Some(format!("a name has at most {NAME_CHARS_MAX} characters"));
     }
-    if !name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()) {
-        return Some("a name begins with a small letter or a digit".to_owned());
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Some("a name begins with a letter or a digit".to_owned());
     }
-    name.chars().find(|c| !is_inner(*c)).map(|c| format!("a name cannot contain {c:?}: write a-z, 0-9, `-`, `_`, `.`"))
+    name.chars()
+        .find(|c| !is_inner(*c))
+        .map(|c| format!("a name cannot contain {c:?}: write letters, digits, `-`, `_`, `.`"))
+}
+
+/// Can it name a node, a resource, a group, a device or a cluster?
+pub fn is_name(text: &str) -> bool {
+    name_fault(text).is_none()
 }
 
 /// Reads `10s`, `500ms`, `2m`, `1h`; the error is what to write instead.
@@ -137,11 +144,11 @@ mod tests {
 
     #[test]
     fn a_name_never_reaches_out_of_a_path_or_a_line() {
-        for good in ["a", "0", "web-1", "db_2", "node.example.org"] {
+        for good in ["a", "0", "web-1", "db_2", "node.example.org", "WebSite"] {
             assert_eq!(name_fault(good), None, "{good}");
         }
         let long = "a".repeat(64);
-        for bad in ["", ".", "..", "-a", "a/b", "A", "a b", "a\n", "ü", "a\0", long.as_str()] {
+        for bad in ["", ".", "..", "-a", "a/b", "A:", "a b", "a\n", "ü", "a\0", long.as_str()] {
             assert!(name_fault(bad).is_some(), "{bad}");
         }
     }

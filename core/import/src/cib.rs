@@ -81,10 +81,25 @@ const LAST_SECOND: i64 = 253_402_300_799;
 ///
 /// What is strange but leaves the rest readable becomes a remark, never an error.
 pub fn cib(text: &str, time: Time) -> Result<Imported, CibError> {
-    let document = Document::parse(text).map_err(|cause| {
+    let document = parse(text)?;
+    let (source, root) = source(&document, time)?;
+    let situation = situation(&source, text, root);
+    Ok(Imported { situation, not_understood: source.into_remarks() })
+}
+
+/// Reads text as XML.
+pub(crate) fn parse(text: &str) -> Result<Document<'_>, CibError> {
+    Document::parse(text).map_err(|cause| {
         let place = cause.pos();
         CibError::Xml { line: place.row, column: place.col, cause }
-    })?;
+    })
+}
+
+/// The document with what the readers share, and its outermost element.
+pub(crate) fn source<'a>(
+    document: &'a Document<'a>,
+    time: Time,
+) -> Result<(Source<'a>, roxmltree::Node<'a, 'a>), CibError> {
     let root = document.root_element();
     let place = document.text_pos_at(root.range().start);
     let (line, column) = (place.row, place.col);
@@ -97,15 +112,15 @@ pub fn cib(text: &str, time: Time) -> Result<Imported, CibError> {
         Time::Recorded { otherwise } => recorded().unwrap_or(otherwise),
     };
     let now = now.clamp(0, LAST_SECOND);
-    let source = Source::new(&document, now);
+    let source = Source::new(document, now);
     if source.configuration.is_none() {
         return Err(CibError::NoConfiguration { line, column });
     }
-    let situation = situation(&source, text, root);
-    Ok(Imported { situation, not_understood: source.into_remarks() })
+    Ok((source, root))
 }
 
-fn situation<'a>(source: &Source<'a>, text: &str, root: roxmltree::Node<'a, 'a>) -> Situation {
+/// Everything that the scheduler decides upon.
+pub(crate) fn situation<'a>(source: &Source<'a>, text: &str, root: roxmltree::Node<'a, 'a>) -> Situation {
     let settings = options::read(source, root);
     let traits =
         Traits { has_guests: text.contains("remote-node"), compares_with_settings: text.contains("value-source") };

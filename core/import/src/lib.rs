@@ -14,6 +14,7 @@
 mod blocks;
 mod bundles;
 mod cib;
+mod cluster_file;
 mod colocations;
 mod constraints;
 mod dates;
@@ -30,6 +31,7 @@ mod patterns;
 mod resources;
 mod rules;
 mod source;
+mod status;
 #[cfg(test)]
 mod testing;
 mod tickets;
@@ -37,7 +39,9 @@ mod unfencing;
 mod values;
 
 pub use cib::{CibError, Imported, Time, cib};
+pub use cluster_file::{ClusterFile, cluster_file};
 pub use source::Remark;
+pub use status::with_status;
 
 /// A point in time as CIBs write it (ISO 8601, UTC unless it says otherwise): seconds since 1970; none if it is no time.
 pub fn time_of(text: &str) -> Option<i64> {

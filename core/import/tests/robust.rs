@@ -213,6 +213,15 @@ fn the_whole_document_is_understood() {
     assert_eq!(places, ["alerts, line 50"], "{:#?}", imported.not_understood);
 }
 
+/// A file comes of it, and that can be read.
+fn is_written(cib: &str) {
+    let time = import::Time::Recorded { otherwise: 0 };
+    let file = import::cluster_file(cib, time, scheduler::situation_of).expect("what can be read can be written");
+    if let Err(found) = config::parse_for_planning(&file.text) {
+        panic!("{found:#?} in\n{}", file.text);
+    }
+}
+
 #[test]
 fn a_damaged_document_is_read_or_refused() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
@@ -229,6 +238,9 @@ fn a_damaged_document_is_read_or_refused() {
                 let again = scheduler::judge(&imported.situation);
                 assert_eq!(format!("{judgement:?}"), format!("{again:?}"), "equal situations, equal judgements");
                 makes_sense(&imported.situation, &judgement);
+                if read % 10 == 0 {
+                    is_written(&text);
+                }
             }
             Err(_) => refused += 1,
         }

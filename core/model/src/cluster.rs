@@ -183,7 +183,20 @@ pub enum AgentName {
         #[n(1)]
         name: String,
     },
+    /// Of another standard, such as `systemd:nginx` and `lsb:named`: can be planned with, not run.
+    #[n(2)]
+    Other {
+        /// `systemd`, `lsb`, `service`, …
+        #[n(0)]
+        standard: String,
+        /// What that standard calls it.
+        #[n(1)]
+        name: String,
+    },
 }
+
+/// Standards of agents that are known by name and not run.
+const OTHER_STANDARDS: [&str; 6] = ["systemd", "lsb", "service", "heartbeat", "upstart", "nagios"];
 
 /// Why a text is not the name of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +211,13 @@ impl TryFrom<String> for AgentName {
                 && !word.starts_with('.')
                 && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         };
+        if let Some((standard, name)) = text.split_once(':')
+            && OTHER_STANDARDS.contains(&standard)
+            && !name.is_empty()
+            && name.chars().all(|c| c.is_ascii_graphic())
+        {
+            return Ok(AgentName::Other { standard: standard.to_owned(), name: name.to_owned() });
+        }
         let parts: Vec<&str> = text.split(':').collect();
         match parts.as_slice() {
             ["cardea", name] if is_word(name) => Ok(AgentName::Native((*name).to_owned())),
@@ -220,6 +240,7 @@ impl fmt::Display for AgentName {
         match self {
             AgentName::Native(name) => write!(f, "cardea:{name}"),
             AgentName::Ocf { provider, name } => write!(f, "ocf:{provider}:{name}"),
+            AgentName::Other { standard, name } => write!(f, "{standard}:{name}"),
         }
     }
 }

@@ -6,16 +6,20 @@
 //!
 //! Not here: what follows from it (`scheduler`), how it is read (`import`, `state`).
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{NodeName, ResourceName};
 
 /// A pull or a push, in −1 000 000 ..= 1 000 000; the ends mean "must" and "must not".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+///
+/// Written as a number, or as `"must"` and `"must not"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "words::Score", into = "words::Score")]
 pub struct Score(i32);
 
 impl Score {
@@ -92,7 +96,7 @@ impl fmt::Display for Score {
 }
 
 /// What an instance of a resource does, or should do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Not known.
     #[default]
@@ -138,15 +142,20 @@ pub struct Situation {
 }
 
 /// Settings of the whole cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Does this part of the cluster have the majority?
+    #[serde(skip)]
     pub has_quorum: bool,
     /// What happens without it.
+    #[serde(rename = "without_quorum")]
     pub no_quorum: NoQuorum,
     /// May resources run anywhere unless told otherwise?
+    #[serde(rename = "allowed_anywhere")]
     pub is_symmetric: bool,
     /// Is fencing in use at all?
+    #[serde(rename = "fencing")]
     pub is_fencing_enabled: bool,
     /// Is there anything that can fence: a device, or a watchdog?
     pub has_fence_device: bool,
@@ -171,12 +180,15 @@ pub struct Options {
     /// How nodes of equal score are told apart.
     pub strategy: Strategy,
     /// Hands off everything.
+    #[serde(rename = "maintenance")]
     pub is_maintenance: bool,
     /// Everything is to stop.
     pub stops_all: bool,
     /// Do resources wait for a node that was shut down? `Some(0)`: without limit; else the limit in seconds.
+    #[serde(with = "words::or_none")]
     pub shutdown_lock_s: Option<i64>,
     /// Member that leads, by its id in the status section.
+    #[serde(skip)]
     pub coordinator: Option<NodeName>,
 }
 
@@ -207,7 +219,8 @@ impl Default for Options {
 }
 
 /// What happens without quorum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NoQuorum {
     /// Everything stops.
     #[default]
@@ -223,7 +236,8 @@ pub enum NoQuorum {
 }
 
 /// What fencing does to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FenceHow {
     /// Off and on again.
     Reboot,
@@ -234,7 +248,8 @@ pub enum FenceHow {
 }
 
 /// How nodes of equal score are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// By the number of resources; capacity is ignored.
     #[default]
@@ -288,7 +303,8 @@ pub struct NodeFacts {
 }
 
 /// What a node is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum NodeKind {
     /// Takes part in the cluster.
     #[default]
@@ -383,23 +399,30 @@ pub enum ResourceKind {
 }
 
 /// Settings of a resource that say how it is treated. Inheritance and defaults are resolved.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Meta {
     /// Who comes first where not all fit.
     pub priority: i32,
     /// May it be changed? Without the whole cluster's maintenance.
+    #[serde(rename = "managed")]
     pub is_managed: bool,
     /// Hands off, checks too.
+    #[serde(rename = "maintenance")]
     pub is_maintenance: bool,
     /// The most it may be; none: no limit.
+    #[serde(with = "words::role")]
     pub target_role: Option<Role>,
     /// How much it wants to stay. Clones have 1 unless told otherwise.
     pub stickiness: Score,
     /// Do its colocations pull others even where it could do without?
+    #[serde(rename = "critical")]
     pub is_critical: bool,
     /// Failures on a node after which it must leave; none: never.
+    #[serde(with = "words::or_none")]
     pub failures_max: Option<u32>,
     /// Seconds after which a failure is forgotten.
+    #[serde(with = "words::or_none")]
     pub failure_timeout_s: Option<i64>,
     /// What must be before it is started.
     pub requires: Requires,
@@ -410,35 +433,79 @@ pub struct Meta {
     /// May it run on unhealthy nodes?
     pub allows_unhealthy: bool,
     /// The guest or container whose connection or content it is.
+    #[serde(with = "words::or_none")]
     pub container: Option<ResourceName>,
     /// On a guest: do the attributes of its host count instead of its own?
     pub uses_host_attributes: bool,
     /// Group: in order?
+    #[serde(rename = "ordered")]
     pub is_ordered: bool,
     /// Group: together?
+    #[serde(rename = "together")]
     pub is_collocated: bool,
     /// Clone: instances; none: one for each node.
+    #[serde(rename = "copies", with = "words::or_none")]
     pub clone_max: Option<u32>,
     /// Clone: instances on one node.
+    #[serde(rename = "copies_per_node")]
     pub clone_node_max: u32,
     /// Clone: instances that must be up for what comes after; 0: no such rule.
+    #[serde(rename = "copies_min")]
     pub clone_min: u32,
     /// Clone: each instance is itself.
+    #[serde(rename = "unique")]
     pub is_unique: bool,
     /// Clone: orders between clones hold node by node.
+    #[serde(rename = "interleaved")]
     pub is_interleaved: bool,
     /// Clone: instances are told what happens to the others.
     pub notifies: bool,
     /// Clone: instances can lead.
+    #[serde(rename = "promotable")]
     pub is_promotable: bool,
     /// Clone: instances that lead.
     pub promoted_max: u32,
     /// Clone: instances that lead on one node.
+    #[serde(rename = "promoted_per_node")]
     pub promoted_node_max: u32,
 }
 
+impl Default for Meta {
+    /// What holds where nobody says anything else.
+    fn default() -> Self {
+        Meta {
+            priority: 0,
+            is_managed: true,
+            is_maintenance: false,
+            target_role: None,
+            stickiness: Score::ZERO,
+            is_critical: true,
+            failures_max: Some(1_000_000),
+            failure_timeout_s: None,
+            requires: Requires::Fencing,
+            multiple_active: MultipleActive::StopStart,
+            allows_migration: false,
+            allows_unhealthy: false,
+            container: None,
+            uses_host_attributes: false,
+            is_ordered: true,
+            is_collocated: true,
+            clone_max: None,
+            clone_node_max: 1,
+            clone_min: 0,
+            is_unique: false,
+            is_interleaved: false,
+            notifies: false,
+            is_promotable: false,
+            promoted_max: 0,
+            promoted_node_max: 0,
+        }
+    }
+}
+
 /// What must be before a resource is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Requires {
     /// Nothing.
     Nothing,
@@ -453,7 +520,8 @@ pub enum Requires {
 }
 
 /// What happens when a resource is found active on several nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MultipleActive {
     /// Stop all, start one.
     StopStart,
@@ -466,11 +534,13 @@ pub enum MultipleActive {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Primitive {
     /// The standard of its agent: `ocf`, `systemd`, `lsb`, `service`, `stonith`, …
     pub class: String,
     /// Who provides the agent; `ocf` only.
+    #[serde(with = "words::or_none")]
     pub provider: Option<String>,
     /// The agent.
     pub agent: String,
@@ -485,14 +555,17 @@ pub struct Primitive {
     /// What it needs of a node's capacity.
     pub utilization: BTreeMap<String, i32>,
     /// It is the connection to this remote node or guest.
+    #[serde(with = "words::or_none")]
     pub connects: Option<NodeName>,
     /// Seconds before a failed connection is tried again; 0: at once.
     pub reconnect_s: i64,
     /// A container that holds this guest node.
+    #[serde(with = "words::or_none")]
     pub holds: Option<NodeName>,
     /// A fence device that lets nodes use storage again.
     pub unfences: bool,
     /// What its parameters hash to where no node changes them; part of `Unfencing`.
+    #[serde(with = "words::or_none")]
     pub all_digest: Option<String>,
 }
 
@@ -509,26 +582,33 @@ impl Primitive {
 }
 
 /// An operation as configured.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Its id in the configuration.
+    #[serde(skip)]
     pub id: String,
     /// `start`, `stop`, `monitor`, `promote`, …
     pub name: String,
     /// Milliseconds between two runs; 0: not repeated.
+    #[serde(default)]
     pub interval_ms: u32,
     /// Milliseconds it may take.
     pub timeout_ms: u32,
     /// Repeated checks: in which role; none: in every role but promoted.
+    #[serde(with = "words::role", default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// What its failure leads to, if said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_fail: Option<OnFail>,
     /// Is it in use?
+    #[serde(rename = "enabled", default = "words::yes", skip_serializing_if = "words::is_yes")]
     pub is_enabled: bool,
 }
 
 /// What a failure leads to; the later, the graver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnFail {
     /// Nothing.
     #[default]
@@ -580,25 +660,32 @@ pub struct Replica {
 }
 
 /// A resource that likes or dislikes nodes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Location {
     /// What the operator calls it.
+    #[serde(default)]
     pub id: String,
     /// Which resource.
     pub resource: ResourceName,
     /// How much, where.
+    #[serde(with = "words::scores")]
     pub scores: Vec<(NodeName, Score)>,
     /// Counts for this role only; none: for all.
+    #[serde(with = "words::role", default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// Where it is looked whether it runs.
+    #[serde(default, skip_serializing_if = "words::is_default")]
     pub discovery: Discovery,
     /// What it says of a node, where its id would tell an operator little: the rest of a sentence that begins with the
     /// node's name, such as `is not covered by fencing`.
+    #[serde(skip)]
     pub why: Option<String>,
 }
 
 /// Where it is looked whether a resource runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Discovery {
     /// There as everywhere.
     #[default]
@@ -610,61 +697,77 @@ pub enum Discovery {
 }
 
 /// A pair of resources that belongs together or apart.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Colocation {
     /// What the operator calls it.
+    #[serde(default)]
     pub id: String,
     /// The one that follows.
     pub dependent: ResourceName,
     /// Counts for this role of it only.
+    #[serde(with = "words::role", default, skip_serializing_if = "Option::is_none")]
     pub dependent_role: Option<Role>,
     /// The one that is followed.
     pub primary: ResourceName,
     /// Counts for this role of it only.
+    #[serde(with = "words::role", default, skip_serializing_if = "Option::is_none")]
     pub primary_role: Option<Role>,
     /// How much together; below 0: apart.
     pub score: Score,
     /// Which attribute of the node must be equal.
+    #[serde(default = "words::uname", skip_serializing_if = "words::is_uname")]
     pub attribute: String,
     /// Does the dependent pull the primary, if said?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub influence: Option<bool>,
 }
 
 /// One thing after another.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     /// What the operator calls it.
+    #[serde(default)]
     pub id: String,
     /// What comes first.
     pub first: OrderSide,
     /// What comes then.
     pub then: ResourceName,
     /// What is done to the first.
+    #[serde(default = "words::start", skip_serializing_if = "words::is_start")]
     pub first_action: OrderAction,
     /// What is done then.
+    #[serde(default = "words::start", skip_serializing_if = "words::is_start")]
     pub then_action: OrderAction,
     /// How binding it is.
+    #[serde(default = "words::mandatory", skip_serializing_if = "words::is_mandatory")]
     pub kind: OrderKind,
     /// Is the reverse true for the opposite actions?
+    #[serde(rename = "and_back", default = "words::yes", skip_serializing_if = "words::is_yes")]
     pub is_symmetric: bool,
 }
 
 /// What comes first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum OrderSide {
     /// One resource.
     One(ResourceName),
     /// At least one of several (`require-all=false`).
     AnyOf {
         /// What the operator calls the set.
+        #[serde(default)]
         set: String,
         /// Its members.
+        #[serde(rename = "any_of")]
         members: Vec<ResourceName>,
     },
 }
 
 /// What is done to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OrderAction {
     /// Started.
     Start,
@@ -677,7 +780,8 @@ pub enum OrderAction {
 }
 
 /// How binding an order is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OrderKind {
     /// The then needs the first.
     Mandatory,
@@ -688,13 +792,16 @@ pub enum OrderKind {
 }
 
 /// A resource that needs a ticket.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TicketRule {
     /// What the operator calls it.
+    #[serde(default)]
     pub id: String,
     /// Which resource.
     pub resource: ResourceName,
     /// In which role; none: in any.
+    #[serde(with = "words::role", default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// Which ticket.
     pub ticket: String,
@@ -703,7 +810,8 @@ pub struct TicketRule {
 }
 
 /// What happens to a resource whose ticket is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TicketLoss {
     /// It stops.
     Stop,

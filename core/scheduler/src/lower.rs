@@ -16,8 +16,8 @@ use model::situation::{
     Situation, Strategy, Ticket, TicketLoss, TicketRule,
 };
 use model::{
-    AgentName, Binding, ClusterConfig, Copies, Leaning, NodeConfig, NodeName, NodeRole, OnLoss, Placement,
-    ResourceConfig, ResourceName, Sequence, Spread, Tie, Unit, UnitName, Weight,
+    AgentName, Binding, ClusterConfig, Copies, Leaning, NodeConfig, NodeName, NodeRole, OnLoss, ParameterValue,
+    Placement, ResourceConfig, ResourceName, Sequence, Spread, Tie, Unit, UnitName, Weight,
 };
 
 /// The attribute of a node that is its name.
@@ -322,10 +322,15 @@ fn primitive(
             operations.push(Operation { role, ..check });
         }
     }
-    let (class, provider, agent) = match &resource.agent {
-        AgentName::Native(agent) => ("cardea".to_owned(), None, agent.clone()),
-        AgentName::Ocf { provider, name } => ("ocf".to_owned(), Some(provider.clone()), name.clone()),
+    let (class, provider, agent) = match resource.agent.clone() {
+        AgentName::Native(name) => ("cardea".to_owned(), None, name),
+        AgentName::Ocf { provider, name } => ("ocf".to_owned(), Some(provider), name),
+        AgentName::Other { standard, name } => (standard, None, name),
     };
+    let told = resource.parameters.iter().filter_map(|(name, value)| match value {
+        ParameterValue::Text(text) => Some((name.clone(), text.clone())),
+        ParameterValue::File { .. } => None,
+    });
     let requires = if is_exclusive { Requires::Exclusion } else { Requires::Quorum };
     Resource {
         name: name.clone(),
@@ -334,10 +339,11 @@ fn primitive(
             class,
             provider,
             agent,
-            parameters: BTreeMap::new(),
+            parameters: told.collect(),
             parameters_on: BTreeMap::new(),
             operations,
-            default_timeouts_ms: BTreeMap::new(),
+            // A look takes as long as a check.
+            default_timeouts_ms: BTreeMap::from([("monitor".to_owned(), ms(resource.monitor.timeout))]),
             utilization: resource.needs.iter().map(|(what, needs)| (what.clone(), amount(*needs))).collect(),
             connects: None,
             reconnect_s: 0,

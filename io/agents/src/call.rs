@@ -62,6 +62,7 @@ pub(crate) fn run(
             )),
         },
         AgentName::Ocf { provider, name } => ocf::run(&running, provider, name),
+        AgentName::Other { .. } => permanent(format!("agents such as `{}` cannot be called yet", call.agent)),
     }
 }
 

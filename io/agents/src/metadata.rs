@@ -98,6 +98,7 @@ pub fn metadata(root: &Path, agent: &AgentName) -> Result<Metadata, MetadataErro
             let environment = ocf::environment(root, &AgentsConfig::new(root).runtime_dir, provider, name);
             describe(&agent.to_string(), &path, vec!["meta-data".to_owned()], "", environment)
         }
+        AgentName::Other { .. } => Err(MetadataError::Call(format!("agents such as `{agent}` cannot be called yet"))),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod events;
 pub mod explain;
 pub mod fence;
 pub mod history;
+pub mod import;
 pub mod init;
 pub mod join;
 pub mod lab;

@@ -35,7 +35,9 @@ pub fn run(root: &Path, args: &PlanArgs) -> anyhow::Result<()> {
         };
     };
     let text = check::read(file)?;
-    if args.cib.supposes() {
+    // What cannot be applied can be planned all the same: with nothing running.
+    let is_for_planning = config::parse(&text).is_err() && config::parse_for_planning(&text).is_ok();
+    if args.cib.is_hypothetical() || is_for_planning {
         return plan_cib::run_file(&text, &args.cib, args.json);
     }
     let plan = ask(&Client::new(root)?, &text)?;

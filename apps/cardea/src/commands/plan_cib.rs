@@ -20,6 +20,7 @@ use crate::shown;
 
 /// Where the CIBs are, and when they are judged.
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("dated").args(["cib", "status"]))]
 pub struct CibArgs {
     /// A Pacemaker CIB with its status section, as `cibadmin --query` prints it: shows what would be done there.
     #[arg(long, value_name = "FILE", conflicts_with = "cib_dir")]
@@ -34,7 +35,7 @@ pub struct CibArgs {
     #[arg(long, value_name = "FILE", requires = "cib_dir")]
     args: Option<PathBuf>,
     /// The time to assume (ISO 8601, or seconds since 1970); else the one that the CIB says, or that of this machine.
-    #[arg(long, value_name = "TIME", requires = "cib")]
+    #[arg(long, value_name = "TIME", requires = "dated")]
     now: Option<String>,
     /// Also says how many seconds of processor time reading and planning took.
     #[arg(long)]
@@ -47,6 +48,9 @@ pub struct CibArgs {
     /// than once.
     #[arg(long = "why", value_name = "RESOURCE", conflicts_with = "cib_dir")]
     why: Vec<String>,
+    /// With a cluster file: what it would do in the cluster that this CIB reports.
+    #[arg(long, value_name = "CIB", requires = "file", conflicts_with_all = ["cib", "cib_dir"])]
+    status: Option<PathBuf>,
 }
 
 /// A CIB, judged.
@@ -143,15 +147,25 @@ impl CibArgs {
         self.cib.is_some() || self.cib_dir.is_some()
     }
 
-    /// Is something supposed, or asked about the cluster that a file describes?
-    pub fn supposes(&self) -> bool {
-        !self.what_if.is_empty() || !self.why.is_empty()
+    /// Is something else asked for than what the running cluster would do?
+    pub fn is_hypothetical(&self) -> bool {
+        !self.what_if.is_empty() || !self.why.is_empty() || self.status.is_some()
     }
 }
 
-/// Shows what would follow if something happened in the cluster of a file, everything being where it belongs.
+/// Shows what a file would do: where a CIB reports the state, there; if something is supposed, with everything where it
+/// belongs; else with nothing running.
 pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
-    let mut situation = settled(&of_file(text)?);
+    let mut situation = of_file(text)?;
+    if let Some(path) = &args.status {
+        let now = args.now.as_deref().map(time).transpose()?;
+        let cib = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let imported = import::cib(&cib, now.map_or_else(recorded_or_now, import::Time::At))
+            .with_context(|| format!("{} says no state", path.display()))?;
+        situation = import::with_status(situation, &imported.situation);
+    } else if !args.what_if.is_empty() || !args.why.is_empty() {
+        situation = settled(&situation);
+    }
     for supposition in &args.what_if {
         scheduler::suppose(&mut situation, supposition)?;
     }
@@ -161,8 +175,8 @@ pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
 
 /// The cluster of a file, every node up and nothing running.
 pub fn of_file(text: &str) -> anyhow::Result<Situation> {
-    match config::parse(text) {
-        Ok(parsed) => Ok(scheduler::situation_of(&parsed.config)),
+    match config::parse_for_planning(text) {
+        Ok(parsed) => Ok(parsed.expert.unwrap_or_default().situation(&parsed.config, scheduler::situation_of)),
         Err(_) => bail!("the cluster file has mistakes; `cardea check FILE` shows them"),
     }
 }
@@ -204,7 +218,8 @@ fn processor_time() -> Duration {
     Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
-fn time(text: &str) -> anyhow::Result<i64> {
+/// A time as people type it: ISO 8601, or seconds since 1970.
+pub fn time(text: &str) -> anyhow::Result<i64> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }

@@ -81,7 +81,7 @@ pub fn run(args: &RehearseArgs) -> anyhow::Result<i32> {
     let (situation, votes) = match (&args.file, &args.cib) {
         (Some(file), _) => {
             let text = check::read(file)?;
-            let witnesses = config::parse(&text).map_or(0, |parsed| {
+            let witnesses = config::parse_for_planning(&text).map_or(0, |parsed| {
                 parsed.config.nodes.values().filter(|node| node.role == model::NodeRole::Witness).count()
             });
             (plan_cib::of_file(&text)?, Votes { witnesses, one_of_two_goes_on: false })
