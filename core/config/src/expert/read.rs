@@ -215,7 +215,7 @@ fn check_names(
     }
     let place = |key: &str, at: usize| -> Range<usize> {
         let found = section.entry(key).and_then(|(_, value)| match value.get_ref() {
-            DeValue::Array(entries) => entries.iter().nth(at).map(|entry| entry.span()),
+            DeValue::Array(entries) => entries.get(at).map(|entry| entry.span()),
             _ => None,
         });
         found.unwrap_or_else(|| section.span.clone())

@@ -67,12 +67,12 @@ fn resource(out: &mut String, name: &str, said: &ExpertResource) {
     }
     pairs(out, settings);
     if let Some(Shape::Bundle(bundle)) = shape {
-        let _ = write!(out, "[expert.resources.{}.bundle]\n", key(name));
+        let _ = writeln!(out, "[expert.resources.{}.bundle]", key(name));
         pairs(out, &table_of(bundle));
     }
     if !service.is_empty() {
         let gap = if settings.is_empty() && shape.is_none() { "\n" } else { "" };
-        let _ = write!(out, "{gap}[expert.resources.{}.service]\n", key(name));
+        let _ = writeln!(out, "{gap}[expert.resources.{}.service]", key(name));
         pairs(out, service);
     }
 }
