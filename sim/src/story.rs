@@ -454,7 +454,7 @@ impl OfResource {
     }
 
     /// It does not run on this machine.
-    pub fn is_not_on(self, name: &str) -> Expectation {
+    pub fn avoids(self, name: &str) -> Expectation {
         let name = name.to_owned();
         expectation(format!("{} is not on {name}", self.0), move |world, _| {
             let places = world.active_on(&self.0);

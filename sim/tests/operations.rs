@@ -188,9 +188,9 @@ fn a_node_that_failed_too_often_is_tried_again_once_that_is_forgotten() {
         .kill("web")
         .run_for(5.s())
         .expect(resource("web").runs())
-        .expect(resource("web").is_not_on("b"))
+        .expect(resource("web").avoids("b"))
         .run_for(12.s())
-        .expect(resource("web").is_not_on("b"))
+        .expect(resource("web").avoids("b"))
         .run_for(8.s())
         .expect(resource("web").runs_on("b"));
 }

@@ -677,7 +677,7 @@ mod tests {
         assert_eq!(node(&seen, "b").links[1].state, "down");
         view.peers.get_mut(&B).expect("b").links[1].state = LinkState::Confirming;
         let seen = status(&view, 0);
-        assert_eq!(seen.problems, [String::new(); 0], "it carries heartbeats again");
+        assert!(seen.problems.is_empty(), "it carries heartbeats again: {:?}", seen.problems);
         assert_eq!(node(&seen, "b").links[1].state, "confirming");
     }
 
