@@ -124,7 +124,7 @@ fn an_edit_that_would_break_the_file_is_refused() {
         findings.iter().map(|f| f.code).collect()
     };
     assert_eq!(codes(add_node(COMMENTED, &name("d"), &node(1))), ["config::duplicate_address"; 2]);
-    assert_eq!(codes(add_node(COMMENTED, &name("D"), &node(4))), ["config::bad_name"]);
+    assert_eq!(codes(add_node(COMMENTED, &name("d d"), &node(4))), ["config::bad_name"]);
     assert_eq!(codes(add_node(COMMENTED, &name("d"), &NodeConfig::default())), ["config::bad_links"]);
     assert_eq!(codes(remove_node(COMMENTED, &name("x"))), ["config::unknown_node"]);
     let exclusive = COMMENTED

@@ -19,7 +19,8 @@ use model::{
     NodeName, OpId, OperatorAction, ResourceName, ResourceState, StepKind, UnitName, WallTime,
 };
 use model::{ClusterState, NodeRole, Plan};
-use scheduler::{Eligibility, Live, explain, judge, plan, situation_now, suppose_now};
+use scheduler::reasons::{changed, story};
+use scheduler::{Ask, Eligibility, Live, explain, judge, judge_telling, plan, situation_now, suppose_now};
 
 #[test]
 fn the_plans_are_as_written() {
@@ -212,7 +213,9 @@ fn told_if(mut state: ClusterState, mut live: Live, supposed: &[&str]) -> String
         let supposition = text.parse().expect("a supposition");
         suppose_now(&mut state, &mut live, &supposition).expect("it can happen");
     }
-    judge(&situation_now(&state, &live)).to_string()
+    let situation = situation_now(&state, &live);
+    let (judgement, reasons) = judge_telling(&situation, &Ask::Of(changed(&judge(&situation))));
+    story(&judgement, &reasons)
 }
 
 /// The plan as an operator reads it.

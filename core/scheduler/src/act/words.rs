@@ -4,39 +4,7 @@ use std::fmt;
 
 use model::situation::Role;
 
-use super::emit::{Done, Judgement, Place, Told};
-
-impl fmt::Display for Judgement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.decisions.is_empty() {
-            writeln!(f, "nothing would be started, stopped or moved")?;
-        }
-        for told in &self.decisions {
-            writeln!(f, "{told}")?;
-        }
-        let current = self.current();
-        for (name, places) in &self.placement() {
-            if current.get(name).map_or(&[][..], Vec::as_slice) != places.as_slice() {
-                writeln!(f, "{name} would be {}", Place::in_words(places))?;
-            }
-        }
-        for (name, obstacles) in &self.obstacles {
-            for obstacle in obstacles {
-                writeln!(f, "{name} {obstacle}")?;
-            }
-        }
-        let mut waits: Vec<Vec<usize>> = vec![Vec::new(); self.actions.len()];
-        for (first, then) in &self.order {
-            waits[*then].push(first + 1);
-        }
-        for (at, (done, after)) in self.actions.iter().zip(&waits).enumerate() {
-            let after: Vec<String> = after.iter().map(ToString::to_string).collect();
-            let after = if after.is_empty() { String::new() } else { format!("  (after {})", after.join(", ")) };
-            writeln!(f, "{:>3}. {done}{after}", at + 1)?;
-        }
-        Ok(())
-    }
-}
+use super::emit::{Done, Place, Told};
 
 impl Place {
     /// Several places: `on a, on b (promoted)`.
@@ -98,6 +66,7 @@ fn word(action: &'static str, op: Option<&'static str>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Judgement;
 
     #[test]
     fn a_judgement_reads_as_sentences() {

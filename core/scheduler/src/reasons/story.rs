@@ -2,7 +2,7 @@
 //! numbered, each with its cause.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::{Cause, Reasons, Weighing, words};
 use crate::act::Told;
@@ -11,6 +11,13 @@ use crate::{Judgement, Place};
 /// The resources that a judgement changes: those to ask about before its story is told.
 pub fn changed(judgement: &Judgement) -> BTreeSet<String> {
     judgement.decisions.iter().filter_map(|told| told.resource.clone()).collect()
+}
+
+impl fmt::Display for Judgement {
+    /// Its story, without reasons that nobody asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&story(self, &Reasons::default()))
+    }
 }
 
 /// Tells a judgement.
@@ -41,23 +48,61 @@ pub fn story(judgement: &Judgement, reasons: &Reasons) -> String {
             out += &format!("{name} {obstacle}\n");
         }
     }
-    let mut waits: Vec<Vec<String>> = vec![Vec::new(); judgement.actions.len()];
-    for (first, then) in &judgement.order {
-        waits[*then].push((first + 1).to_string());
-    }
-    for (at, (done, after)) in judgement.actions.iter().zip(&waits).enumerate() {
-        let _ = write!(out, "{:>3}. {done}", at + 1);
+    for (number, (at, after)) in in_order(judgement).into_iter().enumerate() {
+        let _ = write!(out, "{:>3}. {}", number + 1, judgement.actions[at]);
         // That what runs is checked needs no saying, and a look is its own reason.
         let goes_without_saying = |cause: &&Cause| matches!(cause, Cause::Checked | Cause::NotLookedYet);
         if let Some(cause) = reasons.causes.get(at).filter(|cause| !goes_without_saying(cause)) {
             let _ = write!(out, ": {cause}");
         }
         if !after.is_empty() {
+            let after: Vec<String> = after.iter().map(|earlier| (earlier + 1).to_string()).collect();
             let _ = write!(out, "  (after {})", after.join(", "));
         }
         out.push('\n');
     }
     out
+}
+
+/// The actions, each after those that it waits for, with the places in this order of those that it waits for directly.
+fn in_order(judgement: &Judgement) -> Vec<(usize, Vec<usize>)> {
+    let count = judgement.actions.len();
+    let (mut before, mut after) = (vec![Vec::new(); count], vec![Vec::new(); count]);
+    for (first, then) in &judgement.order {
+        before[*then].push(*first);
+        after[*first].push(*then);
+    }
+    let mut open: Vec<usize> = before.iter().map(Vec::len).collect();
+    let mut ready: BTreeSet<usize> = (0..count).filter(|at| open[*at] == 0).collect();
+    let mut numbers = vec![0; count];
+    let mut ordered: Vec<(usize, Vec<usize>)> = Vec::with_capacity(count);
+    while let Some(at) = ready.pop_first() {
+        numbers[at] = ordered.len();
+        let mut waits: Vec<usize> = before[at].iter().map(|first| numbers[*first]).collect();
+        waits.sort_unstable();
+        drop_detours(&mut waits, &ordered);
+        ordered.push((at, waits));
+        for then in &after[at] {
+            open[*then] -= 1;
+            if open[*then] == 0 {
+                ready.insert(*then);
+            }
+        }
+    }
+    ordered
+}
+
+/// Leaves out of `waits` what others of them wait for anyway.
+fn drop_detours(waits: &mut Vec<usize>, ordered: &[(usize, Vec<usize>)]) {
+    let Some(oldest) = waits.first().copied().filter(|_| waits.len() > 1) else { return };
+    let mut implied: BTreeSet<usize> = BTreeSet::new();
+    let mut open: Vec<usize> = waits.iter().flat_map(|first| ordered[*first].1.clone()).collect();
+    while let Some(first) = open.pop() {
+        if first >= oldest && implied.insert(first) {
+            open.extend(&ordered[first].1);
+        }
+    }
+    waits.retain(|first| !implied.contains(first));
 }
 
 /// Why a resource goes where it goes; none for changes that leave it where it is.
