@@ -102,6 +102,14 @@ fn a_node_that_is_cut_off_is_fenced_and_cannot_fence() -> Result<()> {
     lab.must(&["heal"])?;
     lab.must(&["start", "a"])?;
     lab.wait_until_whole()?;
+    if lab.leader()?.name == place {
+        // Who leads cannot fence itself.
+        lab.leader()?.must(&["lead", "a"])?;
+        until("a leads", || {
+            if lab.leader().is_ok_and(|leader| leader.name == "a") { Ok(()) } else { Err(place.clone()) }
+        })?;
+        lab.wait_until_whole()?;
+    }
     let since = now_us();
     lab.leader()?.must(&["fence", &place, "--reason", "it smells"])?;
     lab.wait_for_event("fenced", &place, since)?;
