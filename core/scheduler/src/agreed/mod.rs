@@ -17,7 +17,7 @@ mod steps;
 mod suppose;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::Situation;
 use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName, WallTime};
@@ -28,6 +28,7 @@ pub use suppose::suppose_now;
 pub use words::{NodeExplanation, explain, explain_node};
 
 use crate::act::Judgement;
+use crate::reasons::{Ask, Explanation, explanation, judge_telling};
 
 /// Milliseconds between two looks at a node that came back too often.
 const QUIET_MS: u64 = 10_000;
@@ -68,6 +69,8 @@ struct Case<'a> {
     judgement: Judgement,
     /// Where each resource should run, whether or not that can begin now.
     assigned: BTreeMap<ResourceName, NodeId>,
+    /// Why units move that could stay, and why others have no place.
+    explained: BTreeMap<UnitName, Explanation>,
 }
 
 impl<'a> Case<'a> {
@@ -81,7 +84,33 @@ impl<'a> Case<'a> {
             .iter()
             .filter_map(|(resource, node)| Some((ResourceName(resource.clone()), *ids.get(node.as_str())?)))
             .collect();
-        Case { state, live, nodes, units, judgement, assigned }
+        let mut case = Case { state, live, nodes, units, judgement, assigned, explained: BTreeMap::new() };
+        case.explained = case.explanations(&situation);
+        case
+    }
+
+    /// What draws units away from nodes that they need not leave, and what keeps units from all nodes.
+    fn explanations(&self, situation: &Situation) -> BTreeMap<UnitName, Explanation> {
+        let asked: BTreeSet<&UnitName> = self
+            .units
+            .iter()
+            .filter(|(name, unit)| {
+                let Some(target) = self.target(unit) else { return words::wanted(self, name, unit).is_ok() };
+                let Some(holder) = standing::holder_of(self.state, &self.nodes, name, self.live.bugs) else {
+                    return false;
+                };
+                let must = |node: &Node<'_>| standing::must_leave(self.state, node, unit).is_some();
+                target != holder.node && !self.nodes.get(&holder.node).is_none_or(must)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if asked.is_empty() {
+            return BTreeMap::new();
+        }
+        let ask = Ask::Of(asked.iter().map(|name| name.0.clone()).collect());
+        let (judgement, reasons) = judge_telling(situation, &ask);
+        let told = |name: &UnitName| explanation(&judgement, &reasons, name.as_str());
+        asked.into_iter().filter_map(|name| Some((name.clone(), told(name)?))).collect()
     }
 
     fn node_name(&self, id: NodeId) -> &str {

@@ -192,7 +192,10 @@ fn arrival(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, to: NodeId, holder
         return match (why, asked) {
             (Some(why), _) => format!("{name} moves to {target} because {at} {why}"),
             (None, Some(asked)) => format!("{name} moves to {target} because an operator asked for it{asked}"),
-            (None, None) => format!("{name} moves to {target}, which it prefers to {at}"),
+            (None, None) => {
+                let better = || format!("{name} moves to {target}, which is better for it than {at}");
+                case.explained.get(name).map_or_else(better, |explained| explained.decision.clone())
+            }
         };
     }
     if let Some(asked) = asked {
@@ -216,7 +219,15 @@ fn nowhere(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, holder: Option<&Ho
     let here = holder.map(|holder| holder.node);
     let others = match is_free_elsewhere(case.state, &case.nodes, name, unit, here) {
         Err(why) => format!("{name} {why}"),
-        Ok(()) => format!("no node can run {name}: {}", obstacles(case, name, unit, holder)),
+        Ok(()) => match case.explained.get(name) {
+            Some(explained) => {
+                let closed = explained.nodes.iter().filter(|node| !node.can_run);
+                let said: Vec<String> =
+                    closed.map(|node| format!("{} {}", node.node, node.because.join(", "))).collect();
+                format!("no node can run {name}: {}", said.join("; "))
+            }
+            None => format!("no node can run {name}: {}", obstacles(case, name, unit, holder)),
+        },
     };
     let leaves = here.and_then(|here| must_leave(case.state, case.nodes.get(&here)?, unit));
     match (leaves, here) {
@@ -228,7 +239,7 @@ fn nowhere(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, holder: Option<&Ho
 }
 
 /// Should the unit run at all?
-fn wanted(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>) -> Result<(), String> {
+pub(super) fn wanted(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>) -> Result<(), String> {
     if !unit.placement.enabled {
         return Err(format!("{name} is stopped: the configuration says `enabled = false`"));
     }
