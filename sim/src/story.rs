@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use model::{ActionKind, Bugs, Class, NodeId, NodeName, Placement, ResourceName, UnitName};
+use model::{ActionKind, Bugs, Class, NodeId, NodeName, Placement, ResourceName, Tie, UnitName, Weight};
 
 use crate::agents::{AgentMood, Mood};
 use crate::clock::{At, MILLIS, SECONDS};
@@ -82,16 +82,30 @@ impl Cluster {
         self
     }
 
-    /// Something to run. `words`, separated by commas: `prefers NODE`, `best-effort`, `unwatched` (its death is found
-    /// by checks alone), `failback`, `forgets SECONDS` (its failures are forgotten after so long).
+    /// Something to run. `words`, separated by commas: `prefers NODE`, `prefers NODE POINTS`, `best-effort`, `unwatched` (its death is found
+    /// by checks alone), `avoids NODE`, `after NAME`, `with NAME POINTS`, `failback`, `forgets SECONDS` (its failures are forgotten after so long).
     pub fn resource(mut self, name: &str, words: &str) -> Self {
         let mut placement = Placement::default();
         let (mut class, mut is_native, mut forgets) = (Class::Exclusive, true, None);
         for word in words.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match word.split_once(' ') {
-                Some(("prefers", node)) => placement.prefer.push(NodeName::from(node)),
+                Some(("prefers", liked)) => match liked.split_once(' ') {
+                    None => placement.prefer.push(NodeName::from(liked)),
+                    Some((node, points)) => {
+                        placement.leaning.prefer.insert(NodeName::from(node), points.parse().expect("points"));
+                    }
+                },
                 None if word == "best-effort" => class = Class::BestEffort,
                 None if word == "unwatched" => is_native = false,
+                Some(("avoids", node)) => {
+                    placement.leaning.avoid.insert(NodeName::from(node), Weight::Must);
+                }
+                Some(("after", other)) => placement.after.push(UnitName::from(other)),
+                Some(("with", other)) => {
+                    let (other, points) = other.split_once(' ').expect("a name, then points");
+                    let weight = Weight::Points(points.parse().expect("points"));
+                    placement.leaning.with.insert(UnitName::from(other), Tie { weight, ..Tie::default() });
+                }
                 Some(("forgets", seconds)) => forgets = Some(Duration::from_secs(seconds.parse().expect("seconds"))),
                 None if word == "failback" => placement.failback = true,
                 Some(_) | None => panic!("`{word}` is no word of a story"),

@@ -181,6 +181,26 @@ fn a_dead_device_blocks_only_what_needs_it() {
 }
 
 #[test]
+fn what_is_drawn_to_a_place_that_waits_for_a_fence_runs_on_where_it_is() {
+    cluster(3)
+        .resource("db", "prefers b 1000, avoids a")
+        .resource("web", "avoids b, prefers a 10, with db 120, after db")
+        .settle()
+        .lead("a")
+        .devices(DeviceMood::Dead)
+        .from_here()
+        .power_off("b")
+        .run_for(10.s())
+        .expect(resource("db").runs_nowhere())
+        .expect(resource("web").runs_on("a"))
+        .expect(resource("web").was_started(0))
+        .devices(DeviceMood::Works)
+        .run_for(40.s())
+        .expect(resource("db").runs_on("c"))
+        .expect(resource("web").runs_on("c"));
+}
+
+#[test]
 fn best_effort_moves_on_the_verdict_alone() {
     cluster(3)
         .resource("cache", "prefers b, best-effort")

@@ -39,33 +39,14 @@ const MONITOR_EVERY: Duration = Duration::from_secs(10);
 const FAILURES_MAX: u32 = 3;
 
 /// The keys of a resource that are no parameters of its agent.
-pub(crate) const RESOURCE_KEYS: &[&str] = &[
-    "agent",
-    "class",
-    "domains",
-    "monitor",
-    "start",
-    "stop",
-    "failures_max",
-    "failures",
-    "needs",
-    "parameters",
-    "prefer",
-    "avoid",
-    "only",
-    "with",
-    "apart",
-    "after",
-    "stickiness",
-    "failback",
-    "priority",
-    "enabled",
-    "copies",
-    "copies_per_node",
-    "promote",
-    "promoted",
-    "ticket",
-];
+const RESOURCE_KEYS: &[&str] =
+    &["agent", "class", "domains", "monitor", "start", "stop", "failures_max", "failures", "needs", "parameters"];
+
+/// Every key of a resource that is no parameter of its agent: its own, and those of a unit.
+pub(crate) fn resource_keys() -> Vec<&'static str> {
+    RESOURCE_KEYS.iter().chain(&PLACEMENT_KEYS).copied().collect()
+}
+
 /// How load is spread.
 const SPREADS: [(&str, Spread); 4] =
     [("even", Spread::Even), ("capacity", Spread::Capacity), ("room", Spread::Room), ("fill", Spread::Fill)];
@@ -711,7 +692,7 @@ fn resource(
         }
         "cardea:process" => parameters::process(section, &raw, findings),
         _ => {
-            warn_misspelt(section, RESOURCE_KEYS, findings);
+            warn_misspelt(section, &resource_keys(), findings);
             parameters::free(&section.what, &raw, false, findings)
         }
     };
@@ -750,10 +731,11 @@ fn failures(section: &Section<'_>, findings: &mut Findings) -> (u32, Option<Dura
 
 /// The keys that go to the agent: those that are not ours, and all of `parameters`.
 fn raw_parameters<'a>(section: &Section<'a>, findings: &mut Findings) -> Vec<Raw<'a>> {
-    let mut raw: Vec<Raw<'a>> = section.entries().filter(|(key, _, _)| !RESOURCE_KEYS.contains(key)).collect();
+    let keys = resource_keys();
+    let mut raw: Vec<Raw<'a>> = section.entries().filter(|(key, _, _)| !keys.contains(key)).collect();
     if let Some(table) = section.nested("parameters", findings) {
         for (key, span, value) in table.entries() {
-            if section.entry(key).is_some() && !RESOURCE_KEYS.contains(&key) {
+            if section.entry(key).is_some() && !keys.contains(&key) {
                 findings.push(
                     Diagnostic::error(
                         "config::duplicate",

@@ -327,7 +327,7 @@ fn require(of: &Section<'_>, raw: &[Raw<'_>], name: &str, example: &str, finding
 }
 
 fn refuse_unknown(of: &Section<'_>, raw: &[Raw<'_>], known: &[&str], findings: &mut Findings) {
-    let valid: Vec<&str> = known.iter().chain(crate::file::RESOURCE_KEYS).copied().collect();
+    let valid: Vec<&str> = known.iter().copied().chain(crate::file::resource_keys()).collect();
     for (name, span, _) in raw.iter().filter(|(name, _, _)| !known.contains(name)) {
         if findings.is_full() {
             return;

@@ -387,6 +387,17 @@ impl Placement {
         listed.chain(self.leaning.prefer.iter().map(|(node, points)| (node, *points))).collect()
     }
 
+    /// The word of it that can be planned and rehearsed, and that no daemon can run yet.
+    pub fn not_run_yet(&self) -> Option<&'static str> {
+        if self.copies.is_some() {
+            Some("copies")
+        } else if self.ticket.is_some() {
+            Some("ticket")
+        } else {
+            None
+        }
+    }
+
     /// The units that it comes after, and how.
     pub fn sequence_after(&self) -> impl Iterator<Item = (&UnitName, Sequence)> {
         self.after.iter().map(|unit| (unit, self.sequences.get(unit).copied().unwrap_or_default()))

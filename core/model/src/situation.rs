@@ -302,6 +302,25 @@ pub struct NodeFacts {
     pub why: Option<String>,
 }
 
+impl NodeFacts {
+    /// A member that is up and of which nothing else is known.
+    pub fn up(name: &NodeName) -> NodeFacts {
+        NodeFacts {
+            name: name.clone(),
+            id: name.0.clone(),
+            seen: Some(NodeSeen {
+                is_member: Some(true),
+                is_process_up: true,
+                join: Join::Member,
+                expected: Expected::Member,
+                ..NodeSeen::default()
+            }),
+            is_probed: true,
+            ..NodeFacts::default()
+        }
+    }
+}
+
 /// What a node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -22,6 +22,7 @@ mod lower;
 mod names;
 mod read;
 pub mod reasons;
+mod sequence;
 mod suppose;
 mod world;
 

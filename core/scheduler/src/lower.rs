@@ -11,9 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{
-    Colocation, Discovery, Expected, Join, Location, Meta, MultipleActive, NoQuorum, NodeFacts, NodeSeen, Operation,
-    Options, Order, OrderAction, OrderKind, OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score,
-    Situation, Strategy, Ticket, TicketLoss, TicketRule,
+    Colocation, Discovery, Location, Meta, NoQuorum, NodeFacts, Operation, Options, Order, OrderAction, OrderKind,
+    OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score, Situation, Strategy, Ticket, TicketLoss,
+    TicketRule,
 };
 use model::{
     AgentName, Binding, ClusterConfig, Copies, Leaning, NodeConfig, NodeName, NodeRole, OnLoss, ParameterValue,
@@ -141,19 +141,9 @@ fn node(
         }
     }
     NodeFacts {
-        name: name.clone(),
-        id: name.0.clone(),
         capacity: config.capacity.iter().map(|(what, has)| (what.clone(), amount(*has))).collect(),
         attributes,
-        seen: Some(NodeSeen {
-            is_member: Some(true),
-            is_process_up: true,
-            join: Join::Member,
-            expected: Expected::Member,
-            ..NodeSeen::default()
-        }),
-        is_probed: true,
-        ..NodeFacts::default()
+        ..NodeFacts::up(name)
     }
 }
 
@@ -371,29 +361,11 @@ fn meta(
     let stickiness = if placement.failback { 0 } else { i64::from(placement.stickiness) };
     Meta {
         priority: placement.priority,
-        is_managed: true,
-        is_maintenance: false,
         target_role: (!placement.enabled).then_some(Role::Stopped),
         stickiness: Score::of(stickiness),
-        is_critical: true,
         failures_max: Some(failures_max.max(1)),
         failure_timeout_s: forgotten_after.filter(|time| !time.is_zero()).map(seconds_up),
         requires,
-        multiple_active: MultipleActive::StopStart,
-        allows_migration: false,
-        allows_unhealthy: false,
-        container: None,
-        is_ordered: true,
-        is_collocated: true,
-        clone_max: None,
-        clone_node_max: 1,
-        clone_min: 0,
-        is_unique: false,
-        is_interleaved: false,
-        notifies: false,
-        is_promotable: false,
-        promoted_max: 0,
-        promoted_node_max: 0,
-        uses_host_attributes: false,
+        ..Meta::default()
     }
 }

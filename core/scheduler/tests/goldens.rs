@@ -9,10 +9,9 @@
 //! `failures RESOURCE NODE COUNT WHY` · `permanent RESOURCE NODE WHY` · `action KIND [UNIT] [NODE]` ·
 //! `suppose EVENT` (then the plan is what would be done if that happened now)
 
-#![allow(clippy::disallowed_methods)] // goldens are files
+mod common;
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use model::{
     ActionKind, Epoch, Failures, GrantId, Holder, HolderState, Incarnation, Known, Member, MemberState, NodeId,
@@ -24,31 +23,13 @@ use scheduler::{Ask, Eligibility, Live, explain, judge, judge_telling, plan, sit
 
 #[test]
 fn the_plans_are_as_written() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    let mut stories: Vec<_> = std::fs::read_dir(&root)
-        .expect("the stories are there")
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    stories.sort();
-    assert!(stories.len() >= 12, "only {} stories", stories.len());
-    let mut changed = Vec::new();
-    for story in stories {
-        let read = |name: &str| std::fs::read_to_string(story.join(name)).ok();
-        let file = read("cluster.toml").or_else(|| std::fs::read_to_string(root.join("cluster.toml")).ok());
-        let facts = read("given.txt").expect("given.txt");
-        let (state, live) = given(&file.expect("a cluster file"), &facts);
+    common::compare_stories("plans", 40, "given.txt", |file, facts| {
+        let (state, live) = given(file, facts);
         let first = plan(&state, &live);
         assert_eq!(first, plan(&state, &live), "equal inputs, equal plans");
         let supposed: Vec<&str> = facts.lines().filter_map(|line| line.strip_prefix("suppose ")).collect();
-        let text = if supposed.is_empty() { told(&state, &live, &first) } else { told_if(state, live, &supposed) };
-        if std::env::var_os("UPDATE_GOLDENS").is_some() {
-            std::fs::write(story.join("plan.txt"), text).expect("a writable plan.txt");
-        } else if read("plan.txt").as_deref() != Some(&text) {
-            changed.push(format!("== {}\n{text}", story.display()));
-        }
-    }
-    assert!(changed.is_empty(), "plans changed (UPDATE_GOLDENS=1 writes them anew):\n{}", changed.join("\n"));
+        if supposed.is_empty() { told(&state, &live, &first) } else { told_if(state, live, &supposed) }
+    });
 }
 
 fn given(file: &str, facts: &str) -> (ClusterState, Live) {

@@ -1,5 +1,7 @@
 //! What holds in every cluster, whatever is in it? Random ones, the same in every run.
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use model::ClusterConfig;
@@ -8,21 +10,7 @@ use model::{NodeName, ResourceName};
 use scheduler::reasons::{Decider, Weighing};
 use scheduler::{Ask, Judgement, Supposition, carried_out, judge, judge_telling, situation_of, suppose};
 
-/// Xorshift: the same numbers in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-
-    fn is(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-}
+use common::Dice;
 
 /// A cluster file of a few nodes, with resources, groups, preferences and orders that do not contradict each other.
 fn file(dice: &mut Dice) -> ClusterConfig {

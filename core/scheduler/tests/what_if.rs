@@ -5,35 +5,14 @@
 //! own lets the plan be carried out before the next ones; `cold` begins with nothing running.
 //! `UPDATE_GOLDENS=1` writes the plans anew; read their diff like code.
 
-#![allow(clippy::disallowed_methods)] // goldens are files
-
-use std::path::Path;
+mod common;
 
 use scheduler::reasons::{changed, story};
 use scheduler::{Ask, carried_out, judge, judge_telling, situation_of, suppose};
 
 #[test]
 fn the_plans_are_as_written() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/what_if");
-    let mut stories: Vec<_> = std::fs::read_dir(&root)
-        .expect("the stories are there")
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.is_dir())
-        .collect();
-    stories.sort();
-    assert!(stories.len() >= 20, "only {} stories", stories.len());
-    let mut changed = Vec::new();
-    for story in stories {
-        let read = |name: &str| std::fs::read_to_string(story.join(name)).ok();
-        let file = read("cluster.toml").or_else(|| std::fs::read_to_string(root.join("cluster.toml")).ok());
-        let told = told(&file.expect("a cluster file"), &read("events.txt").expect("events.txt"));
-        if std::env::var_os("UPDATE_GOLDENS").is_some() {
-            std::fs::write(story.join("plan.txt"), told).expect("a writable plan.txt");
-        } else if read("plan.txt").as_deref() != Some(&told) {
-            changed.push(format!("== {}\n{told}", story.display()));
-        }
-    }
-    assert!(changed.is_empty(), "plans changed (UPDATE_GOLDENS=1 writes them anew):\n{}", changed.join("\n"));
+    common::compare_stories("what_if", 20, "events.txt", told);
 }
 
 fn told(file: &str, events: &str) -> String {

@@ -1,37 +1,15 @@
 //! What do the words of a cluster file promise, whatever else is in it? Random files, the same in every run.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ClusterConfig, NodeName, ResourceName, UnitName, Weight};
 use scheduler::{Judgement, Place, Supposition, carried_out, judge, situation_of, suppose};
 
+use common::Dice;
+
 const FILES: u64 = 400;
-
-/// Xorshift: the same numbers in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn of(seed: u64) -> Self {
-        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-
-    fn is(&mut self, one_in: usize) -> bool {
-        self.below(one_in) == 0
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for at in (1..list.len()).rev() {
-            list.swap(at, self.below(at + 1));
-        }
-    }
-}
 
 /// The tables of a file, each with its lines.
 type Tables = Vec<(String, Vec<String>)>;
@@ -92,7 +70,7 @@ fn words(dice: &mut Dice, nodes: usize, units: &[String], between_units: &[&str]
         words.push(format!("priority = {}", dice.below(4)));
     }
     let mut others: Vec<&String> = units.iter().collect();
-    dice.shuffle(&mut others);
+    shuffle(dice, &mut others);
     let mut others = others.into_iter();
     for word in between_units {
         let Some(other) = others.next().filter(|_| dice.is(2)) else { continue };
@@ -122,13 +100,13 @@ fn parsed(tables: &Tables) -> ClusterConfig {
 #[test]
 fn the_order_of_tables_and_keys_changes_no_plan() {
     for seed in 1..=FILES {
-        let mut dice = Dice::of(seed);
+        let mut dice = dice_of(seed);
         let mut tables = tables(&mut dice, &["with", "apart", "after"]);
         let situation = situation_of(&parsed(&tables));
         for (_, lines) in &mut tables {
-            dice.shuffle(lines);
+            shuffle(&mut dice, lines);
         }
-        dice.shuffle(&mut tables);
+        shuffle(&mut dice, &mut tables);
         let other = situation_of(&parsed(&tables));
         assert_eq!(judge(&situation).to_string(), judge(&other).to_string(), "seed {seed}");
         assert_eq!(situation, other, "seed {seed}");
@@ -141,7 +119,7 @@ fn the_order_of_tables_and_keys_changes_no_plan() {
 fn with_apart_only_and_avoid_hold_whatever_happens() {
     let (mut pairs, mut bans) = (0, 0);
     for seed in 1..=FILES {
-        let mut dice = Dice::of(seed);
+        let mut dice = dice_of(seed);
         let config = parsed(&tables(&mut dice, &["with", "apart"]));
         let mut situation = situation_of(&config);
         for step in 0..4 {
@@ -230,4 +208,14 @@ fn check(config: &ClusterConfig, judgement: &Judgement, when: &str) -> (usize, u
         }
     }
     (pairs, bans)
+}
+
+fn dice_of(seed: u64) -> Dice {
+    Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+}
+
+fn shuffle<T>(dice: &mut Dice, list: &mut [T]) {
+    for at in (1..list.len()).rev() {
+        list.swap(at, dice.below(at + 1));
+    }
 }

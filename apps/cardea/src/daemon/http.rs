@@ -203,6 +203,9 @@ async fn post_plan(State(hub): State<Arc<Hub>>, Json(question): Json<PlanQuestio
         Ok(parsed) => parsed,
         Err(refused) => return refuse(refused),
     };
+    if let Err(refused) = requests::refuse_what_cannot_run(&parsed.config) {
+        return refuse(refused);
+    }
     let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).collect();
     let mut state = picture.view.state.as_ref().clone();
     let version = state.config_version.0;

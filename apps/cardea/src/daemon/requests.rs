@@ -281,13 +281,9 @@ fn configure(
 }
 
 /// What can be planned and rehearsed is not always run.
-fn refuse_what_cannot_run(config: &ClusterConfig) -> Result<(), Refused> {
+pub fn refuse_what_cannot_run(config: &ClusterConfig) -> Result<(), Refused> {
     let units = config.units();
-    let word = |has: fn(&model::Placement) -> bool, word: &'static str| {
-        units.iter().find(|(_, unit)| has(unit.placement)).map(|(name, _)| (name, word))
-    };
-    let found = word(|placement| placement.copies.is_some(), "copies")
-        .or_else(|| word(|placement| placement.ticket.is_some(), "ticket"));
+    let found = units.iter().find_map(|(name, unit)| Some((name, unit.placement.not_run_yet()?)));
     match found {
         None => Ok(()),
         Some((unit, word)) => Err(invalid(

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::situation::{
-    Bundle, Expected, Join, Meta, NodeFacts, NodeSeen, Primitive, Replica, Requires, Resource, ResourceKind, Situation,
-};
-use model::{ClusterConfig, FenceConfig, FenceName, NodeName, ParameterValue, ResourceName};
+use model::situation::{Bundle, Meta, NodeFacts, Primitive, Replica, Requires, Resource, ResourceKind, Situation};
+use model::{ClusterConfig, FenceConfig, FenceName, ParameterValue, ResourceName};
 
 use super::{Expert, Form, Loose, NodeWords, Shape, inner_names, laid_over, loosen};
 
@@ -41,7 +39,7 @@ impl Expert {
     fn lay_over_nodes(&self, nodes: &mut Vec<NodeFacts>) {
         for (name, words) in &self.nodes {
             let at = nodes.iter().position(|facts| facts.name == *name).unwrap_or_else(|| {
-                nodes.push(node(name));
+                nodes.push(NodeFacts::up(name));
                 nodes.len() - 1
             });
             let facts = &mut nodes[at];
@@ -147,21 +145,4 @@ pub(super) fn device(config: &ClusterConfig, name: &ResourceName) -> Option<Prim
         parameters: parameters.collect(),
         ..Primitive::default()
     })
-}
-
-/// A node that is up and of which nothing else is known.
-pub(super) fn node(name: &NodeName) -> NodeFacts {
-    NodeFacts {
-        name: name.clone(),
-        id: name.0.clone(),
-        seen: Some(NodeSeen {
-            is_member: Some(true),
-            is_process_up: true,
-            join: Join::Member,
-            expected: Expected::Member,
-            ..NodeSeen::default()
-        }),
-        is_probed: true,
-        ..NodeFacts::default()
-    }
 }

@@ -8,7 +8,7 @@ use model::situation::{
 use model::{ClusterConfig, NodeName, ResourceName};
 use toml::{Table, Value};
 
-use super::assemble::{device, node, outermost};
+use super::assemble::{device, outermost};
 use super::{Expert, ExpertResource, Form, Loose, NodeWords, Shape, inner_names, loosen, table_of};
 
 /// What an operation may take if nobody says, in milliseconds.
@@ -179,7 +179,7 @@ fn nodes(lowered: &[NodeFacts], wanted: &[NodeFacts]) -> BTreeMap<NodeName, Tabl
     for facts in wanted {
         let found = lowered.iter().find(|lowered| lowered.name == facts.name);
         let is_plain = found.is_some();
-        let base = found.map_or_else(|| NodeWords::of(&node(&facts.name)), NodeWords::of);
+        let base = found.map_or_else(|| NodeWords::of(&NodeFacts::up(&facts.name)), NodeWords::of);
         let said = difference(&table_of(&base), &table_of(&NodeWords::of(facts)));
         if !is_plain || !said.is_empty() {
             nodes.insert(facts.name.clone(), said);

@@ -6,18 +6,17 @@
 //!
 //! Not here: what the cluster file says (`lower.rs` beside this folder).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{
     Definition, Discovery, Expected, Join, Location, NodeFacts, NodeHistory, NodeSeen, OperationRecord, Resource,
     ResourceHistory, ResourceKind, Role, Score, Situation,
 };
 use model::{
-    ActionKind, ClusterState, Holder, HolderState, NodeId, NodeName, NodeRole, ResourceName, ResourceState, Unit,
-    UnitName,
+    ActionKind, ClusterState, Holder, NodeId, NodeName, NodeRole, ResourceName, ResourceState, Unit, UnitName,
 };
 
-use super::standing::{Node, forbidden, holder_of, is_free_elsewhere, is_outdated, sent_to};
+use super::standing::{Node, blocked_by, forbidden, holder_of, is_free_elsewhere, is_outdated, sent_to};
 use crate::Live;
 use crate::lower::situation_of;
 
@@ -38,25 +37,28 @@ pub(super) fn lower(
     situation.options.fences_unseen = false;
     situation.now = i64::try_from(live.now.0 / 1000).unwrap_or(i64::MAX);
     let configured = std::mem::take(&mut situation.nodes);
+    let holders: BTreeSet<NodeId> =
+        units.keys().filter_map(|unit| holder_of(state, nodes, unit, live.bugs)).map(|holder| holder.node).collect();
     situation.nodes = nodes
         .values()
         .filter(|node| node.member.role == NodeRole::Member)
         .map(|node| {
             let known = configured.iter().find(|facts| facts.name == node.member.name).cloned();
-            let may_run =
-                units.keys().any(|unit| holder_of(state, nodes, unit, live.bugs).is_some_and(|h| h.node == node.id));
-            facts(node, known.unwrap_or_default(), may_run)
+            facts(node, known.unwrap_or_default(), holders.contains(&node.id))
         })
         .collect();
     let agents = agents(&situation.resources);
     let mut history: BTreeMap<NodeId, Vec<ResourceHistory>> = nodes.keys().map(|id| (*id, Vec::new())).collect();
+    for resource in &mut situation.resources {
+        let name = UnitName(resource.name.0.clone());
+        let Some(unit) = units.get(&name) else { continue };
+        let is_stopped = state.action(&ActionKind::Stop(name.clone())).is_some();
+        let holder = holder_of(state, nodes, &name, live.bugs);
+        let is_untouchable = holder.is_some_and(|holder| is_untouchable(state, nodes, unit, holder));
+        treat(resource, is_stopped, is_untouchable);
+    }
     for (name, unit) in units {
         let holder = holder_of(state, nodes, name, live.bugs);
-        let is_stopped = state.action(&ActionKind::Stop(name.clone())).is_some();
-        let is_untouchable = holder.is_some_and(|holder| is_untouchable(state, nodes, unit, holder));
-        for resource in situation.resources.iter_mut().filter(|resource| resource.name.as_str() == name.as_str()) {
-            treat(resource, is_stopped, is_untouchable);
-        }
         situation.locations.extend(locations(state, nodes, name, unit, holder));
         let Some(holder) = holder else { continue };
         for resource in &unit.members {
@@ -96,9 +98,8 @@ fn facts(node: &Node<'_>, configured: NodeFacts, may_run: bool) -> NodeFacts {
 
 /// Hands off: nobody can or may do anything about the unit where it is held.
 fn is_untouchable(state: &ClusterState, nodes: &BTreeMap<NodeId, Node<'_>>, unit: &Unit<'_>, holder: &Holder) -> bool {
-    let is_blocked = matches!(holder.state, HolderState::Blocked { .. })
-        || unit.members.iter().any(|resource| state.known_state(resource, holder.node) == ResourceState::Blocked);
-    is_blocked || nodes.get(&holder.node).is_none_or(|node| node.reach.is_ok() && node.is_in_maintenance)
+    blocked_by(state, unit, holder).is_some()
+        || nodes.get(&holder.node).is_none_or(|node| node.reach.is_ok() && node.is_in_maintenance)
 }
 
 fn treat(resource: &mut Resource, is_stopped: bool, is_untouchable: bool) {

@@ -20,7 +20,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::Situation;
-use model::{ClusterState, NodeId, Plan, ResourceName, Unit, UnitName, WallTime};
+use model::{ClusterState, HolderState, NodeId, Plan, ResourceName, Unit, UnitName, WallTime};
 
 pub use live::{Eligibility, Live};
 use standing::Node;
@@ -65,6 +65,7 @@ struct Case<'a> {
     state: &'a ClusterState,
     live: &'a Live,
     nodes: BTreeMap<NodeId, Node<'a>>,
+    ids: BTreeMap<String, NodeId>,
     units: BTreeMap<UnitName, Unit<'a>>,
     judgement: Judgement,
     /// Where each resource should run, whether or not that can begin now.
@@ -79,12 +80,12 @@ impl<'a> Case<'a> {
         let units = state.config.units();
         let situation = lower::lower(state, &nodes, &units, live);
         let (judgement, places) = crate::judge_with_places(&situation);
-        let ids: BTreeMap<&str, NodeId> = nodes.values().map(|node| (node.name(), node.id)).collect();
+        let ids: BTreeMap<String, NodeId> = nodes.values().map(|node| (node.name().to_owned(), node.id)).collect();
         let assigned = places
             .iter()
             .filter_map(|(resource, node)| Some((ResourceName(resource.clone()), *ids.get(node.as_str())?)))
             .collect();
-        let mut case = Case { state, live, nodes, units, judgement, assigned, explained: BTreeMap::new() };
+        let mut case = Case { state, live, nodes, ids, units, judgement, assigned, explained: BTreeMap::new() };
         case.explained = case.explanations(&situation);
         case
     }
@@ -94,13 +95,9 @@ impl<'a> Case<'a> {
         let asked: BTreeSet<&UnitName> = self
             .units
             .iter()
-            .filter(|(name, unit)| {
-                let Some(target) = self.target(unit) else { return words::wanted(self, name, unit).is_ok() };
-                let Some(holder) = standing::holder_of(self.state, &self.nodes, name, self.live.bugs) else {
-                    return false;
-                };
-                let must = |node: &Node<'_>| standing::must_leave(self.state, node, unit).is_some();
-                target != holder.node && !self.nodes.get(&holder.node).is_none_or(must)
+            .filter(|(name, unit)| match self.target(unit) {
+                Some(_) => self.is_drawn(name),
+                None => self.lacks_node(name, unit),
             })
             .map(|(name, _)| name)
             .collect();
@@ -111,6 +108,27 @@ impl<'a> Case<'a> {
         let (judgement, reasons) = judge_telling(situation, &ask);
         let told = |name: &UnitName| explanation(&judgement, &reasons, name.as_str());
         asked.into_iter().filter_map(|name| Some((name.clone(), told(name)?))).collect()
+    }
+
+    /// Is the unit drawn away from a node where it could stay?
+    fn is_drawn(&self, name: &UnitName) -> bool {
+        let holder = standing::holder_of(self.state, &self.nodes, name, self.live.bugs);
+        let (Some(holder), Some(unit)) = (holder.filter(|it| it.state == HolderState::Held), self.units.get(name))
+        else {
+            return false;
+        };
+        let could_stay = |node: &Node<'_>| node.is_workable() && standing::must_leave(self.state, node, unit).is_none();
+        self.target(unit).is_some_and(|target| target != holder.node)
+            && self.nodes.get(&holder.node).is_some_and(could_stay)
+    }
+
+    /// Is there no node for a unit that is wanted, for other reasons than that it may run elsewhere?
+    fn lacks_node(&self, name: &UnitName, unit: &Unit<'_>) -> bool {
+        let here = standing::holder_of(self.state, &self.nodes, name, self.live.bugs).map(|holder| holder.node);
+        let is_reached = here.is_none_or(|here| self.nodes.get(&here).is_some_and(Node::is_workable));
+        is_reached
+            && words::wanted(self, name, unit).is_ok()
+            && standing::is_free_elsewhere(self.state, &self.nodes, name, unit, here).is_ok()
     }
 
     fn node_name(&self, id: NodeId) -> &str {

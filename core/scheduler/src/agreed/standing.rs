@@ -122,6 +122,9 @@ pub(crate) fn can_get(
     holder: Option<NodeId>,
 ) -> Result<(), String> {
     node.may_get.clone()?;
+    if let Some(word) = unit.placement.not_run_yet() {
+        return Err(format!("cannot run what has `{word}` yet: that can be planned and rehearsed only"));
+    }
     if !state.config.domains(name).is_subset(&state.config.fence_cover(&node.member.name)) {
         return Err("has no fence device that covers what it could damage".to_owned());
     }
@@ -169,6 +172,15 @@ pub(super) fn must_leave(state: &ClusterState, node: &Node<'_>, unit: &Unit<'_>)
         return None;
     }
     exhausted(state, node, unit).map(|(_, why)| why)
+}
+
+/// Why nothing can be done about a unit where it is held.
+pub(super) fn blocked_by(state: &ClusterState, unit: &Unit<'_>, holder: &Holder) -> Option<String> {
+    if let HolderState::Blocked { why } = &holder.state {
+        return Some(why.clone());
+    }
+    let is_blocked = |resource: &&&_| state.known_state(resource, holder.node) == ResourceState::Blocked;
+    unit.members.iter().find(is_blocked).map(|resource| format!("{resource} could not be stopped"))
 }
 
 /// Who holds the unit.

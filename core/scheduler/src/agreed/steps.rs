@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Holder, HolderState, NodeId, ResourceName, ResourceState, Step, StepKind, Unit, UnitName};
 
-use super::standing::{holder_of, is_outdated};
+use super::standing::{blocked_by, holder_of, is_outdated};
 use super::{Case, words};
+use crate::sequence::{Sequence, drop_detours, sequence};
 
 /// Makes the steps.
 pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
@@ -32,6 +33,8 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         cleanups: BTreeMap::new(),
         stops: BTreeMap::new(),
         stuck: BTreeSet::new(),
+        postponed: BTreeSet::new(),
+        probes: BTreeMap::new(),
         leftovers: BTreeMap::new(),
     };
     draft.probe();
@@ -56,32 +59,23 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 /// Leaves out of what a step waits for whatever something else that it waits for already waits for.
 fn without_detours(steps: &mut [Step]) {
     for at in 0..steps.len() {
-        let Some(oldest) = steps[at].after.iter().min().copied().filter(|_| steps[at].after.len() > 1) else {
-            continue;
-        };
-        let mut implied: BTreeSet<usize> = BTreeSet::new();
-        let mut open: Vec<usize> = steps[at].after.iter().flat_map(|first| steps[*first].after.clone()).collect();
-        while let Some(first) = open.pop() {
-            if first >= oldest && implied.insert(first) {
-                open.extend(&steps[first].after);
-            }
-        }
-        steps[at].after.retain(|first| !implied.contains(first));
+        let mut waits = std::mem::take(&mut steps[at].after);
+        drop_detours(&mut waits, |first| &steps[first].after);
+        steps[at].after = waits;
     }
 }
 
 /// Is the unit to leave the node that holds it, and can anything be done about that?
 fn leaves(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>) -> bool {
     let Some(holder) = holder_of(case.state, &case.nodes, name, case.live.bugs) else { return false };
-    is_workable(case, unit, holder)
-        && (holder.state == HolderState::Releasing || case.target(unit) != Some(holder.node))
+    let is_to_leave = holder.state == HolderState::Releasing || case.target(unit) != Some(holder.node);
+    is_to_leave && is_workable(case, unit, holder)
 }
 
 /// Can and may something be done about the unit where it is held?
 fn is_workable(case: &Case<'_>, unit: &Unit<'_>, holder: &Holder) -> bool {
-    let is_blocked = matches!(holder.state, HolderState::Blocked { .. })
-        || unit.members.iter().any(|member| case.state.known_state(member, holder.node) == ResourceState::Blocked);
-    !is_blocked && case.nodes.get(&holder.node).is_some_and(|node| node.is_workable())
+    blocked_by(case.state, unit, holder).is_none()
+        && case.nodes.get(&holder.node).is_some_and(|node| node.is_workable())
 }
 
 struct Draft<'d> {
@@ -102,6 +96,9 @@ struct Draft<'d> {
     stops: BTreeMap<&'d ResourceName, usize>,
     /// Units of which a stop has to wait for something that is no step.
     stuck: BTreeSet<&'d UnitName>,
+    /// Units that stay where they run until they can start where they are drawn to.
+    postponed: BTreeSet<&'d UnitName>,
+    probes: BTreeMap<(&'d ResourceName, NodeId), usize>,
 }
 
 /// What became of an action of the judgement.
@@ -137,7 +134,9 @@ impl<'d> Draft<'d> {
                 for resource in &unit.members {
                     if case.state.known_state(resource, node.id) == ResourceState::Unknown {
                         let reason = format!("nobody knows whether {resource} runs on {}", node.name());
-                        self.push(StepKind::Probe((*resource).clone()), name, node.id, &reason, Vec::new());
+                        let kind = StepKind::Probe((*resource).clone());
+                        let probe = self.push(kind, name, node.id, &reason, Vec::new());
+                        self.probes.insert((*resource, node.id), probe);
                     }
                 }
             }
@@ -223,32 +222,37 @@ impl<'d> Draft<'d> {
     /// Follows the actions of the judgement in their order.
     fn carry_out(&mut self) {
         let actions = &self.case.judgement.actions;
-        let mut before: Vec<Vec<usize>> = vec![Vec::new(); actions.len()];
-        let mut after: Vec<Vec<usize>> = vec![Vec::new(); actions.len()];
-        for (first, then) in &self.case.judgement.order {
-            before[*then].push(*first);
-            after[*first].push(*then);
-        }
-        let mut open: Vec<usize> = before.iter().map(Vec::len).collect();
-        let mut ready: BTreeSet<usize> = open.iter().enumerate().filter(|(_, n)| **n == 0).map(|(at, _)| at).collect();
-        let mut fates: Vec<Option<Fate>> = vec![None; actions.len()];
-        while let Some(at) = ready.pop_first() {
+        let sequence = sequence(actions.len(), &self.case.judgement.order);
+        assert_eq!(sequence.order.len(), actions.len(), "the order of a judgement has no circle");
+        self.postpone(&sequence);
+        let mut fates: Vec<Fate> = vec![Fate::Waits; actions.len()];
+        for at in sequence.order {
             let mut waits = Some(Vec::new());
-            for first in &before[at] {
+            for first in &sequence.before[at] {
                 match &fates[*first] {
-                    Some(Fate::Steps(steps)) => waits.iter_mut().for_each(|waits| waits.extend(steps)),
-                    Some(Fate::Waits) | None => waits = None,
+                    Fate::Steps(steps) => waits.iter_mut().for_each(|waits| waits.extend(steps)),
+                    Fate::Waits => waits = None,
                 }
             }
-            fates[at] = Some(self.take(at, waits));
-            for then in &after[at] {
-                open[*then] -= 1;
-                if open[*then] == 0 {
-                    ready.insert(*then);
-                }
+            fates[at] = self.take(at, waits);
+        }
+    }
+
+    /// What could stay where it runs does not leave for a place where its start has to wait for a fence: that may take
+    /// long, and may never come to pass.
+    fn postpone(&mut self, sequence: &Sequence) {
+        let actions = &self.case.judgement.actions;
+        let mut is_waiting = vec![false; actions.len()];
+        for at in &sequence.order {
+            let action = &actions[*at];
+            is_waiting[*at] = action.action == "fence" || sequence.before[*at].iter().any(|first| is_waiting[*first]);
+            let owner = action.resource.as_deref().and_then(|resource| self.owners.get(resource));
+            let Some((name, _)) = owner.filter(|_| action.action == "start" && is_waiting[*at]) else { continue };
+            if self.leaving.contains(name) && self.case.is_drawn(name) {
+                self.leaving.remove(name);
+                self.postponed.insert(name);
             }
         }
-        assert!(fates.iter().all(Option::is_some), "the order of a judgement has no circle");
     }
 
     /// One action; `waits`: the steps before it, none if it has to wait for something that is no step.
@@ -256,8 +260,9 @@ impl<'d> Draft<'d> {
         let case = self.case;
         let action = &case.judgement.actions[at];
         let owner = action.resource.as_deref().and_then(|resource| self.owners.get(resource)).copied();
-        let node = case.nodes.values().find(|node| node.name() == action.node).map(|node| node.id);
+        let node = case.ids.get(action.node.as_str()).copied();
         match (action.action, owner, node) {
+            (_, Some((name, _)), _) if self.postponed.contains(name) => Fate::Waits,
             ("start", Some((name, resource)), Some(node)) => self.start(name, resource, node, waits),
             ("stop", Some((name, resource)), Some(node)) => self.stop(name, resource, node, waits),
             ("fence", ..) => Fate::Waits,
@@ -275,21 +280,18 @@ impl<'d> Draft<'d> {
     ) -> Fate {
         let case = self.case;
         let unit = &case.units[name];
-        let permission = match self.holder(name) {
-            Some(holder) if !is_workable(case, unit, holder) => None,
-            Some(holder) if holder.node == node && holder.state == HolderState::Held => Some(Vec::new()),
-            Some(_) | None => self.grant(name, node).map(|grant| vec![grant]),
-        };
-        let Some(permission) = permission else { return Fate::Waits };
         let Some(mut waits) = waits else { return Fate::Waits };
-        waits.extend(permission);
+        match self.holder(name) {
+            Some(holder) if !is_workable(case, unit, holder) => return Fate::Waits,
+            Some(holder) if holder.node == node && holder.state == HolderState::Held => {}
+            Some(_) | None => match self.grant(name, node) {
+                Some(grant) => waits.push(grant),
+                None => return Fate::Waits,
+            },
+        }
         // What it runs on top of has to be known.
         let below = unit.members.iter().take_while(|member| **member != resource);
-        let below: BTreeSet<&ResourceName> = below.copied().collect();
-        waits.extend(self.steps.iter().enumerate().filter_map(|(at, step)| match &step.kind {
-            StepKind::Probe(probed) if step.node == node && below.contains(probed) => Some(at),
-            _ => None,
-        }));
+        waits.extend(below.filter_map(|below| self.probes.get(&(*below, node))));
         let reason = words::start_reason(case, name, unit, node);
         Fate::Steps(vec![self.push(StepKind::Start(resource.clone()), name, node, &reason, waits)])
     }
@@ -304,11 +306,7 @@ impl<'d> Draft<'d> {
         let case = self.case;
         let unit = &case.units[name];
         let is_here = self.holder(name).is_some_and(|holder| holder.node == node && is_workable(case, unit, holder));
-        if !is_here {
-            self.stuck.insert(name);
-            return Fate::Waits;
-        }
-        let Some(mut waits) = waits else {
+        let Some(mut waits) = waits.filter(|_| is_here) else {
             self.stuck.insert(name);
             return Fate::Waits;
         };
@@ -328,7 +326,7 @@ impl<'d> Draft<'d> {
         if let Some(begin) = self.begins.get(name) {
             return Some(*begin);
         }
-        let reason = words::leave_reason(self.case, name);
+        let reason = words::unit_reason(self.case, name);
         let begin = self.push(StepKind::BeginRelease, name, node, &reason, Vec::new());
         self.begins.insert(name.clone(), begin);
         Some(begin)
@@ -344,7 +342,7 @@ impl<'d> Draft<'d> {
             return None;
         }
         let holder = self.holder(name)?;
-        let reason = words::leave_reason(case, name);
+        let reason = words::unit_reason(case, name);
         let begin = self.begin(name, holder.node);
         let mut waits: Vec<usize> = begin.into_iter().collect();
         for resource in case.units[name].members.iter().rev() {
@@ -373,7 +371,7 @@ impl<'d> Draft<'d> {
         if self.holder(name).is_some() {
             waits.push(self.release(name)?);
         }
-        let reason = words::grant_reason(self.case, name);
+        let reason = words::unit_reason(self.case, name);
         let grant = self.push(StepKind::Grant, name, node, &reason, waits);
         self.grants.insert(name, grant);
         Some(grant)

@@ -12,7 +12,7 @@ use model::{
     ResourceState, Step, StepKind, Unit, UnitName,
 };
 
-use super::standing::{self, by, can_get, holder_of, is_free_elsewhere, must_leave, sent_to};
+use super::standing::{self, blocked_by, by, can_get, holder_of, is_free_elsewhere, must_leave, sent_to};
 use super::steps::culprit;
 use super::{Case, Live};
 use crate::reasons;
@@ -119,16 +119,16 @@ fn decide(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, is_started: bool) -
     if let Err(why) = &node.reach {
         return decision(Some(here), format!("{name} waits: {at} {why}"));
     }
-    if let HolderState::Blocked { why } = &holder.state {
+    if let Some(why) = blocked_by(case.state, unit, holder) {
         return decision(Some(here), format!("{name} is blocked on {at}: {why}"));
-    }
-    let is_blocked = |resource: &&&_| case.state.known_state(resource, here) == ResourceState::Blocked;
-    if let Some(resource) = unit.members.iter().find(is_blocked) {
-        return decision(Some(here), format!("{name} is blocked on {at}: {resource} could not be stopped"));
     }
     match target {
         Some(to) if to == here => decision(Some(here), stay(case, name, unit, here, is_started)),
         Some(to) if is_started => decision(Some(to), arrival(case, name, unit, to, Some(holder))),
+        Some(to) if case.is_drawn(name) => {
+            let reason = format!("{name} stays on {at} until it can start on {}", case.node_name(to));
+            decision(Some(here), format!("{reason} ({})", waits_for_others(case, name, unit)))
+        }
         Some(_) => decision(None, waits_for_others(case, name, unit)),
         None => decision(None, nowhere(case, name, unit, Some(holder))),
     }
@@ -263,6 +263,9 @@ fn obstacles(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, holder: Option<&
 fn waits_for_others(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>) -> String {
     let runs = |earlier: &UnitName| {
         let Some(holder) = case.state.holders.get(earlier) else { return false };
+        if case.nodes.get(&holder.node).is_none_or(|node| node.reach.is_err()) {
+            return false;
+        }
         let members = case.units.get(earlier).map(|unit| &unit.members[..]).unwrap_or_default();
         members.iter().all(|member| case.state.known_state(member, holder.node) == ResourceState::Running)
     };
@@ -272,15 +275,9 @@ fn waits_for_others(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>) -> String
     }
 }
 
-/// Why a unit is granted.
-pub(super) fn grant_reason(case: &Case<'_>, name: &UnitName) -> String {
-    let Some(unit) = case.units.get(name) else { return String::new() };
-    decide(case, name, unit, true).reason
-}
-
-/// Why a unit leaves the node that holds it.
-pub(super) fn leave_reason(case: &Case<'_>, name: &UnitName) -> String {
-    grant_reason(case, name)
+/// Why a unit is granted, or leaves.
+pub(super) fn unit_reason(case: &Case<'_>, name: &UnitName) -> String {
+    case.units.get(name).map_or_else(String::new, |unit| decide(case, name, unit, true).reason)
 }
 
 /// Why a resource is started.
@@ -289,7 +286,7 @@ pub(super) fn start_reason(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, no
     match culprit(case, unit, node).filter(|_| is_held_here) {
         Some((_, why)) => why,
         None if is_held_here => format!("{name} is to run on {}", case.node_name(node)),
-        None => grant_reason(case, name),
+        None => unit_reason(case, name),
     }
 }
 
@@ -303,7 +300,7 @@ pub(super) fn stop_reason(
     is_leaving: bool,
 ) -> String {
     match culprit(case, unit, node) {
-        _ if is_leaving => leave_reason(case, name),
+        _ if is_leaving => unit_reason(case, name),
         Some((culprit, why)) if culprit == resource => why,
         Some((culprit, why)) => format!("it runs on top of {culprit}: {why}"),
         None => format!("{resource} is to stop on {}", case.node_name(node)),

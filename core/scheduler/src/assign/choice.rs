@@ -4,13 +4,15 @@
 //! Not here: the choice itself (`primitive.rs`), sentences (`reasons/`).
 
 use model::situation::{Score, Strategy};
+use serde::Serialize;
 
 use super::{Assigner, Table};
 use crate::world::{NodeIx, RscIx};
 
-/// What decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+/// What decided where something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decider {
     /// It is not managed: it stays what and where it is.
     Unmanaged,
     /// Everything is to stop.
@@ -25,7 +27,7 @@ pub(crate) enum Choice {
     Score,
     /// As much speaks for another, and it runs here.
     Stays,
-    /// As much speaks for another, and it was asked for: by a live migration, by its container.
+    /// As much speaks for another; a live migration, or what it is part of, asked for this one.
     Asked,
     /// All that belongs together fits nowhere, and this node has the most room.
     MostRoom,
@@ -41,7 +43,7 @@ pub(crate) enum Choice {
 #[derive(Clone, Debug)]
 pub(crate) struct Settled {
     pub node: Option<NodeIx>,
-    pub choice: Choice,
+    pub choice: Decider,
     /// What spoke for and against each node.
     pub table: Table,
     /// By node: can it take anything?
@@ -57,7 +59,7 @@ impl Assigner<'_, '_> {
     }
 
     /// Notes how a primitive gets its place.
-    pub(super) fn note(&mut self, rsc: RscIx, node: Option<NodeIx>, choice: Choice) {
+    pub(super) fn note(&mut self, rsc: RscIx, node: Option<NodeIx>, choice: Decider) {
         if !self.is_asked(rsc) {
             return;
         }
@@ -76,9 +78,9 @@ impl Assigner<'_, '_> {
     }
 
     /// What decided for a node, by the scores and places of this moment.
-    pub(super) fn criterion(&self, rsc: RscIx, chosen: NodeIx) -> Choice {
+    pub(super) fn criterion(&self, rsc: RscIx, chosen: NodeIx) -> Decider {
         if !self.is_asked(rsc) {
-            return Choice::Score;
+            return Decider::Score;
         }
         let score = |node: NodeIx| self.score(rsc, node).unwrap_or(Score::MUST_NOT);
         let current = self.world.current_node(rsc);
@@ -86,19 +88,19 @@ impl Assigner<'_, '_> {
         let others: Vec<NodeIx> = self.world.node_ixs().filter(|node| *node != chosen).filter(is_open).collect();
         let equals: Vec<NodeIx> = others.iter().copied().filter(|node| score(*node) == score(chosen)).collect();
         let Some(rival) = equals.iter().copied().min_by_key(|node| self.load[node.0 as usize]) else {
-            return if others.is_empty() { Choice::OnlyOne } else { Choice::Score };
+            return if others.is_empty() { Decider::OnlyOne } else { Decider::Score };
         };
         let strategy = self.world.situation.options.strategy;
         let is_roomier =
             strategy == Strategy::Balanced && equals.iter().all(|other| self.compare_capacity(chosen, *other).is_lt());
         if is_roomier {
-            Choice::MoreRoom
+            Decider::MoreRoom
         } else if Some(chosen) == current {
-            Choice::Stays
+            Decider::Stays
         } else if strategy != Strategy::Minimal && self.load[chosen.0 as usize] < self.load[rival.0 as usize] {
-            Choice::FewerResources
+            Decider::FewerResources
         } else {
-            Choice::Name
+            Decider::Name
         }
     }
 }

@@ -27,7 +27,8 @@ use model::situation::{Role, Score, Strategy};
 use crate::world::{NodeIx, RscIx, World};
 
 pub(crate) use capacity::Shortage;
-pub(crate) use choice::{Choice, Settled};
+pub use choice::Decider;
+pub(crate) use choice::Settled;
 pub(crate) use colocation::Tie;
 pub(crate) use table::{Source, Table, Weights};
 

@@ -6,7 +6,7 @@ use model::situation::{NoQuorum, Role, Score, Strategy};
 
 use super::colocation::Side;
 use super::table::Source;
-use super::{Assigner, Choice};
+use super::{Assigner, Decider};
 use crate::world::{NodeIx, RscIx};
 
 impl Assigner<'_, '_> {
@@ -53,12 +53,12 @@ impl Assigner<'_, '_> {
         }
         if !it.is_managed {
             let here = it.active_on.first().copied();
-            self.settle_on(rsc, here, true, Choice::Unmanaged);
+            self.settle_on(rsc, here, true, Decider::Unmanaged);
             if here.is_some() {
                 self.goal[at] = it.role;
             }
         } else if options.stops_all {
-            self.settle_on(rsc, None, true, Choice::StopsAll);
+            self.settle_on(rsc, None, true, Decider::StopsAll);
         } else {
             self.choose(rsc, prefer);
         }
@@ -147,18 +147,18 @@ impl Assigner<'_, '_> {
     }
 
     fn choose(&mut self, rsc: RscIx, prefer: Option<NodeIx>) {
-        let mut asked_for = Choice::Asked;
+        let mut asked_for = Decider::Asked;
         let prefer = if self.world.situation.options.strategy == Strategy::Default {
             prefer
         } else {
             let roomiest = self.fit_capacity(rsc);
             if prefer.is_none() {
-                asked_for = Choice::MostRoom;
+                asked_for = Decider::MostRoom;
             }
             prefer.or(roomiest)
         };
         let Some(best) = self.best_candidate(rsc) else {
-            self.settle_on(rsc, None, false, Choice::NoNode);
+            self.settle_on(rsc, None, false, Decider::NoNode);
             return;
         };
         let score = |node: NodeIx| self.score(rsc, node).unwrap_or(Score::MUST_NOT);
@@ -184,7 +184,7 @@ impl Assigner<'_, '_> {
         });
         let choice = match self.criterion(rsc, chosen) {
             // It is the preferred one among equals.
-            Choice::Stays | Choice::FewerResources | Choice::Name | Choice::MoreRoom
+            Decider::Stays | Decider::FewerResources | Decider::Name | Decider::MoreRoom
                 if preferred == Some(chosen) && self.world.current_node(rsc) != Some(chosen) =>
             {
                 asked_for
@@ -195,7 +195,7 @@ impl Assigner<'_, '_> {
     }
 
     /// Gives it the node, or none if it may not run there and is not forced to.
-    pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool, choice: Choice) {
+    pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool, choice: Decider) {
         let at = rsc.0 as usize;
         let node = node.filter(|node| {
             let may_run = self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO)
@@ -206,7 +206,7 @@ impl Assigner<'_, '_> {
         if let Some(old) = self.node[at] {
             self.release(rsc, old);
         }
-        self.note(rsc, node, if node.is_none() && !is_forced { Choice::NoNode } else { choice });
+        self.note(rsc, node, if node.is_none() && !is_forced { Decider::NoNode } else { choice });
         self.is_assigned[at] = true;
         self.node[at] = node;
         match node {

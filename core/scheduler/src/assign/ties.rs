@@ -8,7 +8,7 @@ use model::situation::{Role, Score};
 use super::colocation::{NODE, Side, Tie};
 use super::primitive::sorted;
 use super::table::{Source, Table};
-use super::{Assigner, Choice};
+use super::{Assigner, Decider};
 use crate::world::{NodeIx, RscIx};
 
 /// How wishes are taken.
@@ -239,7 +239,7 @@ impl Assigner<'_, '_> {
     /// Nothing can be done for it: it gets no place.
     pub(super) fn leave_out(&mut self, rsc: RscIx) {
         for primitive in self.world.primitives(rsc) {
-            self.settle_on(primitive, None, true, Choice::LacksPartner);
+            self.settle_on(primitive, None, true, Decider::LacksPartner);
         }
         self.is_assigned[rsc.0 as usize] = true;
         self.node[rsc.0 as usize] = None;

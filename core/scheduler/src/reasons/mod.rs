@@ -20,7 +20,8 @@ pub use crate::act::Cause;
 pub use explain::{Explanation, NodeReasons, explain, explanation};
 pub use story::{changed, story};
 
-use crate::assign::{Choice, Placement, Settled, Source, Tie};
+pub use crate::assign::Decider;
+use crate::assign::{Placement, Settled, Source, Tie};
 use crate::read::FailureCounts;
 use crate::world::{NodeIx, RscIx, World};
 use crate::{Judgement, act, assign, read};
@@ -71,36 +72,6 @@ pub struct Weighing {
     /// Instances that could lead: what decides who does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lead: Option<Lead>,
-}
-
-/// What decided where something goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decider {
-    /// It is not managed: it stays what and where it is.
-    Unmanaged,
-    /// Everything is to stop.
-    StopsAll,
-    /// It must be beside something that is nowhere near.
-    LacksPartner,
-    /// No node may run it.
-    NoNode,
-    /// One node may run it.
-    OnlyOne,
-    /// More speaks for this node than for any other.
-    Score,
-    /// As much speaks for another, and it runs here.
-    Stays,
-    /// As much speaks for another; a live migration, or what it is part of, asked for this one.
-    Asked,
-    /// All that belongs together fits nowhere, and this node has the most room.
-    MostRoom,
-    /// As much speaks for another, and this one has more room.
-    MoreRoom,
-    /// As much speaks for another, and this one had fewer resources.
-    FewerResources,
-    /// As much speaks for another; this one comes first by name.
-    Name,
 }
 
 /// What speaks for and against a node.
@@ -321,7 +292,7 @@ impl Teller<'_, '_> {
             part_of,
             node: settled.node.map(|node| self.node_name(node)),
             current: it.active_on.iter().map(|node| self.node_name(*node)).collect(),
-            decided_by: decider(settled.choice),
+            decided_by: settled.choice,
             nodes: world.node_ixs().map(|node| self.node_weight(rsc, settled, node)).collect(),
             lead: self.lead(rsc),
         }
@@ -501,22 +472,5 @@ impl Teller<'_, '_> {
         } else {
             "is not connected".to_owned()
         }
-    }
-}
-
-fn decider(choice: Choice) -> Decider {
-    match choice {
-        Choice::Unmanaged => Decider::Unmanaged,
-        Choice::StopsAll => Decider::StopsAll,
-        Choice::LacksPartner => Decider::LacksPartner,
-        Choice::NoNode => Decider::NoNode,
-        Choice::OnlyOne => Decider::OnlyOne,
-        Choice::Score => Decider::Score,
-        Choice::Stays => Decider::Stays,
-        Choice::Asked => Decider::Asked,
-        Choice::MostRoom => Decider::MostRoom,
-        Choice::MoreRoom => Decider::MoreRoom,
-        Choice::FewerResources => Decider::FewerResources,
-        Choice::Name => Decider::Name,
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Cause, Reasons, Weighing, words};
 use crate::act::Told;
+use crate::sequence::{drop_detours, sequence};
 use crate::{Judgement, Place};
 
 /// The resources that a judgement changes: those to ask about before its story is told.
@@ -66,43 +67,17 @@ pub fn story(judgement: &Judgement, reasons: &Reasons) -> String {
 
 /// The actions, each after those that it waits for, with the places in this order of those that it waits for directly.
 fn in_order(judgement: &Judgement) -> Vec<(usize, Vec<usize>)> {
-    let count = judgement.actions.len();
-    let (mut before, mut after) = (vec![Vec::new(); count], vec![Vec::new(); count]);
-    for (first, then) in &judgement.order {
-        before[*then].push(*first);
-        after[*first].push(*then);
-    }
-    let mut open: Vec<usize> = before.iter().map(Vec::len).collect();
-    let mut ready: BTreeSet<usize> = (0..count).filter(|at| open[*at] == 0).collect();
-    let mut numbers = vec![0; count];
-    let mut ordered: Vec<(usize, Vec<usize>)> = Vec::with_capacity(count);
-    while let Some(at) = ready.pop_first() {
+    let sequence = sequence(judgement.actions.len(), &judgement.order);
+    let mut numbers = vec![0; judgement.actions.len()];
+    let mut ordered: Vec<(usize, Vec<usize>)> = Vec::with_capacity(sequence.order.len());
+    for at in sequence.order {
         numbers[at] = ordered.len();
-        let mut waits: Vec<usize> = before[at].iter().map(|first| numbers[*first]).collect();
+        let mut waits: Vec<usize> = sequence.before[at].iter().map(|first| numbers[*first]).collect();
         waits.sort_unstable();
-        drop_detours(&mut waits, &ordered);
+        drop_detours(&mut waits, |first| &ordered[first].1);
         ordered.push((at, waits));
-        for then in &after[at] {
-            open[*then] -= 1;
-            if open[*then] == 0 {
-                ready.insert(*then);
-            }
-        }
     }
     ordered
-}
-
-/// Leaves out of `waits` what others of them wait for anyway.
-fn drop_detours(waits: &mut Vec<usize>, ordered: &[(usize, Vec<usize>)]) {
-    let Some(oldest) = waits.first().copied().filter(|_| waits.len() > 1) else { return };
-    let mut implied: BTreeSet<usize> = BTreeSet::new();
-    let mut open: Vec<usize> = waits.iter().flat_map(|first| ordered[*first].1.clone()).collect();
-    while let Some(first) = open.pop() {
-        if first >= oldest && implied.insert(first) {
-            open.extend(&ordered[first].1);
-        }
-    }
-    waits.retain(|first| !implied.contains(first));
 }
 
 /// Why a resource goes where it goes; none for changes that leave it where it is.
