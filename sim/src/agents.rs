@@ -43,6 +43,14 @@ pub enum Mood {
     FailsDirty,
     /// It gives no answer in time; a stop leaves something that cannot be ended.
     Hangs,
+    /// It gives no answer in time; a start leaves a service that escaped the agent.
+    HangsDirty,
+    /// It answers that it can never work here (not installed, parameters that cannot be read), and changes nothing.
+    FailsForGood,
+    /// A check answers that it runs, whatever is true. As a start and a stop: as it should.
+    SaysRunning,
+    /// A check answers that it does not run, whatever is true. As a start and a stop: as it should.
+    SaysStopped,
 }
 
 /// How an agent does its actions on one machine.
@@ -54,6 +62,8 @@ pub struct AgentMood {
     pub stop: Mood,
     /// Its checks.
     pub monitor: Mood,
+    /// What it started goes on when the cluster ends its own processes there.
+    pub outlives_halt: bool,
 }
 
 /// Moods that differ from the usual, by machine and resource.
@@ -89,11 +99,14 @@ impl World {
             AgentAction::Monitor => self.chance.between(MILLIS, 5 * MILLIS),
         };
         let (mood, takes) = match mood {
-            Mood::Works | Mood::Fails | Mood::FailsDirty => (mood, usual),
+            Mood::Works | Mood::Fails | Mood::FailsDirty | Mood::FailsForGood => (mood, usual),
+            Mood::SaysRunning | Mood::SaysStopped => (mood, usual),
             Mood::Slow if usual * 30 < timeout => (Mood::Works, usual * 30),
             Mood::Slow | Mood::Hangs => (Mood::Hangs, timeout),
+            Mood::HangsDirty => (mood, timeout),
         };
         match call.action {
+            AgentAction::Start if mood == Mood::FailsForGood => {}
             AgentAction::Start => {
                 let is_watched = matches!(call.agent, AgentName::Native(_));
                 let service = Service { key: call.key, is_watched };
@@ -135,8 +148,18 @@ impl World {
         let is_active = machine.services.contains_key(&call.resource);
         let failed = |what: &str| Outcome::Failed { reason: what.to_owned(), is_permanent: false };
         let outcome = match (call.action, mood) {
-            (AgentAction::Start, Mood::Works | Mood::Slow) if is_active => Outcome::Success,
-            (AgentAction::Start, Mood::Works | Mood::Slow) => failed("it ended while it started"),
+            (_, Mood::FailsForGood) => {
+                Outcome::Failed { reason: "a file that it needs cannot be read".to_owned(), is_permanent: true }
+            }
+            (AgentAction::Monitor, Mood::SaysRunning) => Outcome::Success,
+            (AgentAction::Monitor, Mood::SaysStopped) => Outcome::NotRunning,
+            (AgentAction::Start, Mood::Works | Mood::Slow | Mood::SaysRunning | Mood::SaysStopped) if is_active => {
+                Outcome::Success
+            }
+            (AgentAction::Start, Mood::Works | Mood::Slow | Mood::SaysRunning | Mood::SaysStopped) => {
+                failed("it ended while it started")
+            }
+            (AgentAction::Start, Mood::HangsDirty) => Outcome::TimedOut,
             (AgentAction::Start, Mood::Fails) => {
                 machine.services.remove(&call.resource);
                 failed("it cannot be started")
@@ -146,16 +169,18 @@ impl World {
                 machine.services.remove(&call.resource);
                 Outcome::TimedOut
             }
-            (AgentAction::Stop, Mood::Works | Mood::Slow) => {
+            (AgentAction::Stop, Mood::Works | Mood::Slow | Mood::SaysRunning | Mood::SaysStopped) => {
                 machine.services.remove(&call.resource);
                 Outcome::Success
             }
             (AgentAction::Stop, Mood::Fails | Mood::FailsDirty) => failed("it does not stop"),
-            (AgentAction::Stop, Mood::Hangs) => Outcome::Stuck { reason: "a process does not end".to_owned() },
+            (AgentAction::Stop, Mood::Hangs | Mood::HangsDirty) => {
+                Outcome::Stuck { reason: "a process does not end".to_owned() }
+            }
             (AgentAction::Monitor, Mood::Works | Mood::Slow) if is_active => Outcome::Success,
             (AgentAction::Monitor, Mood::Works | Mood::Slow) => Outcome::NotRunning,
             (AgentAction::Monitor, Mood::Fails | Mood::FailsDirty) => failed("the check failed"),
-            (AgentAction::Monitor, Mood::Hangs) => Outcome::TimedOut,
+            (AgentAction::Monitor, Mood::Hangs | Mood::HangsDirty) => Outcome::TimedOut,
         };
         self.trace.line(self.now, self.machines[m].name.as_str(), || {
             format!("{:?} of {} ends: {outcome:?}", call.action, call.resource)
@@ -173,6 +198,26 @@ impl World {
         if service.is_watched && self.machines[m].worker.is_some() {
             self.tell_node(m, Input::Exited { key: service.key, how: "it was killed".to_owned() });
         }
+    }
+
+    /// Something starts that nobody ordered; it is what it would be if the cluster had started it.
+    pub(crate) fn start_wild(&mut self, m: usize, resource: &ResourceName) {
+        let machine = &mut self.machines[m];
+        if !machine.is_on || machine.services.contains_key(resource) {
+            return;
+        }
+        machine.services.insert(resource.clone(), Service { key: CallKey::default(), is_watched: false });
+        let name = machine.name.clone();
+        self.note("wild", resource.as_str(), name.as_str());
+    }
+
+    /// The processes that carry the cluster's mark end; what an agent put elsewhere may go on.
+    pub(crate) fn end_services(&mut self, m: usize) {
+        let moods = &self.moods;
+        let outlives =
+            |resource: &ResourceName| moods.get(&(m, resource.clone())).is_some_and(|mood| mood.outlives_halt);
+        self.machines[m].services.retain(|resource, _| outlives(resource));
+        self.machines[m].calls.clear();
     }
 
     /// Where the resource really runs, by the order of the machines.

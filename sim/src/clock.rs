@@ -11,6 +11,8 @@ pub const MICROS: u64 = 1_000;
 pub const MILLIS: u64 = 1_000_000;
 /// A second of world time.
 pub const SECONDS: u64 = 1_000_000_000;
+/// Longer than any run.
+pub(crate) const FOREVER: u64 = 1_000_000 * SECONDS;
 
 /// 2026-01-01, where every wall clock begins, in milliseconds since 1970.
 const WALL_BEGIN_MS: u64 = 1_767_225_600_000;

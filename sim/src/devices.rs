@@ -1,10 +1,12 @@
 //! Fence devices as actors: what they are told, what they do, and what they say.
 
-use model::{FenceAction, FenceCall, FenceName, FenceOutcome, FenceStatus};
+use std::collections::BTreeSet;
+
+use model::{Domain, FenceAction, FenceCall, FenceName, FenceOutcome, FenceStatus};
 use node::Input;
 
 use crate::clock::MILLIS;
-use crate::world::{Event, World};
+use crate::world::{DeviceAnswer, Event, World};
 
 /// How a device does its work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub enum DeviceMood {
 impl World {
     /// A node calls a fence agent.
     pub(crate) fn begin_fence_call(&mut self, m: usize, call: FenceCall) {
-        let reaches = self.network.reaches_devices(m);
+        let reaches = self.network.reaches_devices(m) && !self.out_of_reach.contains(&(call.device.clone(), m));
         let mood = if reaches { self.device_mood(&call.device) } else { DeviceMood::Dead };
         let name = self.machines[m].name.clone();
         self.trace.line(self.now, name.as_str(), || {
@@ -38,71 +40,94 @@ impl World {
         }
         let timeout = u64::try_from(call.timeout.as_nanos()).unwrap_or(u64::MAX);
         let target = self.index_of(call.plug.as_str());
+        let covers = self.covers_of(&call.device);
         let quick = self.chance.between(10 * MILLIS, 60 * MILLIS);
         let slow = self.chance.between(200 * MILLIS, 2000 * MILLIS);
-        let failed = |why: &str| Some(FenceOutcome::Failed { reason: why.to_owned() });
-        // When it acts, when it answers, and what; none: the status at that moment.
+        let failed = |why: &str| DeviceAnswer::Given(FenceOutcome::Failed { reason: why.to_owned() });
+        let done = || DeviceAnswer::Given(FenceOutcome::Done);
+        let status = || DeviceAnswer::Status { target, covers: covers.clone() };
+        // When it acts, when it answers, and what.
         let (acts, answers, answer) = match (call.action, mood) {
             (_, DeviceMood::Dead) => (None, timeout, failed("no answer in time")),
             (_, DeviceMood::Fails) => (None, quick, failed("the device refuses")),
-            (FenceAction::Status, DeviceMood::Slow) => (None, quick * 4, None),
+            (FenceAction::Status, DeviceMood::Slow) => (None, quick * 4, status()),
             (FenceAction::Status, DeviceMood::Works | DeviceMood::Lies | DeviceMood::ActsLate) => {
-                (None, quick / 5, None)
+                (None, quick / 5, status())
             }
-            (FenceAction::Off | FenceAction::On, DeviceMood::Works) => {
-                (Some(quick), quick + 2 * MILLIS, Some(FenceOutcome::Done))
-            }
-            (FenceAction::Off | FenceAction::On, DeviceMood::Slow) => {
-                (Some(slow), slow + 5 * MILLIS, Some(FenceOutcome::Done))
-            }
-            (FenceAction::Off | FenceAction::On, DeviceMood::Lies) => (None, quick, Some(FenceOutcome::Done)),
+            (FenceAction::Off | FenceAction::On, DeviceMood::Works) => (Some(quick), quick + 2 * MILLIS, done()),
+            (FenceAction::Off | FenceAction::On, DeviceMood::Slow) => (Some(slow), slow + 5 * MILLIS, done()),
+            (FenceAction::Off | FenceAction::On, DeviceMood::Lies) => (None, quick, done()),
             (FenceAction::Off | FenceAction::On, DeviceMood::ActsLate) => {
                 (Some(timeout + slow), timeout, failed("no answer in time"))
             }
         };
         if let (Some(acts), Some(target)) = (acts, target) {
-            self.after(acts, Event::DeviceActs { target, action: call.action });
+            self.after(acts, Event::DeviceActs { target, action: call.action, covers });
         }
         let (answers, answer) =
             if answers > timeout { (timeout, failed("no answer in time")) } else { (answers, answer) };
         let life = self.life(m);
-        self.after(answers, Event::DeviceAnswers { machine: m, life, key: call.key, target, answer });
+        self.after(answers, Event::DeviceAnswers { machine: m, life, key: call.key, answer });
     }
 
-    pub(crate) fn device_acts(&mut self, target: usize, action: FenceAction) {
+    /// A device that covers everything is a power switch; others cut a machine off from a part.
+    pub(crate) fn device_acts(&mut self, target: usize, action: FenceAction, covers: &BTreeSet<Domain>) {
+        let is_power = is_power_switch(covers);
         match action {
-            FenceAction::Off => {
+            FenceAction::Off if is_power => {
                 self.power_off(target, "its fence device");
-                if self.returns_after_fence && self.machines[target].id.is_some() {
+                if self.switches_turn_on && self.machines[target].id.is_some() {
                     let pause = self.chance.between(500 * MILLIS, 6000 * MILLIS);
                     self.after(pause, Event::PowersOn { machine: target });
                 }
             }
-            FenceAction::On => self.power_on(target),
+            FenceAction::On if is_power => self.power_on(target),
+            FenceAction::Off => {
+                let name = self.machines[target].name.clone();
+                self.note("cut-off", name.as_str(), &format!("{covers:?}"));
+                self.machines[target].cut_off.extend(covers);
+                self.review_cut_off(target);
+            }
+            FenceAction::On => {
+                self.machines[target].cut_off.retain(|domain| !covers.contains(domain));
+                self.review_cut_off(target);
+            }
             FenceAction::Status => {}
         }
     }
 
-    pub(crate) fn device_answers(
-        &mut self,
-        m: usize,
-        life: u64,
-        key: u64,
-        target: Option<usize>,
-        answer: Option<FenceOutcome>,
-    ) {
+    fn review_cut_off(&mut self, target: usize) {
+        let is_cut = self.machines[target].cut_off.contains(&Domain::Network);
+        self.network.fence(self.now, target, is_cut);
+    }
+
+    pub(crate) fn device_answers(&mut self, m: usize, life: u64, key: u64, answer: DeviceAnswer) {
         if self.machines[m].worker.is_none() || self.life(m) != life {
             return;
         }
-        let outcome = answer.unwrap_or_else(|| match target {
-            Some(target) if !self.machines[target].is_on => FenceOutcome::Status(FenceStatus::Off),
-            Some(_) => FenceOutcome::Status(FenceStatus::On),
-            None => FenceOutcome::Failed { reason: "no such plug".to_owned() },
-        });
+        let outcome = match answer {
+            DeviceAnswer::Given(outcome) => outcome,
+            DeviceAnswer::Status { target: None, .. } => FenceOutcome::Failed { reason: "no such plug".to_owned() },
+            DeviceAnswer::Status { target: Some(target), covers } => {
+                let machine = &self.machines[target];
+                let is_off = if is_power_switch(&covers) { !machine.is_on } else { covers.is_subset(&machine.cut_off) };
+                FenceOutcome::Status(if is_off { FenceStatus::Off } else { FenceStatus::On })
+            }
+        };
         self.tell_node(m, Input::FenceDone { key, outcome });
+    }
+
+    /// What the device covers, by the agreed configuration; one that left it is a power switch.
+    fn covers_of(&self, device: &FenceName) -> BTreeSet<Domain> {
+        let devices = &self.watch.agreed.state.config.fence_devices;
+        devices.get(device).map_or_else(|| BTreeSet::from([Domain::Storage, Domain::Network]), |d| d.covers.clone())
     }
 
     fn device_mood(&self, device: &FenceName) -> DeviceMood {
         self.device_moods.get(device).copied().unwrap_or_default()
     }
+}
+
+fn is_power_switch(covers: &BTreeSet<Domain>) -> bool {
+    covers.len() == 2
 }

@@ -1,17 +1,18 @@
 //! What is on a machine's disk, and what is lost with it?
 //!
 //! Writes become durable in the order of their tokens, each some time after it was asked for. A crash keeps any
-//! beginning of what was under way: a write may be durable though nobody was told so.
+//! beginning of what was under way: a write may be durable though nobody was told so. A disk can hang, refuse to
+//! write, lose everything, or go back to an earlier content.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use model::{Table, Write};
 
 use crate::chance::Chance;
-use crate::clock::{At, MICROS, MILLIS};
+use crate::clock::{At, FOREVER, MICROS, MILLIS};
 
 /// One machine's disk.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Disk {
     meta: BTreeMap<u64, Vec<u8>>,
     log: BTreeMap<u64, Vec<u8>>,
@@ -20,6 +21,12 @@ pub struct Disk {
     busy_until: At,
     /// Until then writes take long.
     pub slow_until: At,
+    /// No write ends.
+    pub is_hung: bool,
+    /// Every write is refused: no room left, or an error of the medium.
+    pub fails: bool,
+    /// How long it takes to open what is stored.
+    pub opens_in: u64,
 }
 
 impl Disk {
@@ -32,11 +39,25 @@ impl Disk {
         } else {
             chance.between(200 * MICROS, 3 * MILLIS)
         };
+        if self.is_hung {
+            self.pending.push_back((token, writes));
+            return FOREVER;
+        }
         // What is asked for while the disk is busy goes with the next flush.
         let begins = self.busy_until.max(now);
         self.busy_until = if begins > now { begins.max(now + takes) } else { now + takes };
         self.pending.push_back((token, writes));
         self.busy_until
+    }
+
+    /// The writes that nobody has been told the end of, by token.
+    pub fn pending(&self) -> Vec<u64> {
+        self.pending.iter().map(|(token, _)| *token).collect()
+    }
+
+    /// Nothing of what was stored is left.
+    pub fn lose(&mut self) {
+        *self = Disk { opens_in: self.opens_in, ..Disk::default() };
     }
 
     /// The write of this token, and all before it, are durable.

@@ -1,12 +1,13 @@
 //! What goes wrong, and what operators do: one step of a scenario.
 
-use model::{ActionKind, ClusterConfig, FenceName, NodeId, ResourceName, UnitName};
+use model::{ActionKind, ClusterConfig, FenceName, NodeId, NodeRole, ResourceName, UnitName};
 use node::Request;
 use state::Command;
 
 use crate::agents::AgentMood;
-use crate::clock::{At, SECONDS};
+use crate::clock::{At, FOREVER, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
+use crate::machine::Machine;
 use crate::network::Weather;
 use crate::world::{Event, World};
 
@@ -52,14 +53,55 @@ pub enum Fault {
     Partition(Vec<usize>, bool),
     /// How a network treats its packets.
     Weather(usize, Weather),
+    /// Nothing reaches the machine on any network, though it sends; or it hears again.
+    Deaf(Who, bool),
+    /// The machine sends nothing on any network, though it hears; or it sends again.
+    Mute(Who, bool),
+    /// One direction of one network loses so many packets in 1000.
+    Lossy {
+        /// The sender.
+        from: usize,
+        /// The receiver.
+        to: usize,
+        /// The network.
+        link: usize,
+        /// Packets in 1000.
+        loss: u64,
+    },
+    /// Everything of the worker but the pulse stands still until the process ends, or goes on.
+    HangWorker(Who, bool),
+    /// The pulse's thread stands still until the process ends, or goes on.
+    HangPulse(Who, bool),
     /// Writes take long for so long.
     SlowDisk(Who, u64),
+    /// No write ends any more, or all go on.
+    HangDisk(Who, bool),
+    /// Every write is refused, or none any more.
+    FailDisk(Who, bool),
+    /// The disk of a machine without power loses everything that was stored.
+    LoseDisk(Who),
+    /// Somebody keeps a copy of what is on the disk.
+    SaveDisk(Who),
+    /// The disk of a machine without power goes back to the copy.
+    RestoreDisk(Who),
+    /// It takes this machine so long from power to the daemon.
+    BootsIn(usize, u64),
+    /// The operating system of this machine shows another identity from its next boot on.
+    ChangeMachineId(usize),
+    /// A copy of this machine, disk and all, is powered on next to it.
+    Clone(usize),
+    /// Something starts on this machine that nobody ordered.
+    Wild(usize, ResourceName),
+    /// The operating system of this machine starts this at every boot, or does so no more.
+    StartsAtBoot(usize, ResourceName, bool),
     /// What runs dies.
     KillService(Who, ResourceName),
     /// How the agent of a resource does its work on one machine.
     Agent(usize, ResourceName, AgentMood),
     /// How a fence device does its work.
     Device(FenceName, DeviceMood),
+    /// The machine cannot reach the device any more, or reaches it again.
+    DeviceOutOfReach(FenceName, usize, bool),
     /// The wall clock jumps by so many milliseconds.
     WallStep(usize, i64),
     /// The operator asks for this. Ids are not known in advance: a node is named by the place of its machine.
@@ -82,6 +124,14 @@ pub enum Fault {
     Fence(usize),
     /// The operator attests that this machine is off, if it is.
     ConfirmOff(usize),
+    /// The operator attests that this machine is off, whatever is true.
+    ConfirmOffFalsely(usize),
+    /// The operator forgets the failures of one resource.
+    ClearOne(ResourceName),
+    /// The operator reads the status of the fence devices of this member.
+    FenceTest(usize),
+    /// The operator makes a join token.
+    Token(u64),
     /// Everything is repaired and switched on, and every wish is taken back.
     HealAll,
 }
@@ -141,11 +191,11 @@ impl World {
                 world.stand_still(m, *long);
             }),
             Fault::StallPulse(who, long) => self.each(who, |world, m| {
-                world.machines[m].pulse_stalled_until = now + long;
+                world.machines[m].pulse_stalled_until = world.machines[m].pulse_stalled_until.max(now + long);
                 world.stand_still(m, *long);
             }),
             Fault::StallNode(who, long) => self.each(who, |world, m| {
-                world.machines[m].node_stalled_until = now + long;
+                world.machines[m].node_stalled_until = world.machines[m].node_stalled_until.max(now + long);
                 world.stand_still(m, *long);
             }),
             Fault::StallSeam(who, long) => self.each(who, |world, m| {
@@ -172,10 +222,57 @@ impl World {
                 }
             }
             Fault::Weather(link, weather) => self.network.set_weather(now, *link, *weather),
+            Fault::Deaf(who, is_deaf) => self.each(who, |world, m| {
+                (0..world.network.links()).for_each(|link| world.network.deafen(now, m, link, *is_deaf));
+            }),
+            Fault::Mute(who, is_mute) => self.each(who, |world, m| {
+                (0..world.network.links()).for_each(|link| world.network.silence(now, m, link, *is_mute));
+            }),
+            Fault::Lossy { from, to, link, loss } => self.network.lose(now, *from, *to, *link, *loss),
+            Fault::HangWorker(who, hangs) => self.each(who, |world, m| {
+                world.machines[m].node_stalled_until = if *hangs { now + FOREVER } else { now };
+                world.hang(m, *hangs);
+            }),
+            Fault::HangPulse(who, hangs) => self.each(who, |world, m| {
+                world.machines[m].pulse_stalled_until = if *hangs { now + FOREVER } else { now };
+                world.hang(m, *hangs);
+            }),
             Fault::SlowDisk(who, long) => self.each(who, |world, m| world.machines[m].disk.slow_until = now + long),
+            Fault::HangDisk(who, hangs) => self.each(who, |world, m| world.hang_disk(m, *hangs)),
+            Fault::FailDisk(who, fails) => self.each(who, |world, m| {
+                world.machines[m].disk.fails = *fails;
+                world.machines[m].quiet_since = world.machines[m].quiet_since.max(now);
+            }),
+            Fault::LoseDisk(who) => self.each(who, |world, m| {
+                if !world.machines[m].is_on {
+                    world.machines[m].disk.lose();
+                }
+            }),
+            Fault::SaveDisk(who) => self.each(who, |world, m| {
+                let mut copy = world.machines[m].disk.clone();
+                copy.crash(now, &mut world.chance);
+                world.machines[m].saved = Some(copy);
+            }),
+            Fault::RestoreDisk(who) => self.each(who, |world, m| {
+                if let Some(copy) = world.machines[m].saved.clone().filter(|_| !world.machines[m].is_on) {
+                    world.machines[m].disk = copy;
+                }
+            }),
+            Fault::BootsIn(m, long) => self.machines[*m].boots_in = Some(*long),
+            Fault::ChangeMachineId(m) => self.machines[*m].machine_id.push_str("-new"),
+            Fault::Clone(m) => self.clone_machine(*m),
+            Fault::Wild(m, resource) => self.start_wild(*m, resource),
+            Fault::StartsAtBoot(m, resource, does) => {
+                let at_boot = &mut self.machines[*m].starts_at_boot;
+                let _ = if *does { at_boot.insert(resource.clone()) } else { at_boot.remove(resource) };
+            }
             Fault::KillService(who, resource) => self.each(who, |world, m| world.kill_service(m, resource)),
             Fault::Agent(m, resource, mood) => drop(self.moods.insert((*m, resource.clone()), *mood)),
             Fault::Device(device, mood) => drop(self.device_moods.insert(device.clone(), *mood)),
+            Fault::DeviceOutOfReach(device, m, is_out) => {
+                let pair = (device.clone(), *m);
+                let _ = if *is_out { self.out_of_reach.insert(pair) } else { self.out_of_reach.remove(&pair) };
+            }
             Fault::WallStep(m, millis) => self.machines[*m].clock.wall_offset_ms += millis,
             Fault::Act(action) => {
                 self.operate(Command::Act { action: self.meant(action), reason: "a test".to_owned() })
@@ -220,10 +317,24 @@ impl World {
             }
             Fault::ConfirmOff(m) => {
                 if !self.machines[*m].is_on {
-                    let (node, incarnation) = (self.id_of(*m), self.machines[*m].incarnation(*m));
-                    let reason = "a test".to_owned();
-                    self.operate(Command::ManualConfirm { node, incarnation, reason });
+                    self.confirm_off(*m);
                 }
+            }
+            Fault::ConfirmOffFalsely(m) => self.confirm_off(*m),
+            Fault::ClearOne(resource) => {
+                let resource = Some(resource.clone());
+                self.operate(Command::Clear { resource, node: None, reason: "a test".to_owned() });
+            }
+            Fault::FenceTest(m) => {
+                let node = self.id_of(*m);
+                if let Some(leader) = self.leader() {
+                    self.request(leader, Request::FenceTest { node });
+                }
+            }
+            Fault::Token(id) => {
+                let expires = self.machines[0].clock.wall(now + 3600 * SECONDS);
+                let (secret_hash, role) = (vec![7; 32], NodeRole::Member);
+                self.operate(Command::AddToken { id: *id, secret_hash, expires, role, name: None });
             }
             Fault::HealAll => self.heal_all(),
         }
@@ -246,6 +357,52 @@ impl World {
         if let Some(m) = self.who(who) {
             hit(self, m);
         }
+    }
+
+    fn confirm_off(&mut self, m: usize) {
+        let (node, incarnation) = (self.id_of(m), self.machines[m].incarnation(m));
+        self.operate(Command::ManualConfirm { node, incarnation, reason: "a test".to_owned() });
+    }
+
+    /// Something of the machine stands still until its process ends, or goes on now.
+    fn hang(&mut self, m: usize, hangs: bool) {
+        let machine = &mut self.machines[m];
+        if hangs {
+            machine.quiet_since = self.now + FOREVER;
+        } else {
+            machine.quiet_since = self.now;
+            self.resume(m);
+        }
+    }
+
+    fn hang_disk(&mut self, m: usize, hangs: bool) {
+        let disk = &mut self.machines[m].disk;
+        let was_hung = std::mem::replace(&mut disk.is_hung, hangs);
+        let waiting = disk.pending();
+        if was_hung && !hangs {
+            self.machines[m].quiet_since = self.machines[m].quiet_since.max(self.now);
+            let life = self.life(m);
+            for token in waiting {
+                self.after(MILLIS, Event::Durable { machine: m, life, token });
+            }
+        }
+    }
+
+    /// A copy of the machine, disk and all, is powered on next to it.
+    fn clone_machine(&mut self, m: usize) {
+        let original = &self.machines[m];
+        let mut disk = original.disk.clone();
+        disk.crash(self.now, &mut self.chance);
+        let mut copy = Machine::new(&format!("{}-copy", original.name), original.role);
+        (copy.id, copy.disk) = (original.id, disk);
+        copy.machine_id.clone_from(&original.machine_id);
+        copy.storage_uuid.clone_from(&original.storage_uuid);
+        self.machines.push(copy);
+        self.network.grow(self.now);
+        self.watch.grow();
+        let place = self.machines.len() - 1;
+        self.clones.insert(m, place);
+        self.power_on(place);
     }
 
     fn stand_still(&mut self, m: usize, long: u64) {
@@ -287,13 +444,17 @@ impl World {
         self.ambushes.clear();
         self.moods.clear();
         self.device_moods.clear();
+        self.out_of_reach.clear();
         for m in 0..self.machines.len() {
             let machine = &mut self.machines[m];
             machine.disk.slow_until = machine.disk.slow_until.min(self.now);
+            machine.disk.fails = false;
+            machine.quiet_since = machine.quiet_since.min(self.now);
             machine.frozen_until = machine.frozen_until.min(self.now);
             machine.pulse_stalled_until = machine.pulse_stalled_until.min(self.now);
             machine.node_stalled_until = machine.node_stalled_until.min(self.now);
             machine.seam_stalled_until = machine.seam_stalled_until.min(self.now);
+            self.hang_disk(m, false);
             self.resume(m);
             self.revive(m);
         }

@@ -1,10 +1,10 @@
-//! One machine: power, clock, disk, the worker process with its two halves, and what really runs on it.
+//! One machine: power, clock, disk, identity, the worker process with its two halves, and what really runs on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use liveness::{Pulse, PulseOrder};
-use model::{CallKey, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
+use model::{CallKey, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
 use node::{Halt, Input, Node};
 
 use crate::agents::{Call, Service};
@@ -23,10 +23,21 @@ pub(crate) struct Machine {
     pub is_on: bool,
     /// Counts boots.
     pub boot: u64,
+    /// From power to the worker; none: a fraction of a second.
+    pub boots_in: Option<u64>,
     pub clock: Clock,
     pub disk: Disk,
+    /// An earlier content of the disk, as a backup or a snapshot keeps it.
+    pub saved: Option<Disk>,
+    /// The identities that the operating system shows.
+    pub machine_id: String,
+    pub storage_uuid: String,
     pub worker: Option<Worker>,
     pub services: BTreeMap<ResourceName, Service>,
+    /// The operating system starts these when it boots, whatever the cluster wants.
+    pub starts_at_boot: BTreeSet<ResourceName>,
+    /// What a fence device has cut it off from.
+    pub cut_off: BTreeSet<Domain>,
     pub calls: BTreeMap<CallKey, Call>,
     /// Why the worker ended for good in this boot.
     pub halted: Option<Halt>,
@@ -76,10 +87,16 @@ impl Machine {
             id: None,
             is_on: false,
             boot: 0,
+            boots_in: None,
             clock: Clock::new(0, 0, 0, 0),
             disk: Disk::default(),
+            saved: None,
+            machine_id: format!("machine-{name}"),
+            storage_uuid: format!("disk-{name}"),
             worker: None,
             services: BTreeMap::new(),
+            starts_at_boot: BTreeSet::new(),
+            cut_off: BTreeSet::new(),
             calls: BTreeMap::new(),
             halted: None,
             frozen_until: 0,
@@ -89,6 +106,15 @@ impl Machine {
             seam_busy_until: [0; 2],
             quiet_since: 0,
         }
+    }
+
+    /// The worker process ends, and with it whatever held it up.
+    pub fn end_stalls(&mut self, now: At) {
+        self.pulse_stalled_until = 0;
+        self.node_stalled_until = 0;
+        self.seam_stalled_until = 0;
+        self.seam_busy_until = [0; 2];
+        self.quiet_since = self.quiet_since.min(now.max(self.frozen_until));
     }
 
     /// The life of the kernel: readable, and never the same twice.
@@ -108,6 +134,8 @@ impl Machine {
 
     /// Has nothing disturbed it for `long`, and does its worker run?
     pub fn is_quiet_for(&self, now: At, long: u64) -> bool {
-        self.is_on && self.worker.is_some() && self.quiet_since.max(self.disk.slow_until) + long <= now
+        let is_disturbed = self.disk.is_hung || self.disk.fails;
+        let quiet_since = self.quiet_since.max(self.disk.slow_until);
+        self.is_on && self.worker.is_some() && !is_disturbed && quiet_since.saturating_add(long) <= now
     }
 }

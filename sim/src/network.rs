@@ -1,8 +1,8 @@
 //! Which packets arrive, when, and how often?
 //!
-//! Every link has two directions of its own. A network is a switch: a machine can be cut from it, and a pair of
-//! machines can be cut from each other in one direction. Datagrams are lost, doubled, delayed and overtaken; streams
-//! are only late, and end when every path is cut.
+//! Every link has two directions of its own. A network is a switch: a machine can be cut from it, can be deaf or mute
+//! on it, and a pair of machines can be cut from each other in one direction. Datagrams are lost, doubled, delayed and
+//! overtaken; streams are only late, and end when every path is cut.
 
 use crate::chance::Chance;
 use crate::clock::{At, MICROS, MILLIS};
@@ -18,6 +18,8 @@ pub struct Weather {
     pub late: u64,
     /// Node messages in 1000 that come 0.3–5 s late, or once more so late.
     pub very_late: u64,
+    /// Packets in 1000 that begin a burst: their direction loses everything for 20–200 ms.
+    pub bursts: u64,
 }
 
 /// All networks between all machines.
@@ -28,6 +30,16 @@ pub struct Network {
     pub weather: Vec<Weather>,
     /// Switch ports that are off, by machine and link.
     unplugged: Vec<bool>,
+    /// Interfaces that receive nothing, by machine and link.
+    deaf: Vec<bool>,
+    /// Interfaces that send nothing, by machine and link.
+    mute: Vec<bool>,
+    /// Machines that a fence device has cut off.
+    fenced: Vec<bool>,
+    /// Packets in 1000 that a direction loses besides those of the weather, by sender, receiver and link.
+    lossy: Vec<u64>,
+    /// Until when a burst takes everything, by sender, receiver and link.
+    burst_until: Vec<At>,
     /// Directions that are cut, by sender, receiver and link.
     cut: Vec<bool>,
     /// Since when some link between two machines has worked well in both directions.
@@ -43,6 +55,11 @@ impl Network {
             links,
             weather: vec![Weather::default(); links],
             unplugged: vec![false; machines * links],
+            deaf: vec![false; machines * links],
+            mute: vec![false; machines * links],
+            fenced: vec![false; machines],
+            lossy: vec![0; machines * machines * links],
+            burst_until: vec![0; machines * machines * links],
             cut: vec![false; machines * machines * links],
             good_since: vec![Some(0); machines * machines],
             stream_free_at: vec![0; machines * machines],
@@ -57,6 +74,39 @@ impl Network {
     /// Turns the switch port of a machine off or on.
     pub fn plug(&mut self, now: At, machine: usize, link: usize, is_on: bool) {
         self.unplugged[machine * self.links + link] = !is_on;
+        self.review(now);
+    }
+
+    /// Lets an interface receive nothing, or everything again.
+    pub fn deafen(&mut self, now: At, machine: usize, link: usize, is_deaf: bool) {
+        self.deaf[machine * self.links + link] = is_deaf;
+        self.review(now);
+    }
+
+    /// Lets an interface send nothing, or everything again.
+    pub fn silence(&mut self, now: At, machine: usize, link: usize, is_mute: bool) {
+        self.mute[machine * self.links + link] = is_mute;
+        self.review(now);
+    }
+
+    /// A fence device cuts a machine off, or lets it in again.
+    pub fn fence(&mut self, now: At, machine: usize, is_cut: bool) {
+        self.fenced[machine] = is_cut;
+        self.review(now);
+    }
+
+    /// Lets one direction lose so many packets in 1000, besides those of the weather.
+    pub fn lose(&mut self, now: At, from: usize, to: usize, link: usize, permille: u64) {
+        let place = self.place(from, to, link);
+        self.lossy[place] = permille;
+        self.review(now);
+    }
+
+    /// One more machine on every network; what goes wrong now between the others is forgotten.
+    pub fn grow(&mut self, now: At) {
+        let weather = std::mem::take(&mut self.weather);
+        *self = Network { weather, ..Network::new(self.machines + 1, self.links) };
+        self.good_since.fill(Some(now));
         self.review(now);
     }
 
@@ -76,6 +126,10 @@ impl Network {
     /// Everything works again.
     pub fn heal(&mut self, now: At) {
         self.unplugged.fill(false);
+        self.deaf.fill(false);
+        self.mute.fill(false);
+        self.lossy.fill(0);
+        self.burst_until.fill(0);
         self.cut.fill(false);
         self.weather.fill(Weather::default());
         self.review(now);
@@ -83,17 +137,24 @@ impl Network {
 
     /// Can the machine reach anything on this network?
     pub fn is_plugged(&self, machine: usize, link: usize) -> bool {
-        !self.unplugged[machine * self.links + link]
+        !self.fenced[machine] && !self.unplugged[machine * self.links + link]
     }
 
-    /// Can the machine reach a fence device on any network?
+    /// Can the machine reach a fence device on any network, and be answered?
     pub fn reaches_devices(&self, machine: usize) -> bool {
-        (0..self.links).any(|link| self.is_plugged(machine, link))
+        (0..self.links).any(|link| {
+            let port = machine * self.links + link;
+            self.is_plugged(machine, link) && !self.deaf[port] && !self.mute[port]
+        })
     }
 
     /// Does this direction carry packets?
     pub fn carries(&self, from: usize, to: usize, link: usize) -> bool {
-        self.is_plugged(from, link) && self.is_plugged(to, link) && !self.cut[self.place(from, to, link)]
+        self.is_plugged(from, link)
+            && self.is_plugged(to, link)
+            && !self.mute[from * self.links + link]
+            && !self.deaf[to * self.links + link]
+            && !self.cut[self.place(from, to, link)]
     }
 
     /// Has some link between the two worked well, both ways, without a break for `long`?
@@ -102,9 +163,14 @@ impl Network {
     }
 
     /// When the copies of a datagram over one link arrive: none, one or two.
-    pub fn datagram(&self, now: At, from: usize, to: usize, link: usize, chance: &mut Chance) -> [Option<At>; 2] {
+    pub fn datagram(&mut self, now: At, from: usize, to: usize, link: usize, chance: &mut Chance) -> [Option<At>; 2] {
         let weather = self.weather[link];
-        if !self.carries(from, to, link) || chance.is(weather.loss) {
+        let place = self.place(from, to, link);
+        if chance.is(weather.bursts) {
+            self.burst_until[place] = now + chance.between(20 * MILLIS, 200 * MILLIS);
+        }
+        let is_lost = now < self.burst_until[place] || chance.is(weather.loss) || chance.is(self.lossy[place]);
+        if is_lost || !self.carries(from, to, link) {
             return [None, None];
         }
         let mut arrival = || {
@@ -119,8 +185,8 @@ impl Network {
     /// When a message over a stream arrives, if any path is there.
     pub fn stream(&mut self, now: At, from: usize, to: usize, chance: &mut Chance) -> Option<At> {
         let link = (0..self.links).find(|link| self.carries(from, to, *link) && self.carries(to, from, *link))?;
-        let repeated =
-            if chance.is(self.weather[link].loss * 2) { chance.between(5 * MILLIS, 300 * MILLIS) } else { 0 };
+        let loss = self.weather[link].loss + self.lossy[self.place(from, to, link)] / 2;
+        let repeated = if chance.is(loss * 2) { chance.between(5 * MILLIS, 300 * MILLIS) } else { 0 };
         let free_at = &mut self.stream_free_at[from * self.machines + to];
         *free_at = (*free_at).max(now + chance.between(100 * MICROS, 800 * MICROS) + repeated);
         Some(*free_at)
@@ -128,20 +194,23 @@ impl Network {
 
     /// Does no network lose or delay anything out of the usual?
     pub fn is_fair(&self) -> bool {
-        self.weather.iter().all(|weather| *weather == Weather::default())
+        self.weather.iter().all(|weather| *weather == Weather::default()) && self.lossy.iter().all(|loss| *loss == 0)
     }
 
     fn place(&self, from: usize, to: usize, link: usize) -> usize {
         (from * self.machines + to) * self.links + link
     }
 
+    fn is_good(&self, from: usize, to: usize, link: usize) -> bool {
+        let weather = self.weather[link];
+        let loss = weather.loss + self.lossy[self.place(from, to, link)];
+        self.carries(from, to, link) && loss <= 200 && weather.bursts == 0
+    }
+
     fn review(&mut self, now: At) {
         for a in 0..self.machines {
             for b in 0..self.machines {
-                let is_good = (0..self.links).any(|link| {
-                    let weather = self.weather[link];
-                    self.carries(a, b, link) && self.carries(b, a, link) && weather.loss <= 200
-                });
+                let is_good = (0..self.links).any(|link| self.is_good(a, b, link) && self.is_good(b, a, link));
                 let since = &mut self.good_since[a * self.machines + b];
                 *since = if is_good { since.or(Some(now)) } else { None };
             }

@@ -142,7 +142,7 @@ impl Scenario {
             Err(world) => return self.result(&world, 0),
         };
         let begin = world.now();
-        world.returns_after_fence = true;
+        world.switches_turn_on = self.layout.switches_turn_on;
         for (at, fault) in &self.faults {
             world.plan(begin + at, fault.clone());
         }
@@ -523,6 +523,7 @@ impl Draft {
             double: self.chance.pick(&[0, 20, 300]),
             late: self.chance.pick(&[0, 50, 400]),
             very_late: self.chance.pick(&[0, 20, 150]),
+            bursts: 0,
         };
         for link in 0..self.layout.links {
             self.push(at, Fault::Weather(link, weather));

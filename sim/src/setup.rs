@@ -36,6 +36,10 @@ pub struct Layout {
     pub late: usize,
     /// Fence devices of every node, tried in this order; each of its own.
     pub levels: usize,
+    /// Power switches turn a machine on again by themselves, some seconds after they turned it off.
+    pub switches_turn_on: bool,
+    /// What each level covers; without one: everything.
+    pub covers: Vec<BTreeSet<Domain>>,
     /// What is kept running.
     pub resources: BTreeMap<ResourceName, ResourceConfig>,
     /// Resources that run together.
@@ -53,6 +57,8 @@ impl Layout {
             is_one_domain: false,
             late: 0,
             levels: 1,
+            switches_turn_on: true,
+            covers: Vec::new(),
             resources: BTreeMap::new(),
             groups: BTreeMap::new(),
         }
@@ -114,10 +120,10 @@ impl Layout {
             fence: devices.clone(),
             ..NodeConfig::default()
         };
-        let device = FenceConfig {
+        let device = |level: usize| FenceConfig {
             agent: "fence_lab".to_owned(),
             parameters: BTreeMap::new(),
-            covers: BTreeSet::from([Domain::Storage, Domain::Network]),
+            covers: self.covers.get(level).cloned().unwrap_or(BTreeSet::from([Domain::Storage, Domain::Network])),
             timeout: Duration::from_secs(2),
             plugs: BTreeMap::new(),
         };
@@ -138,7 +144,7 @@ impl Layout {
                 .map(|(place, (name, role))| (NodeName::from(name), node(place, role)))
                 .collect(),
             networks: (0..self.links).map(domain).collect(),
-            fence_devices: devices.iter().map(|name| (name.clone(), device.clone())).collect(),
+            fence_devices: devices.iter().enumerate().map(|(level, name)| (name.clone(), device(level))).collect(),
             resources: if is_whole { self.resources.clone() } else { BTreeMap::new() },
             groups: if is_whole { self.groups.clone() } else { BTreeMap::new() },
             ..ClusterConfig::default()

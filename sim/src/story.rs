@@ -9,9 +9,13 @@
 //! Every promise of `invariants` is watched all along: a story fails when one is broken. A story that fails tells how
 //! it went on standard output.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{ActionKind, Bugs, Class, NodeId, NodeName, Placement, ResourceName, Tie, UnitName, Weight};
+use model::{
+    ActionKind, Bugs, Class, ClusterConfig, Domain, FenceName, NodeId, NodeName, Placement, Profile, ResourceName, Tie,
+    UnitName, Weight,
+};
 
 use crate::agents::{AgentMood, Mood};
 use crate::clock::{At, MILLIS, SECONDS};
@@ -73,6 +77,31 @@ impl Cluster {
     /// One network instead of two.
     pub fn one_network(mut self) -> Self {
         self.layout.links = 1;
+        self
+    }
+
+    /// So many fence devices for each node, tried in their order; each covers everything.
+    pub fn levels(mut self, levels: usize) -> Self {
+        self.layout.levels = levels;
+        self
+    }
+
+    /// A fence device for each of these, tried in their order; each covers what it says: `storage`, `network`, `all`.
+    pub fn levels_covering(mut self, covers: &[&str]) -> Self {
+        let domains = |word: &str| match word {
+            "storage" => BTreeSet::from([Domain::Storage]),
+            "network" => BTreeSet::from([Domain::Network]),
+            "all" => BTreeSet::from([Domain::Storage, Domain::Network]),
+            _ => panic!("`{word}` is nothing that a device covers"),
+        };
+        self.layout.levels = covers.len();
+        self.layout.covers = covers.iter().map(|word| domains(word)).collect();
+        self
+    }
+
+    /// The set of timers.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.layout.profile = profile;
         self
     }
 
@@ -257,6 +286,60 @@ impl Cluster {
         self.inflict(Fault::StallNode(who, nanos(long)))
     }
 
+    /// Everything of the worker but the pulse stands still until the process ends.
+    pub fn hang_worker(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::HangWorker(who, true))
+    }
+
+    /// The pulse stands still until the process ends.
+    pub fn hang_pulse(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::HangPulse(who, true))
+    }
+
+    /// No write of the machine ends any more.
+    pub fn hang_disk(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::HangDisk(who, true))
+    }
+
+    /// Every write of the machine is refused, and its worker ends with an error.
+    pub fn fail_disk(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::FailDisk(who, true))
+    }
+
+    /// Nothing reaches the machine any more, though it sends.
+    pub fn deaf(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Deaf(who, true))
+    }
+
+    /// The machine sends nothing any more, though it hears.
+    pub fn mute(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Mute(who, true))
+    }
+
+    /// From power to the daemon it takes the machine so long, from its next boot on.
+    pub fn boots_in(mut self, name: &str, long: Duration) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::BootsIn(m, nanos(long)))
+    }
+
+    /// The machine shows another identity from its next boot on.
+    pub fn machine_id_changes(mut self, name: &str) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::ChangeMachineId(m))
+    }
+
+    /// A copy of the machine, disk and all, is powered on next to it: `NAME-copy`.
+    pub fn clone_of(mut self, name: &str) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::Clone(m))
+    }
+
     /// The machine is cut from every network.
     pub fn isolate(mut self, name: &str) -> Self {
         let who = self.who(name);
@@ -307,10 +390,62 @@ impl Cluster {
         self.inflict(Fault::Device("power1".into(), mood))
     }
 
+    /// How the agent of a resource does its work on this machine from now on.
+    pub fn agent(mut self, name: &str, resource: &str, mood: AgentMood) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::Agent(m, resource.into(), mood))
+    }
+
+    /// Something starts on this machine that nobody ordered.
+    pub fn wild(mut self, name: &str, resource: &str) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::Wild(m, resource.into()))
+    }
+
+    /// The operating system of this machine starts this at every boot, whatever the cluster wants.
+    pub fn starts_at_boot(mut self, name: &str, resource: &str) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::StartsAtBoot(m, resource.into(), true))
+    }
+
+    /// The machine cannot reach the fence devices, though its networks work.
+    pub fn devices_out_of_reach(mut self, name: &str) -> Self {
+        let m = self.machine(name);
+        for level in 1..=self.layout.levels {
+            self = self.inflict(Fault::DeviceOutOfReach(FenceName(format!("power{level}")), m, true));
+        }
+        self
+    }
+
     /// Stops of the resource on this machine come to this.
     pub fn stops_are(mut self, name: &str, resource: &str, stop: Mood) -> Self {
         let m = self.machine(name);
         self.inflict(Fault::Agent(m, resource.into(), AgentMood { stop, ..AgentMood::default() }))
+    }
+
+    /// The operator attests that the machine is off, whatever is true.
+    pub fn confirm_off_falsely(mut self, name: &str) -> Self {
+        let m = self.machine(name);
+        self.inflict(Fault::ConfirmOffFalsely(m))
+    }
+
+    /// The operator changes the cluster file.
+    pub fn configure(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
+        let mut config = self.world().watch.agreed.state.config.clone();
+        change(&mut config);
+        self.inflict(Fault::Configure(Box::new(config)))
+    }
+
+    /// Prints what happened since the look back began, and who leads.
+    pub fn tell(mut self, label: &str) -> Self {
+        let since = self.since;
+        let world = self.world();
+        println!("--- {label} at {}.{:03}", world.now() / SECONDS, world.now() % SECONDS / MILLIS);
+        print_notes(world, since);
+        if let Some((leader, node)) = world.leader().and_then(|leader| Some((leader, world.node(leader)?))) {
+            println!("leader {} term {}", world.machines[leader].name, node.consensus().term());
+        }
+        self
     }
 
     /// The operator takes a resource out of the cluster file.
@@ -343,10 +478,14 @@ fn nanos(long: Duration) -> u64 {
     u64::try_from(long.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn fail(world: &World, why: &str) -> ! {
-    for Note { at, what, subject, detail } in world.trace().notes() {
+fn print_notes(world: &World, since: At) {
+    for Note { at, what, subject, detail } in world.trace().notes().iter().filter(|note| note.at >= since) {
         println!("{:>4}.{:03} {what} {subject}: {detail}", at / SECONDS, at % SECONDS / MILLIS);
     }
+}
+
+fn fail(world: &World, why: &str) -> ! {
+    print_notes(world, 0);
     panic!("at {}.{:03} s: {why}", world.now() / SECONDS, world.now() % SECONDS / MILLIS);
 }
 

@@ -1,12 +1,14 @@
 //! The world around the nodes: one heap of events, and whoever is told about each.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
-use model::{Bugs, CallKey, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile};
+use model::{
+    Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile,
+};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
 
 use crate::agents::Moods;
@@ -33,10 +35,14 @@ pub struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) moods: Moods,
     pub(crate) device_moods: BTreeMap<FenceName, DeviceMood>,
+    /// Devices that a machine cannot reach, though its networks work.
+    pub(crate) out_of_reach: BTreeSet<(FenceName, usize)>,
+    /// Clones by the machine that each was made of.
+    pub(crate) clones: BTreeMap<usize, usize>,
     pub(crate) watch: Watch,
     pub(crate) trace: Trace,
-    /// A machine that was fenced is powered on again after a while.
-    pub(crate) returns_after_fence: bool,
+    /// Power switches turn a machine on again by themselves, some seconds after they turned it off.
+    pub(crate) switches_turn_on: bool,
     pub(crate) answers: BTreeMap<u64, Answer>,
     /// What was planned with `plan`.
     pub(crate) script: Vec<Fault>,
@@ -70,15 +76,24 @@ pub(crate) enum Event {
     Report { machine: usize, life: u64, report: Box<PulseReport> },
     Order { machine: usize, life: u64, order: Box<PulseOrder> },
     CallEnds { machine: usize, boot: u64, key: CallKey, number: u64 },
-    DeviceActs { target: usize, action: FenceAction },
-    DeviceAnswers { machine: usize, life: u64, key: u64, target: Option<usize>, answer: Option<FenceOutcome> },
+    DeviceActs { target: usize, action: FenceAction, covers: BTreeSet<Domain> },
+    DeviceAnswers { machine: usize, life: u64, key: u64, answer: DeviceAnswer },
     Resumes { machine: usize },
     WorkerStarts { machine: usize, boot: u64 },
+    BootServicesStart { machine: usize, boot: u64 },
     PowersOn { machine: usize },
     ServicesEnd { machine: usize, boot: u64 },
     Fault { number: usize },
     Admitted { name: NodeName, id: NodeId },
     Removed { id: NodeId },
+}
+
+/// The answer of a fence device.
+pub(crate) enum DeviceAnswer {
+    /// This.
+    Given(FenceOutcome),
+    /// The status at that moment, of what the device can cut this machine off from.
+    Status { target: Option<usize>, covers: BTreeSet<Domain> },
 }
 
 impl World {
@@ -111,9 +126,11 @@ impl World {
             machines: machines.into_iter().map(|(name, role)| Machine::new(name, role)).collect(),
             moods: Moods::new(),
             device_moods: BTreeMap::new(),
+            out_of_reach: BTreeSet::new(),
+            clones: BTreeMap::new(),
             watch: Watch::new(count, reference_bugs),
             trace: Trace::new(is_told),
-            returns_after_fence: false,
+            switches_turn_on: false,
             answers: BTreeMap::new(),
             script: Vec::new(),
             ambushes: Vec::new(),
@@ -271,7 +288,7 @@ impl World {
             Event::BeatArrives { to, bytes } => self.beat_arrives(to, bytes),
             Event::MessageArrives { to, from, bytes, stream_to } => self.message_arrives(to, from, &bytes, stream_to),
             Event::Durable { machine, life, token } => {
-                if self.is_life(machine, life) {
+                if self.is_life(machine, life) && !self.machines[machine].disk.is_hung {
                     self.machines[machine].disk.complete(token);
                     self.tell_node(machine, Input::Persisted { token });
                 }
@@ -287,21 +304,25 @@ impl World {
                 }
             }
             Event::CallEnds { machine, boot, key, number } => self.end_call(machine, boot, key, number),
-            Event::DeviceActs { target, action } => self.device_acts(target, action),
-            Event::DeviceAnswers { machine, life, key, target, answer } => {
-                self.device_answers(machine, life, key, target, answer);
-            }
+            Event::DeviceActs { target, action, covers } => self.device_acts(target, action, &covers),
+            Event::DeviceAnswers { machine, life, key, answer } => self.device_answers(machine, life, key, answer),
             Event::Resumes { machine } => self.resume(machine),
             Event::WorkerStarts { machine, boot } => {
                 if self.machines[machine].boot == boot {
                     self.start_worker(machine);
                 }
             }
+            Event::BootServicesStart { machine, boot } => {
+                if self.machines[machine].boot == boot {
+                    for resource in self.machines[machine].starts_at_boot.clone() {
+                        self.start_wild(machine, &resource);
+                    }
+                }
+            }
             Event::PowersOn { machine } => self.power_on(machine),
             Event::ServicesEnd { machine, boot } => {
                 if self.machines[machine].boot == boot {
-                    self.machines[machine].services.clear();
-                    self.machines[machine].calls.clear();
+                    self.end_services(machine);
                 }
             }
             Event::Admitted { name, id } => self.on_admitted(&name, id),
@@ -334,8 +355,12 @@ impl World {
         let boot = machine.boot;
         let name = machine.name.clone();
         self.note("power-on", name.as_str(), &format!("boot {boot}"));
-        let pause = self.chance.between(100 * MILLIS, 600 * MILLIS);
-        self.after(pause, Event::WorkerStarts { machine: m, boot });
+        let quick = self.chance.between(100 * MILLIS, 600 * MILLIS);
+        let pause = self.machines[m].boots_in.unwrap_or(quick);
+        if !self.machines[m].starts_at_boot.is_empty() {
+            self.after(pause, Event::BootServicesStart { machine: m, boot });
+        }
+        self.after(pause + self.machines[m].disk.opens_in, Event::WorkerStarts { machine: m, boot });
     }
 
     /// The machine loses its power, at once.
@@ -350,10 +375,7 @@ impl World {
         machine.disk.crash(self.now, &mut self.chance);
         machine.worker = None;
         machine.frozen_until = 0;
-        machine.pulse_stalled_until = 0;
-        machine.node_stalled_until = 0;
-        machine.seam_stalled_until = 0;
-        machine.seam_busy_until = [0; 2];
+        machine.end_stalls(self.now);
         let name = machine.name.clone();
         self.watch.forget(m);
         self.note("power-off", name.as_str(), why);
@@ -367,11 +389,12 @@ impl World {
         }
         machine.disk.crash(self.now, &mut self.chance);
         machine.worker = None;
+        machine.end_stalls(self.now);
         machine.services.values_mut().for_each(|service| service.is_watched = false);
         let (boot, name) = (machine.boot, machine.name.clone());
         self.watch.forget(m);
         self.note("worker-killed", name.as_str(), "");
-        let pause = self.chance.between(15 * MILLIS, 120 * MILLIS);
+        let pause = self.chance.between(15 * MILLIS, 120 * MILLIS) + self.machines[m].disk.opens_in;
         self.after(pause, Event::WorkerStarts { machine: m, boot });
     }
 
@@ -391,8 +414,8 @@ impl World {
             cluster: CLUSTER,
             incarnation,
             boot_id: format!("{}-{}", machine.name, machine.boot),
-            machine_id: format!("machine-{}", machine.name),
-            storage_uuid: format!("disk-{}", machine.name),
+            machine_id: machine.machine_id.clone(),
+            storage_uuid: machine.storage_uuid.clone(),
         };
         let stored = match Stored::decode(machine.disk.meta(), machine.disk.log()) {
             Ok(stored) => stored,
@@ -543,6 +566,7 @@ impl World {
         self.check_sent(m, &action);
         match action {
             Action::Send { to, message } => self.send(m, to, &message),
+            Action::Persist { .. } if self.machines[m].disk.fails => self.crash_worker(m),
             Action::Persist { token, writes } => {
                 let life = self.life(m);
                 let at = self.machines[m].disk.begin(self.now, token, writes, &mut self.chance);
@@ -589,9 +613,18 @@ impl World {
 
     // Messages.
 
+    /// The machine that a packet for this node comes to; a clone has the same addresses and gets every other one.
+    fn receiver(&mut self, id: NodeId) -> Option<usize> {
+        let machine = self.by_id.get(&id).copied()?;
+        match self.clones.get(&machine).copied() {
+            Some(clone) if self.machines[clone].is_on && self.chance.is(500) => Some(clone),
+            Some(_) | None => Some(machine),
+        }
+    }
+
     fn send(&mut self, m: usize, to: NodeId, message: &wire::Message) {
         let Some(own) = self.machines[m].id else { return };
-        let Some(&to) = self.by_id.get(&to) else { return };
+        let Some(to) = self.receiver(to) else { return };
         let bytes: Rc<[u8]> = wire::encode(message).into();
         if bytes.len() > wire::DATAGRAM_BYTES_MAX {
             let receiver = self.life(to);
@@ -723,7 +756,7 @@ impl World {
         for action in actions {
             match action {
                 PulseAction::Send { to, link, header, beat } => {
-                    let Some(&to) = self.by_id.get(&to) else { continue };
+                    let Some(to) = self.receiver(to) else { continue };
                     let arrivals = self.network.datagram(now, m, to, usize::from(link.0), &mut self.chance);
                     if arrivals == [None, None] {
                         continue;
@@ -809,6 +842,7 @@ impl Event {
             | Event::DeviceAnswers { machine, .. }
             | Event::Resumes { machine }
             | Event::WorkerStarts { machine, .. }
+            | Event::BootServicesStart { machine, .. }
             | Event::PowersOn { machine }
             | Event::ServicesEnd { machine, .. } => *machine,
             Event::BeatArrives { to, .. } | Event::MessageArrives { to, .. } => *to,
@@ -837,6 +871,7 @@ impl Event {
             Event::Fault { .. } => 15,
             Event::Admitted { .. } => 16,
             Event::Removed { .. } => 17,
+            Event::BootServicesStart { .. } => 18,
         }
     }
 

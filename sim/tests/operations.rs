@@ -4,7 +4,7 @@ use sim::{Fault, Mood, Seconds, Weather, Who, cluster, everything, node, resourc
 
 #[test]
 fn orders_that_come_twice_or_late_are_run_once() {
-    let weather = Weather { loss: 100, double: 500, late: 300, very_late: 200 };
+    let weather = Weather { loss: 100, double: 500, late: 300, very_late: 200, bursts: 0 };
     for seed in 0..10 {
         let mut story =
             cluster(3).seed(seed).resource("web", "prefers b").settle().lead("a").from_here().weather(weather);

@@ -9,14 +9,14 @@ use crate::world::World;
 impl World {
     /// Is what this entry declares dead without power, or in a later life?
     pub(crate) fn is_really_dead(&self, taken: &Taken) -> Result<(), String> {
-        let (node, incarnation) = match &taken.command {
-            Command::FenceDone { node, incarnation, .. } => (*node, *incarnation),
+        let (node, incarnation, covers) = match &taken.command {
+            Command::FenceDone { node, incarnation, covers, .. } => (*node, *incarnation, covers),
             _ => return Ok(()),
         };
         let Some(m) = self.machine_of(node) else { return Ok(()) };
         let machine = &self.machines[m];
-        if machine.is_on && machine.incarnation(m) == incarnation {
-            return Err(format!("{} counts as fenced and still has power, in the same life", machine.name));
+        if machine.is_on && machine.incarnation(m) == incarnation && !covers.is_subset(&machine.cut_off) {
+            return Err(format!("{} counts as cut off from {covers:?} and is not, in the same life", machine.name));
         }
         Ok(())
     }

@@ -124,6 +124,11 @@ impl Watch {
         self.seen[m] = Seen::default();
     }
 
+    /// There is one more machine.
+    pub fn grow(&mut self) {
+        self.seen.push(Seen::default());
+    }
+
     /// From now on a rise of the term needs a reason.
     pub fn begin_term_watch(&mut self) {
         self.term.is_on = true;
