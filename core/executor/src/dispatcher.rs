@@ -4,6 +4,9 @@
 //! nothing comes before it and it is not in flight already. Nothing is cancelled: an operation in flight is waited
 //! for, also one that a former leader began and an inventory told of.
 //!
+//! A member that is heard and does not answer is not waited for: who has owed an answer (to a question for its
+//! inventory, to an order) for [`ANSWER_LIMIT`] counts as one that cannot be reached (SAFETY §10.1). It is asked on.
+//!
 //! A new leader knows the agreed state and nothing of what is being done. So it asks for inventories first: an
 //! operation waits for that of its node, a grant for those of all nodes where the unit could be found and that can
 //! answer. Who cannot answer and is not known to have stopped the unit must be proven off, unless the unit is
@@ -30,6 +33,9 @@ use crate::message::{Change, ExecutorMessage, Inventory};
 
 /// A question for an inventory is repeated after this.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Who has owed an answer for this long cannot be reached, although it is heard.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// An operation without an answer is sent again after this at first, then after twice as long each time…
 const RESEND_FIRST: Duration = Duration::from_millis(200);
@@ -58,11 +64,14 @@ pub struct Dispatcher {
     epoch: Option<Epoch>,
     /// Operations of this epoch so far.
     ops: u64,
-    reachable: BTreeSet<NodeId>,
-    /// Whose inventory is here, and of which incarnation it is.
-    inventories: BTreeMap<NodeId, Incarnation>,
-    /// When to ask the others again.
-    asks: BTreeMap<NodeId, Instant>,
+    /// Members that are heard, whether or not they answer.
+    heard_members: BTreeSet<NodeId>,
+    /// Members that are heard and have owed an answer for too long.
+    debtors: BTreeSet<NodeId>,
+    /// Inventories that are here: of which incarnation, and does that executor acknowledge orders?
+    inventories: BTreeMap<NodeId, (Incarnation, bool)>,
+    /// Questions for the inventories of the others.
+    asks: BTreeMap<NodeId, Ask>,
     flights: BTreeMap<(NodeId, ResourceName), Flight>,
     heard: BTreeMap<(NodeId, ResourceName), Heard>,
     /// Steps that are proposed, and when they count as lost; or were refused, and when to try them again.
@@ -80,7 +89,7 @@ pub enum DispatcherInput<'a> {
     Lead {
         /// The index of that entry.
         epoch: Epoch,
-        /// Members that can be reached.
+        /// Members that are heard.
         members: Vec<NodeId>,
     },
     /// This node does not lead any more.
@@ -94,7 +103,8 @@ pub enum DispatcherInput<'a> {
         /// What.
         message: ExecutorMessage,
     },
-    /// Which members can be reached now; replaces what was said before.
+    /// Which members are heard now, and hear this node; replaces what was said before. Those that owe an answer belong
+    /// to them: the dispatcher leaves them out by itself.
     Reachable(BTreeSet<NodeId>),
     /// The kernel refused this proposal of the dispatcher.
     ProposalRefused {
@@ -134,6 +144,15 @@ struct Order {
     op: Op,
     again_at: Instant,
     pause: Duration,
+    /// When it was first sent without any answer since.
+    owed_since: Option<Instant>,
+}
+
+/// A question for an inventory that has no answer yet.
+struct Ask {
+    incarnation: Incarnation,
+    since: Instant,
+    again_at: Instant,
 }
 
 /// A report that was proposed and does not show in the state yet.
@@ -167,7 +186,8 @@ impl Dispatcher {
             own,
             epoch: None,
             ops: 0,
-            reachable: BTreeSet::new(),
+            heard_members: BTreeSet::new(),
+            debtors: BTreeSet::new(),
             inventories: BTreeMap::new(),
             asks: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -189,6 +209,39 @@ impl Dispatcher {
         self.is_settled
     }
 
+    /// How long each member has owed an answer, of those that are heard and owe one.
+    ///
+    /// An operation that was accepted and takes long is not owed. Who owes for [`ANSWER_LIMIT`] gets nothing more, and
+    /// what it is known to have stopped suffices for a grant elsewhere.
+    pub fn owes(&self, now: Instant) -> BTreeMap<NodeId, Duration> {
+        let mut owed: BTreeMap<NodeId, Duration> = BTreeMap::new();
+        for (node, since) in self.debts() {
+            let time = now.since(since);
+            owed.entry(node).and_modify(|longest| *longest = time.max(*longest)).or_insert(time);
+        }
+        owed
+    }
+
+    /// Who owes an answer, and since when.
+    fn debts(&self) -> impl Iterator<Item = (NodeId, Instant)> {
+        let asks = self.asks.iter().map(|(node, ask)| (*node, ask.since));
+        let orders =
+            self.flights.iter().filter_map(|((node, _), flight)| Some((*node, flight.order.as_ref()?.owed_since?)));
+        asks.chain(orders).filter(|(node, _)| self.heard_members.contains(node))
+    }
+
+    /// Looks who owes an answer for too long. Is it somebody else than before?
+    fn count_debtors(&mut self, now: Instant) -> bool {
+        let debtors =
+            self.debts().filter(|(_, since)| now.since(*since) >= ANSWER_LIMIT).map(|(node, _)| node).collect();
+        std::mem::replace(&mut self.debtors, debtors) != self.debtors
+    }
+
+    /// Can the member be talked to, and does it answer?
+    fn is_reachable(&self, node: NodeId) -> bool {
+        self.heard_members.contains(&node) && !self.debtors.contains(&node)
+    }
+
     /// What waits although the plan wants it, one sentence each.
     pub fn problems(&self) -> Vec<String> {
         self.problems.clone()
@@ -201,30 +254,32 @@ impl Dispatcher {
             [Some(flight.ends_at), flight.order.as_ref().map(|order| order.again_at)].into_iter().flatten()
         });
         let heard = self.heard.values().map(|heard| heard.lost_at);
-        let asks = self.asks.values().copied();
+        let asks = self.asks.values().map(|ask| ask.again_at);
+        let debts =
+            self.debts().filter(|(node, _)| !self.debtors.contains(node)).map(|(_, since)| since + ANSWER_LIMIT);
         let proposals = self.proposals.values().copied();
         let retries = self.retries.values().copied();
-        flights.chain(heard).chain(asks).chain(proposals).chain(retries).min()
+        flights.chain(heard).chain(asks).chain(debts).chain(proposals).chain(retries).min()
     }
 
     /// Feeds one input that happened at `now`; `state` is what is applied on this node.
     pub fn step(&mut self, now: Instant, state: &ClusterState, input: DispatcherInput<'_>) -> Vec<DispatcherAction> {
         let mut actions = Vec::new();
+        let mut is_planning = false;
         match input {
             DispatcherInput::Lead { epoch, members } => {
                 assert!(self.epoch != Some(epoch), "epoch {epoch} begins twice: its operations would not be unique");
                 *self = Dispatcher::new(self.own, Bugs::NONE);
                 self.epoch = Some(epoch);
-                self.reachable = members.into_iter().chain([self.own]).collect();
+                self.heard_members = members.into_iter().chain([self.own]).collect();
             }
             DispatcherInput::Follow => *self = Dispatcher::new(self.own, Bugs::NONE),
-            DispatcherInput::Reachable(reachable) => {
-                self.reachable = reachable;
-                self.reachable.insert(self.own);
-            }
+            DispatcherInput::Reachable(members) => self.hear(members),
             DispatcherInput::Plan(plan) => {
+                is_planning = true;
                 if let Some(epoch) = self.epoch {
                     self.forget_done(now, state);
+                    self.count_debtors(now);
                     self.on_plan(now, state, epoch, plan, &mut actions);
                 }
             }
@@ -247,8 +302,24 @@ impl Dispatcher {
         if let Some(epoch) = self.epoch {
             self.ask(now, state, epoch, &mut actions);
             self.resend(now, &mut actions);
+            if self.count_debtors(now) && !is_planning {
+                actions.push(DispatcherAction::Replan);
+            }
         }
         actions
+    }
+
+    /// Who is not heard cannot answer, and owes nothing; who is heard again is asked anew.
+    fn hear(&mut self, members: BTreeSet<NodeId>) {
+        self.heard_members = members;
+        self.heard_members.insert(self.own);
+        self.asks.retain(|node, _| self.heard_members.contains(node));
+        for ((node, _), flight) in &mut self.flights {
+            if let Some(order) = flight.order.as_mut().filter(|_| !self.heard_members.contains(node)) {
+                order.owed_since = None;
+                order.pause = RESEND_FIRST;
+            }
+        }
     }
 
     /// Forgets what shows in the state, what ended, and whom it concerned no more. Is there anything to try again?
@@ -307,6 +378,10 @@ impl Dispatcher {
             }
         }
         self.block(now, state, epoch, actions);
+        self.problems.extend(self.debtors.iter().map(|node| {
+            let name = state.name_of(*node);
+            format!("{name} is heard but does not answer: nothing is given to it or awaited from it until it does")
+        }));
     }
 
     fn grant(
@@ -322,8 +397,7 @@ impl Dispatcher {
             .members
             .iter()
             .filter(|(node, member)| {
-                self.inventories.get(node) != Some(&member.incarnation)
-                    && self.could_be_found(state, &step.unit, **node, member)
+                !self.has_said(**node, member.incarnation) && self.could_be_found(state, &step.unit, **node, member)
             })
             .map(|(node, _)| state.name_of(*node))
             .collect();
@@ -344,7 +418,7 @@ impl Dispatcher {
 
     /// Could something of the unit run on the node, as far as this leader can know without asking?
     ///
-    /// A node that can be reached is asked in any case: the answer takes a round trip. One that cannot is harmless if
+    /// A node that can be reached is asked in any case: the answer takes a round trip. Any other is harmless if
     /// all of the unit is known to be stopped there: it is not the holder, so that it cannot start anything.
     fn could_be_found(&self, state: &ClusterState, unit: &UnitName, node: NodeId, member: &Member) -> bool {
         let can_run = match (member.role, member.state) {
@@ -356,8 +430,13 @@ impl Dispatcher {
             let resources = state.config.members_of(unit);
             resources.iter().all(|resource| state.known_state(resource, node) == ResourceState::Stopped)
         };
-        let can_answer = member.state == MemberState::Online && self.reachable.contains(&node);
+        let can_answer = member.state == MemberState::Online && self.is_reachable(node);
         can_run && (can_answer || state.config.is_exclusive(unit) && !is_stopped())
+    }
+
+    /// Is the inventory of this incarnation here?
+    fn has_said(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.inventories.get(&node).is_some_and(|(said, _)| *said == incarnation)
     }
 
     fn release(
@@ -373,7 +452,7 @@ impl Dispatcher {
             .flights
             .keys()
             .any(|(node, resource)| *node == step.node && state.config.unit_of(resource) == step.unit);
-        if is_busy || self.inventories.get(&step.node) != Some(&holder.incarnation) {
+        if is_busy || !self.has_said(step.node, holder.incarnation) {
             return;
         }
         let command = Command::Release {
@@ -431,8 +510,8 @@ impl Dispatcher {
         };
         let is_taken =
             self.flights.contains_key(&key) || self.heard.contains_key(&key) || self.retries.contains_key(&key);
-        let is_known = self.inventories.get(&step.node) == Some(&member.incarnation);
-        if is_taken || !is_known || !self.reachable.contains(&step.node) {
+        let is_known = self.has_said(step.node, member.incarnation);
+        if is_taken || !is_known || !self.is_reachable(step.node) {
             return;
         }
         let holder = holder_on(state, step);
@@ -470,7 +549,8 @@ impl Dispatcher {
             is_proven_free: state.proven_free.contains_key(&step.unit),
             digest: config.map_or(0, state::parameters_digest),
         };
-        let order = Order { op: op.clone(), again_at: now + RESEND_FIRST, pause: RESEND_FIRST * 2 };
+        let owed_since = self.acknowledges(step.node).then_some(now);
+        let order = Order { op: op.clone(), again_at: now + RESEND_FIRST, pause: RESEND_FIRST * 2, owed_since };
         let flight =
             Flight { id, incarnation: member.incarnation, order: Some(order), ends_at: now + timeout + OP_MARGIN };
         self.flights.insert(key, flight);
@@ -497,6 +577,12 @@ impl Dispatcher {
             ExecutorMessage::Inventory { epoch: asked, inventory } if asked == epoch => {
                 if is_current(inventory.incarnation) {
                     self.on_inventory(now, state, epoch, from, inventory, actions);
+                }
+            }
+            ExecutorMessage::Accepted { resource, op } => {
+                let flight = self.flights.get_mut(&(from, resource)).filter(|flight| flight.id == op);
+                if let Some(order) = flight.and_then(|flight| flight.order.as_mut()) {
+                    order.owed_since = None;
                 }
             }
             // Of another life or epoch, or meant for an executor.
@@ -548,6 +634,7 @@ impl Dispatcher {
                 is_permanent: kind == FailureKind::Permanent,
             }),
             reason: conclusion.reason,
+            is_change: false,
         };
         let rank = Rank { op: result.id, is_change: false };
         if self.observe(now, state, epoch, from, result.incarnation, vec![(rank, observation)], actions) {
@@ -572,6 +659,7 @@ impl Dispatcher {
             digest: change.digest,
             failure: failure_of(change.state, &change.reason),
             reason: change.reason,
+            is_change: true,
         };
         if self.observe(now, state, epoch, from, change.incarnation, vec![(rank, observation)], actions) {
             let message = ExecutorMessage::Ack { resource: change.resource, op: change.op, is_change: true };
@@ -588,7 +676,8 @@ impl Dispatcher {
         inventory: Inventory,
         actions: &mut Vec<DispatcherAction>,
     ) {
-        if self.inventories.insert(from, inventory.incarnation) == Some(inventory.incarnation) {
+        let said = (inventory.incarnation, inventory.acknowledges);
+        if self.inventories.insert(from, said).is_some_and(|(before, _)| before == inventory.incarnation) {
             return;
         }
         self.asks.remove(&from);
@@ -617,6 +706,7 @@ impl Dispatcher {
                     digest: item.digest,
                     failure: failure_of(item.state, &item.reason),
                     reason: item.reason,
+                    is_change: rank.is_change,
                 };
                 news.push((rank, observation));
             }
@@ -660,28 +750,28 @@ impl Dispatcher {
         is_shown
     }
 
-    /// Asks every member that can be reached and has not answered in its incarnation.
+    /// Asks every member that is heard and has not answered in its incarnation.
     fn ask(&mut self, now: Instant, state: &ClusterState, epoch: Epoch, actions: &mut Vec<DispatcherAction>) {
-        let silent: BTreeSet<NodeId> = state
+        let silent: BTreeMap<NodeId, Incarnation> = state
             .members
             .iter()
             .filter(|(node, member)| {
                 member.role == NodeRole::Member
                     && member.state == MemberState::Online
-                    && self.reachable.contains(node)
-                    && self.inventories.get(node) != Some(&member.incarnation)
+                    && self.heard_members.contains(node)
+                    && !self.has_said(**node, member.incarnation)
             })
-            .map(|(node, _)| *node)
+            .map(|(node, member)| (*node, member.incarnation))
             .collect();
-        self.asks.retain(|node, _| silent.contains(node));
-        self.is_settled = silent.is_empty();
-        for node in silent {
-            let again_at = self.asks.entry(node).or_insert(now);
-            if now >= *again_at {
-                *again_at = now + ASK_EVERY;
+        self.asks.retain(|node, ask| silent.get(node) == Some(&ask.incarnation));
+        for (node, incarnation) in silent {
+            let ask = self.asks.entry(node).or_insert(Ask { incarnation, since: now, again_at: now });
+            if now >= ask.again_at {
+                ask.again_at = now + ASK_EVERY;
                 actions.push(DispatcherAction::Send { to: node, message: ExecutorMessage::AskInventory { epoch } });
             }
         }
+        self.is_settled = self.asks.keys().all(|node| self.debtors.contains(node));
     }
 
     fn resend(&mut self, now: Instant, actions: &mut Vec<DispatcherAction>) {
@@ -689,10 +779,17 @@ impl Dispatcher {
             let Some(order) = flight.order.as_mut().filter(|order| now >= order.again_at) else { continue };
             order.again_at = now + order.pause;
             order.pause = (order.pause * 2).min(RESEND_MAX);
-            if self.reachable.contains(node) {
+            if self.heard_members.contains(node) {
+                if self.inventories.get(node).is_some_and(|(_, acknowledges)| *acknowledges) {
+                    order.owed_since.get_or_insert(now);
+                }
                 actions.push(DispatcherAction::Send { to: *node, message: ExecutorMessage::Op(order.op.clone()) });
             }
         }
+    }
+
+    fn acknowledges(&self, node: NodeId) -> bool {
+        self.inventories.get(&node).is_some_and(|(_, acknowledges)| *acknowledges)
     }
 }
 

@@ -36,6 +36,9 @@ const REPEAT_FIRST: Duration = Duration::from_millis(100);
 /// … up to this.
 const REPEAT_MAX: Duration = Duration::from_secs(1);
 
+/// An order is not acknowledged while a write has been under way for this long: the disk may never come back.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+
 /// The agent's name in the stop of a resource that is in the configuration no more: the journal knows the real one.
 pub(crate) const UNKNOWN_AGENT: &str = "unknown";
 
@@ -133,6 +136,13 @@ pub enum ExecutorAction {
         /// The answer.
         inventory: Inventory,
     },
+    /// Tell the leader that its order is known here and not done yet.
+    Accepted {
+        /// The resource.
+        resource: ResourceName,
+        /// The operation.
+        op: OpId,
+    },
 }
 
 impl TryFrom<ExecutorMessage> for ExecutorInput {
@@ -144,9 +154,10 @@ impl TryFrom<ExecutorMessage> for ExecutorInput {
             ExecutorMessage::Op(op) => Ok(ExecutorInput::Op(op)),
             ExecutorMessage::Ack { resource, op, is_change } => Ok(ExecutorInput::Ack { resource, op, is_change }),
             ExecutorMessage::AskInventory { epoch } => Ok(ExecutorInput::AskInventory { epoch }),
-            ExecutorMessage::Result(_) | ExecutorMessage::Changed(_) | ExecutorMessage::Inventory { .. } => {
-                Err(message)
-            }
+            ExecutorMessage::Result(_)
+            | ExecutorMessage::Changed(_)
+            | ExecutorMessage::Inventory { .. }
+            | ExecutorMessage::Accepted { .. } => Err(message),
         }
     }
 }
@@ -216,6 +227,7 @@ struct Persist {
     epoch: Option<Epoch>,
     /// Whose operation waits for it.
     waits: Option<(ResourceName, OpId)>,
+    asked_at: Instant,
 }
 
 /// May a start begin?
@@ -271,7 +283,7 @@ impl Executor {
             let header = Header { incarnation: self.incarnation, max_epoch: self.max_epoch };
             let clear = Write::DeleteFrom { table: model::Table::Journal, from: 0 };
             let writes = vec![clear, journal::put_header(header)];
-            self.persist(Persist { epoch: Some(self.max_epoch), waits: None }, writes, &mut actions);
+            self.persist(Persist { epoch: Some(self.max_epoch), waits: None, asked_at: now }, writes, &mut actions);
         }
         for slot in self.slots.values_mut() {
             if let Some(intent) = slot.record.intent.clone() {
@@ -339,7 +351,13 @@ impl Executor {
                 digest: slot.record.digest,
             })
             .collect();
-        Inventory { incarnation: self.incarnation, max_epoch: self.max_epoch, applied: state.applied, resources }
+        Inventory {
+            incarnation: self.incarnation,
+            max_epoch: self.max_epoch,
+            applied: state.applied,
+            resources,
+            acknowledges: true,
+        }
     }
 
     fn on_op(&mut self, now: Instant, op: Op, actions: &mut Vec<ExecutorAction>) {
@@ -356,6 +374,9 @@ impl Executor {
             if slot.in_flight().is_some_and(|running| running.id == op.id)
                 || slot.waiting.as_ref().is_some_and(|waiting| waiting.op.id == op.id)
             {
+                if !self.is_disk_slow(now) {
+                    actions.push(ExecutorAction::Accepted { resource: op.resource, op: op.id });
+                }
                 return;
             }
             if let Some(result) = slot.record.result.as_ref().filter(|result| result.id == op.id) {
@@ -542,7 +563,7 @@ impl Executor {
         slot.report =
             Some(Report { content: Content::Change(change), again_at: now + REPEAT_FIRST, pause: REPEAT_FIRST * 2 });
         let writes = vec![journal::put_record(slot.key, &slot.record)];
-        self.persist(Persist { epoch: None, waits: None }, writes, actions);
+        self.persist(Persist { epoch: None, waits: None, asked_at: now }, writes, actions);
     }
 
     /// Does everything that can be done now, whatever the input was.
@@ -552,7 +573,7 @@ impl Executor {
         self.begin_checks(now, state, actions);
         if self.max_epoch > self.written_epoch {
             let write = self.header_write();
-            self.persist(Persist { epoch: Some(self.max_epoch), waits: None }, vec![write], actions);
+            self.persist(Persist { epoch: Some(self.max_epoch), waits: None, asked_at: now }, vec![write], actions);
         }
         if let Some(epoch) = self.asked.filter(|epoch| *epoch <= self.durable_epoch) {
             self.asked = None;
@@ -661,7 +682,7 @@ impl Executor {
             writes.insert(0, self.header_write());
         }
         let waits = (!spawns_first).then(|| (resource.clone(), op.id));
-        self.persist(Persist { epoch, waits }, writes, actions);
+        self.persist(Persist { epoch, waits, asked_at: now }, writes, actions);
     }
 
     /// Journals what became of an operation; it is reported when that is durable.
@@ -695,7 +716,7 @@ impl Executor {
         slot.record.intent = None;
         slot.phase = Phase::Recording { op: InFlight { id: op.id, action: op.action, timeout: op.timeout } };
         let writes = vec![journal::put_record(slot.key, &slot.record)];
-        self.persist(Persist { epoch: None, waits: Some((resource.clone(), op.id)) }, writes, actions);
+        self.persist(Persist { epoch: None, waits: Some((resource.clone(), op.id)), asked_at: now }, writes, actions);
     }
 
     fn begin_checks(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
@@ -751,6 +772,11 @@ impl Executor {
             outcome: Err(reason.to_owned()),
             digest: 0,
         }));
+    }
+
+    /// Has a write been under way for suspiciously long?
+    fn is_disk_slow(&self, now: Instant) -> bool {
+        self.persists.values().next().is_some_and(|oldest| now.since(oldest.asked_at) >= WRITE_LIMIT)
     }
 
     fn header_write(&self) -> Write {

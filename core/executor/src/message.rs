@@ -1,6 +1,7 @@
 //! What do the leader and the executors tell each other?
 //!
-//! Every message may be lost, repeated or late. The leader repeats an `Op` until its `Result`; an executor repeats
+//! Every message may be lost, repeated or late. The leader repeats an `Op` until its `Result`; an executor answers a
+//! repeated one with `Accepted` while it is not done, and repeats
 //! `Result` and `Changed` until the agreed state shows them or an `Ack` arrives; the leader repeats `AskInventory`.
 //!
 //! Not here: how messages travel (`core/wire`, `io/transport`).
@@ -52,6 +53,17 @@ pub enum ExecutorMessage {
         #[n(1)]
         inventory: Inventory,
     },
+    /// To the leader: this order arrived and is being carried out, or waits here for its turn. Answers an order that was
+    /// repeated; nothing is owed until the next repetition.
+    #[n(6)]
+    Accepted {
+        /// The resource.
+        #[n(0)]
+        resource: ResourceName,
+        /// The operation.
+        #[n(1)]
+        op: OpId,
+    },
 }
 
 /// A resource changed without an operation: it died, or a recurring check failed.
@@ -95,6 +107,10 @@ pub struct Inventory {
     /// Every resource that an operation was ever run for in this incarnation.
     #[n(3)]
     pub resources: Vec<InventoryItem>,
+    /// Does this executor answer a repeated order with [`ExecutorMessage::Accepted`]?
+    #[n(4)]
+    #[cbor(default)]
+    pub acknowledges: bool,
 }
 
 /// What an executor knows of one resource.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use executor::{
-    Change, Dispatcher, DispatcherAction, DispatcherInput, ExecutorMessage, InFlight, Inventory, InventoryItem,
+    ANSWER_LIMIT, Change, Dispatcher, DispatcherAction, DispatcherInput, ExecutorMessage, InFlight, Inventory,
+    InventoryItem,
 };
 use model::{
     AgentAction, AgentName, Bugs, Class, ClusterConfig, ClusterState, Domain, Epoch, GrantId, Holder, HolderState,
@@ -121,7 +122,8 @@ impl World {
     }
 
     fn say_inventory(&mut self, node: NodeId, resources: Vec<InventoryItem>) {
-        let inventory = Inventory { incarnation: life(node), max_epoch: EPOCH, applied: LogIndex(40), resources };
+        let (max_epoch, applied) = (EPOCH, LogIndex(40));
+        let inventory = Inventory { incarnation: life(node), max_epoch, applied, resources, acknowledges: true };
         self.hear(node, ExecutorMessage::Inventory { epoch: EPOCH, inventory });
     }
 
@@ -150,8 +152,15 @@ impl World {
     }
 
     fn know(&mut self, node: NodeId, state: ResourceState, op: OpId) {
-        let known =
-            Known { state, incarnation: life(node), op, since: WallTime(0), reason: "as reported".into(), digest: 0 };
+        let known = Known {
+            state,
+            incarnation: life(node),
+            op,
+            since: WallTime(0),
+            reason: "as reported".into(),
+            digest: 0,
+            is_change: false,
+        };
         self.state.known.entry("web".into()).or_default().insert(node, known);
     }
 
@@ -378,7 +387,9 @@ fn an_adopted_operation_that_never_ends_is_given_up_at_its_limit() {
     world.hold(B);
     let id = OpId { epoch: Epoch(10), index: 7 };
     let op = InFlight { id, action: AgentAction::Start, timeout: Duration::from_secs(20) };
-    world.say_inventory(B, vec![item(ResourceState::Stopped, OpId::default(), Some(op))]);
+    for (node, said) in [(A, vec![]), (B, vec![item(ResourceState::Stopped, OpId::default(), Some(op))]), (C, vec![])] {
+        world.say_inventory(node, said);
+    }
     let replans = world.replans;
     world.pass(Duration::from_secs(31));
     assert_eq!(world.replans, replans + 1);
@@ -541,4 +552,75 @@ fn who_does_not_lead_does_nothing() {
     assert_eq!(world.dispatcher.deadline(), None);
     assert_eq!(world.dispatcher.epoch(), None);
     assert!(world.sent.is_empty() && world.proposed.is_empty());
+}
+
+/// A member that is heard and does not say what runs there is waited for only so long: what is known to have stopped
+/// there suffices then.
+#[test]
+fn a_grant_does_not_wait_for_who_is_heard_and_does_not_answer() {
+    let mut world = World::new();
+    world.say_inventory(A, Vec::new());
+    world.say_inventory(B, Vec::new());
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed, [], "c is heard: it is asked first");
+    assert!(!world.dispatcher.is_settled());
+    assert_eq!(world.dispatcher.owes(world.now), BTreeMap::from([(C, Duration::ZERO)]));
+    let replans = world.replans;
+    world.pass(ANSWER_LIMIT);
+    assert_eq!(world.dispatcher.owes(world.now)[&C], ANSWER_LIMIT);
+    assert!(world.replans > replans && world.dispatcher.is_settled());
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(matches!(&world.proposed[..], [Command::Grant { node: B, .. }]), "{:?}", world.proposed);
+    assert!(world.dispatcher.problems().iter().any(|said| said.contains("c is heard but does not answer")));
+}
+
+/// What may run on a member that does not answer still keeps the unit from everybody else.
+#[test]
+fn a_grant_waits_for_who_does_not_answer_if_the_unit_may_run_there() {
+    for state in [ResourceState::Unknown, ResourceState::Running, ResourceState::Failed, ResourceState::Blocked] {
+        let mut world = World::new();
+        world.know(C, state, OpId { epoch: Epoch(10), index: 9 });
+        world.say_inventory(A, Vec::new());
+        world.say_inventory(B, Vec::new());
+        world.pass(ANSWER_LIMIT * 10);
+        world.plan(&[(StepKind::Grant, B)]);
+        assert_eq!(world.proposed, [], "{state:?}");
+    }
+}
+
+/// Who does not answer is asked on, and counts again with its answer; who is not heard owes nothing.
+#[test]
+fn a_debt_ends_with_the_answer_or_with_silence() {
+    let mut world = World::new();
+    world.pass(ANSWER_LIMIT);
+    world.sent.clear();
+    world.pass(Duration::from_millis(60));
+    assert!(world.sent.iter().any(|(to, message)| *to == C && matches!(message, ExecutorMessage::AskInventory { .. })));
+    let replans = world.replans;
+    world.say_inventory(C, Vec::new());
+    assert!(world.replans > replans);
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, C])));
+    assert_eq!(world.dispatcher.owes(world.now).keys().collect::<Vec<_>>(), [&A], "b is not heard");
+    world.pass(ANSWER_LIMIT);
+    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B, C])));
+    assert_eq!(world.dispatcher.owes(world.now)[&B], Duration::ZERO, "b is asked anew");
+}
+
+/// An order is owed until it is acknowledged: an operation that takes long is not, one that never arrived is.
+#[test]
+fn an_order_is_owed_until_it_is_acknowledged() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    let id = world.ops()[0].id;
+    for _ in 0..8 {
+        world.pass(Duration::from_secs(1));
+        world.hear(B, ExecutorMessage::Accepted { resource: "web".into(), op: id });
+        assert_eq!(world.dispatcher.owes(world.now), BTreeMap::new());
+    }
+    world.pass(ANSWER_LIMIT + Duration::from_secs(1));
+    assert!(world.dispatcher.owes(world.now)[&B] >= ANSWER_LIMIT, "b stopped to acknowledge");
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::Success));
+    assert_eq!(world.dispatcher.owes(world.now), BTreeMap::new());
 }

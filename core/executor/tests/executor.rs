@@ -85,7 +85,15 @@ impl World {
 
     /// The state knows this of a resource on this node.
     fn know(&mut self, resource: &str, op: OpId, state: ResourceState) {
-        let known = Known { state, incarnation: LIFE, op, since: WallTime(0), reason: String::new(), digest: 0 };
+        let known = Known {
+            state,
+            incarnation: LIFE,
+            op,
+            since: WallTime(0),
+            reason: String::new(),
+            digest: 0,
+            is_change: false,
+        };
         self.state.known.entry(resource.into()).or_default().insert(OWN, known);
         self.step(ExecutorInput::Applied);
     }
@@ -116,6 +124,9 @@ impl World {
                 ExecutorAction::Changed(change) => self.sent.push(ExecutorMessage::Changed(change)),
                 ExecutorAction::Inventory { epoch, inventory } => {
                     self.sent.push(ExecutorMessage::Inventory { epoch, inventory });
+                }
+                ExecutorAction::Accepted { resource, op } => {
+                    self.sent.push(ExecutorMessage::Accepted { resource, op });
                 }
             }
         }
@@ -277,6 +288,23 @@ fn a_repeated_order_finds_the_result_and_runs_nothing() {
 }
 
 /// The leader's record of the first start was lost, so that its plan wants it started.
+#[test]
+fn a_repeated_order_is_acknowledged_while_it_is_carried_out_and_the_disk_answers() {
+    let mut world = World::new();
+    let op = start(10, 1, 50);
+    world.order(&op);
+    assert_eq!(world.sent, [], "an order that comes once is answered by its result alone");
+    world.order(&op);
+    let accepted = ExecutorMessage::Accepted { resource: "web".into(), op: op.id };
+    assert_eq!(world.sent.pop().as_ref(), Some(&accepted));
+    world.pass(Duration::from_secs(1));
+    world.order(&op);
+    assert_eq!(world.sent, [], "its intent has been written for a second: the disk may never come back");
+    world.settle();
+    world.order(&op);
+    assert_eq!(world.sent, [accepted]);
+}
+
 #[test]
 fn what_runs_under_the_same_grant_is_not_started_again() {
     let mut world = World::new();

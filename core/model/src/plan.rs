@@ -1,6 +1,6 @@
 //! What should change? A plan: where every unit should run, and the steps towards it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -14,6 +14,10 @@ pub struct Plan {
     /// What must change. A step may begin when no step of `after` is in the plan any more: the plan is made
     /// anew after every change, so that only steps with empty `after` are ever begun.
     pub steps: Vec<Step>,
+    /// Members that keep an exclusive unit from a node that could take it now, as long as they are not proven off: it may
+    /// run there, and they cannot be reached or could not stop it. Whoever leads condemns them after a while.
+    #[serde(skip)]
+    pub blocked_by: BTreeMap<UnitName, BTreeSet<NodeId>>,
 }
 
 /// Where one unit should run.

@@ -2,7 +2,7 @@
 //!
 //! `core/state` owns how it changes; `core/scheduler` reads it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,12 @@ pub struct ClusterState {
     /// probe for a duplicate.
     #[n(16)]
     pub proven_free: BTreeMap<UnitName, GrantId>,
+    /// Resources that became part of a held unit and are not known yet to have stopped on all other members: the grant
+    /// did not ask for them, so that nothing starts them until then.
+    #[n(17)]
+    #[cbor(default)]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub barred: BTreeSet<ResourceName>,
 }
 
 /// One version of the cluster file.
@@ -212,6 +218,11 @@ pub struct Known {
     /// Digest of the agent and parameters it runs with; zero if it does not run or nobody knows.
     #[n(5)]
     pub digest: u64,
+    /// Did it change by itself after the operation?
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(skip)]
+    pub is_change: bool,
 }
 
 /// State of a resource on one node.
@@ -380,6 +391,26 @@ impl ClusterState {
             .map_or(ResourceState::Unknown, |known| known.state)
     }
 
+    /// In which condition the resource may run on a member that does not hold `unit`; none: it certainly does not.
+    ///
+    /// Unknown counts as running. A member that left had stopped everything exclusive before; what was last known of it
+    /// counts all the same. One that was admitted and has not joined may have run the resource by hand all along: only
+    /// what the cluster itself started, and is proven to have ended, is no danger there.
+    pub fn may_run(&self, unit: &UnitName, resource: &ResourceName, node: NodeId) -> Option<ResourceState> {
+        let member = self.members.get(&node)?;
+        let known = match (member.role, member.state) {
+            (NodeRole::Witness, _) | (NodeRole::Member, MemberState::Fenced) => ResourceState::Stopped,
+            (NodeRole::Member, MemberState::Online | MemberState::Condemned) => self.known_state(resource, node),
+            (NodeRole::Member, MemberState::Left) => {
+                let last = self.known.get(resource).and_then(|nodes| nodes.get(&node));
+                last.map_or(ResourceState::Stopped, |known| known.state)
+            }
+            (NodeRole::Member, MemberState::Absent) if self.proven_free.contains_key(unit) => ResourceState::Stopped,
+            (NodeRole::Member, MemberState::Absent) => ResourceState::Unknown,
+        };
+        (known != ResourceState::Stopped).then_some(known)
+    }
+
     /// The operator's wish about this subject, if any.
     pub fn action(&self, kind: &ActionKind) -> Option<&OperatorAction> {
         self.actions.values().find(|action| action.kind == *kind)
@@ -403,9 +434,10 @@ impl Member {
     /// The penalty halves in this time.
     const FLAP_HALF_LIFE_MS: u64 = 300_000;
 
-    /// The flap penalty as it has decayed until `at`.
+    /// The flap penalty as it has decayed until `at`. A stamp that lies in the future was written by a clock that was
+    /// wrong: it decays as if it were as long past, so that no clock suppresses anybody for long.
     pub fn flap_penalty_at(&self, at: WallTime) -> u32 {
-        let elapsed_ms = at.0.saturating_sub(self.flap_at.0);
+        let elapsed_ms = at.0.abs_diff(self.flap_at.0);
         let halvings = u32::try_from(elapsed_ms / Self::FLAP_HALF_LIFE_MS).unwrap_or(u32::MAX);
         let penalty = u64::from(self.flap_penalty.checked_shr(halvings).unwrap_or(0));
         let rest_ms = elapsed_ms % Self::FLAP_HALF_LIFE_MS;

@@ -57,10 +57,10 @@ impl Node {
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
         }
-        let reachable = self.reachable_members();
+        let heard = self.heard_members();
         let mut actions = Vec::new();
         if self.dispatcher.epoch() != Some(reign.epoch) {
-            let members = reachable.iter().copied().collect();
+            let members = heard.iter().copied().collect();
             todo.push(Todo::Fencing(FencingInput::Lead { epoch: reign.epoch }));
             actions.extend(self.dispatcher.step(
                 now.at,
@@ -68,7 +68,7 @@ impl Node {
                 DispatcherInput::Lead { epoch: reign.epoch, members },
             ));
         }
-        actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Reachable(reachable)));
+        actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Reachable(heard)));
         let live = self.live(now);
         let plan = scheduler::plan(&self.state, &live);
         actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Plan(&plan)));
@@ -80,8 +80,15 @@ impl Node {
         self.condemn_blocked(now, reign.epoch, todo, out);
     }
 
+    /// Members that can be given something now: heard, and none that has owed an answer for too long.
+    pub(crate) fn reachable_members(&self, now: Moment) -> BTreeSet<NodeId> {
+        let owes = self.dispatcher.owes(now.at);
+        let answers = |id: &NodeId| owes.get(id).is_none_or(|time| *time < executor::ANSWER_LIMIT);
+        self.heard_members().into_iter().filter(answers).collect()
+    }
+
     /// Members whose executors can be talked to now; this node is one of them.
-    pub(crate) fn reachable_members(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn heard_members(&self) -> BTreeSet<NodeId> {
         self.state
             .members
             .iter()
@@ -130,8 +137,7 @@ impl Node {
                 && self.consensus.matched(*id).is_some_and(|matched| matched.0 + PROMOTION_LAG_MAX >= commit)
         };
         let next = self.state.members.iter().filter(|(id, _)| learners.contains(id)).find(|(id, member)| {
-            is_ready(id)
-                || now.wall.0 < member.since.0.saturating_add(FIRST_COME_MS) && member.state == MemberState::Absent
+            is_ready(id) || now.wall.0.abs_diff(member.since.0) < FIRST_COME_MS && member.state == MemberState::Absent
         });
         match next {
             Some((id, _)) if is_ready(id) => {
@@ -178,7 +184,7 @@ impl Node {
             .filter(|(id, member)| {
                 member.state == MemberState::Online
                     && self.state.action(&ActionKind::Leave(**id)).is_some()
-                    && !holds_anything(&self.state, **id)
+                    && state::why_not_leave(&self.state, **id).is_none()
                     && !self.is_proposed(|command| matches!(command, Command::Leave { node, .. } if node == *id))
             })
             .map(|(id, member)| (*id, member.incarnation))

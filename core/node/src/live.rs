@@ -9,7 +9,7 @@ use crate::node::Node;
 impl Node {
     /// What the leader sees of each member now.
     pub(crate) fn live(&self, now: Moment) -> Live {
-        let reachable = self.reachable_members();
+        let (heard, reachable) = (self.heard_members(), self.reachable_members(now));
         let eligible = self
             .state
             .members
@@ -18,7 +18,8 @@ impl Node {
                 let eligibility = if reachable.contains(id) {
                     self.proving(*id, now.at).map_or(Eligibility::Ready, |why| Eligibility::NotYet { why })
                 } else {
-                    Eligibility::Lost { why: absence(member.state).to_owned() }
+                    let why = if heard.contains(id) { "does not answer" } else { absence(member.state) };
+                    Eligibility::Lost { why: why.to_owned() }
                 };
                 (*id, eligibility)
             })

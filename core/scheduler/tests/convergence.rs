@@ -211,6 +211,7 @@ impl World {
             digest,
             failure,
             reason: String::new(),
+            is_change: is_failure,
         };
         let incarnation = self.state.members[&node].incarnation;
         let epoch = self.state.epoch;

@@ -162,6 +162,7 @@ fn know(state: &mut ClusterState, resource: &ResourceName, node: NodeId, to: Res
         since: WallTime(0),
         reason: String::new(),
         digest,
+        is_change: false,
     };
     state.known.entry(resource.clone()).or_default().insert(node, known);
 }
@@ -205,6 +206,10 @@ fn told(state: &ClusterState, live: &Live, plan: &Plan) -> String {
     for (unit, decision) in &plan.decisions {
         let place = decision.node.map_or("nowhere".to_owned(), |node| state.name_of(node));
         writeln!(text, "{unit}: {place}\n    {}", decision.reason).expect("a String takes all");
+        if let Some(nodes) = plan.blocked_by.get(unit) {
+            let names: Vec<String> = nodes.iter().map(|node| state.name_of(*node)).collect();
+            writeln!(text, "    ! blocked by {}", names.join(", ")).expect("a String takes all");
+        }
         for line in explain(state, live, unit) {
             let node = state.name_of(line.node);
             let sign = if line.can_run { '+' } else { '-' };

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use model::{Bugs, ClusterState, GrantId, HistoryEntry, LogIndex, UnitName, WallTime};
 
+use crate::elsewhere::unbar;
 use crate::{Command, Entry, Refusal, check_invariants, kernel, members, observe, wishes};
 
 /// Entries of the history that are kept.
@@ -58,6 +59,9 @@ pub fn apply(state: &mut ClusterState, index: LogIndex, entry: &Entry, bugs: Bug
     let verdict = change(state, &mut context, &entry.command);
     let events = context.events;
     state.applied = index;
+    if !state.barred.is_empty() {
+        unbar(state);
+    }
     if verdict.is_err() {
         assert!(events.is_empty(), "a refused command changed something: {events:?}");
         state.refused += 1;

@@ -360,6 +360,10 @@ pub struct Observation {
     /// Why it is so, in words for an operator.
     #[n(5)]
     pub reason: String,
+    /// Did the resource change by itself after the operation? Else this is the operation's result.
+    #[n(6)]
+    #[cbor(default)]
+    pub is_change: bool,
 }
 
 /// One failure of a resource.

@@ -159,14 +159,12 @@ pub(crate) fn grant(
         return Err(Refusal::NotCovered { unit: unit.clone(), node: name });
     }
     let is_exclusive = state.config.is_exclusive(unit);
-    let must_be_stopped = |other: NodeId, member: &Member| match (member.role, member.state) {
-        (NodeRole::Witness, _) | (_, MemberState::Absent | MemberState::Left | MemberState::Fenced) => false,
-        (NodeRole::Member, MemberState::Online | MemberState::Condemned) => other == node || is_exclusive,
-    };
-    for (other, member) in state.members.iter().filter(|(id, member)| must_be_stopped(**id, member)) {
+    for (other, member) in &state.members {
+        if *other != node && (!is_exclusive || context.bugs.has(Bug::GrantWithoutRelease)) {
+            continue;
+        }
         for resource in &resources {
-            let known = state.known_state(resource, *other);
-            if known != ResourceState::Stopped && !(context.bugs.has(Bug::GrantWithoutRelease) && *other != node) {
+            if let Some(known) = state.may_run(unit, resource, *other) {
                 return Err(Refusal::NotStopped {
                     resource: (*resource).clone(),
                     node: member.name.to_string(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Entry { at, actor, command } ──Raft──► apply ─┬─► kernel    who may run what: the exclusion rules
+//!                                                 │   elsewhere what may run where nobody holds it
 //!                                                 ├─► members   who belongs: Admit, Join, Leave, flap damping
 //!                                                 ├─► observe   what was seen of each resource
 //!                                                 └─► wishes    configuration, operators' actions, tokens
@@ -17,6 +18,7 @@
 
 mod apply;
 mod command;
+mod elsewhere;
 mod invariants;
 mod kernel;
 mod members;
@@ -27,6 +29,7 @@ mod wishes;
 
 pub use apply::{Applied, apply};
 pub use command::{CodecError, Command, Entry, Failure, Observation};
+pub use elsewhere::why_not_leave;
 pub use invariants::check_invariants;
 pub use members::{Founder, founding, is_suppressed};
 pub use refusal::Refusal;

@@ -15,6 +15,7 @@ use model::{
 };
 
 use crate::apply::Context;
+use crate::elsewhere::why_not_leave;
 use crate::kernel::{bury, free_holders, member, member_in, member_state_text, set_state};
 use crate::wishes::{check_config, check_version, set_config, undo_moves_to};
 use crate::{Command, Refusal};
@@ -274,8 +275,8 @@ pub(crate) fn leave(
             return Err(Refusal::NotOnline { node: name, state: member_state_text(member.state) });
         }
     }
-    if let Some((unit, _)) = state.holders.iter().find(|(_, holder)| holder.node == node) {
-        return Err(Refusal::StillHolds { node: name, unit: unit.clone() });
+    if let Some(why) = why_not_leave(state, node) {
+        return Err(why);
     }
     set_state(state, context, node, MemberState::Left);
     context.note("left", &name, format!("{name} left in order"));

@@ -51,6 +51,8 @@ fn is_news(state: &ClusterState, node: NodeId, incarnation: Incarnation, observa
     let known = state.known.get(&observation.resource).and_then(|nodes| nodes.get(&node));
     match known.filter(|known| known.incarnation == incarnation) {
         Some(known) if known.state == ResourceState::Unknown => observation.op > known.op,
+        // Of one operation, its result comes first and what changed afterwards follows: a late result says nothing new.
+        Some(known) if known.op == observation.op && known.is_change != observation.is_change => observation.is_change,
         Some(known) if known.op == observation.op => {
             (observation.state, observation.digest) != (known.state, known.digest)
         }
@@ -84,6 +86,7 @@ fn take_in(
         since,
         reason: observation.reason.clone(),
         digest: observation.digest,
+        is_change: observation.is_change,
     };
     state.known.entry(resource.clone()).or_default().insert(node, known);
     if let Some(failure) = &observation.failure
@@ -115,7 +118,8 @@ fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failur
         Some(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
     };
     let failures: &mut Failures = state.failures.entry(resource.clone()).or_default().entry(node).or_default();
-    if at.0.saturating_sub(failures.last_at.0) > forgotten_ms {
+    // A stamp that lies as far in the future was written by a clock that was wrong.
+    if at.0.abs_diff(failures.last_at.0) > forgotten_ms {
         failures.count = 0;
     }
     failures.count = failures.count.saturating_add(1);

@@ -73,7 +73,7 @@ pub enum Refusal {
     Regrouped { resource: ResourceName, from: UnitName, to: UnitName },
     #[error("`{0}` was removed and has not stopped everywhere yet; try again when it has")]
     StillStopping(ResourceName),
-    #[error("`{resource}` cannot become exclusive while {node} is not proven off")]
+    #[error("`{resource}` cannot become exclusive: it may run on {node}, which must stop it or be proven off first")]
     CannotBeExclusive { resource: ResourceName, node: String },
     #[error("no such join token, or it was used; make a new one with `cardea token create`")]
     UnknownToken,

@@ -7,8 +7,8 @@
 //! Not here: how it is brought about (`scheduler`).
 
 use model::{
-    ActionKind, Class, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId,
-    NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
+    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId, NodeRole,
+    OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
 };
 
 use crate::apply::Context;
@@ -86,25 +86,35 @@ pub(crate) fn check_config(state: &ClusterState, config: &ClusterConfig) -> Resu
             return Err(Refusal::DropsMember(member.name.to_string()));
         }
     }
-    let condemned = state.members.values().find(|member| member.state == MemberState::Condemned);
-    for (name, resource) in &config.resources {
-        let Some(old) = state.config.resources.get(name) else {
+    for name in config.resources.keys() {
+        if !state.config.resources.contains_key(name) {
             if state.known.contains_key(name) {
                 return Err(Refusal::StillStopping(name.clone()));
             }
             continue;
-        };
+        }
         let (from, to) = (state.config.unit_of(name), config.unit_of(name));
         if from != to && state.holders.contains_key(&from) {
             return Err(Refusal::Regrouped { resource: name.clone(), from, to });
         }
-        if let Some(member) = condemned
-            && (old.class, resource.class) == (Class::BestEffort, Class::Exclusive)
-        {
-            return Err(Refusal::CannotBeExclusive { resource: name.clone(), node: member.name.to_string() });
+        if !state.config.is_exclusive(&from) && config.is_exclusive(&to) {
+            check_runs_once(state, name, &from)?;
         }
     }
     Ok(())
+}
+
+/// What may run several times becomes exclusive only where that is true already: nothing is started by this change, but
+/// two copies may run that nobody would stop in time. A condemned member may have begun a start that nobody reported.
+fn check_runs_once(state: &ClusterState, resource: &ResourceName, unit: &UnitName) -> Result<(), Refusal> {
+    let holder = state.holders.get(unit).map(|holder| holder.node);
+    let others = state.members.iter().filter(|(node, _)| Some(**node) != holder);
+    let may_run = others.into_iter().find(|(node, member)| {
+        member.state == MemberState::Condemned || state.may_run(unit, resource, **node).is_some()
+    });
+    may_run.map_or(Ok(()), |(_, member)| {
+        Err(Refusal::CannotBeExclusive { resource: resource.clone(), node: member.name.to_string() })
+    })
 }
 
 /// Makes the configuration current and forgets what it outdates.
@@ -121,6 +131,14 @@ pub(crate) fn set_config(
         (Some(old), Some(new)) => old.agent == new.agent && old.parameters == new.parameters,
         (None | Some(_), None) | (None, Some(_)) => false,
     };
+    // The grant of a unit did not ask for what joins it now.
+    let is_new_there = |name: &&ResourceName| {
+        let unit = new.unit_of(name);
+        let was_there = old.resources.contains_key(*name) && old.unit_of(name) == unit;
+        state.holders.contains_key(&unit) && new.is_exclusive(&unit) && !was_there
+    };
+    let barred: Vec<ResourceName> = new.resources.keys().filter(is_new_there).cloned().collect();
+    state.barred.extend(barred);
     state.failures.retain(|resource, _| is_same(resource));
     state.proven_free.retain(|unit, _| {
         let members = new.members_of(unit);

@@ -76,18 +76,77 @@ fn an_unprobed_node_blocks_exclusive_grants_everywhere_but_no_best_effort_ones()
     cluster.must(cluster.grant("site", A));
 }
 
+/// Unknown counts as running: a node that was never asked does not leave in order, so that who has left runs nothing;
+/// who is condemned blocks until it is proven off.
 #[test]
-fn absent_left_and_fenced_nodes_block_nothing() {
+fn only_who_is_known_to_run_nothing_blocks_nothing() {
     let mut cluster = Cluster::unprobed();
     for resource in ["address", "web"] {
         cluster.see(A, resource, ResourceState::Stopped);
     }
     let (epoch, b) = (cluster.epoch(), incarnation(B, 1));
-    cluster.must(Command::Leave { node: B, incarnation: b, epoch });
+    let leave = Command::Leave { node: B, incarnation: b, epoch };
+    assert_eq!(cluster.refused(leave.clone()), "address is unknown on b, not known to be stopped");
+    for resource in ["address", "web", "db"] {
+        cluster.see(B, resource, ResourceState::Stopped);
+    }
+    cluster.must(leave);
     cluster.must(cluster.condemn(C));
     assert_eq!(cluster.refused(cluster.grant("site", A)), "address is unknown on c, not known to be stopped");
     cluster.must(cluster.fence_done(C, "power", &[Domain::Storage, Domain::Network]));
     cluster.must(cluster.grant("site", A));
+}
+
+/// What runs on a node without a grant keeps it from leaving, whatever was agreed on before.
+#[test]
+fn a_node_that_runs_an_orphan_does_not_leave() {
+    let mut cluster = Cluster::ready();
+    let epoch = cluster.epoch();
+    let leave = Command::Leave { node: C, incarnation: incarnation(C, 1), epoch };
+    for state in [ResourceState::Running, ResourceState::Failed, ResourceState::Blocked, ResourceState::Unknown] {
+        cluster.see(C, "db", state);
+        assert!(cluster.refused(leave.clone()).contains("on c, not known to be stopped"), "{state:?}");
+    }
+    cluster.see(C, "db", ResourceState::Stopped);
+    cluster.see(C, "cache", ResourceState::Running);
+    cluster.must(leave);
+    // A Leave that was agreed on before this rule left something running: that blocks as well.
+    cluster.state.known.get_mut(&"db".into()).and_then(|nodes| nodes.get_mut(&C)).expect("known").state =
+        ResourceState::Running;
+    assert_eq!(cluster.refused(cluster.grant("db", A)), "db is running on c, not known to be stopped");
+}
+
+/// A machine that was admitted and has not joined may run by hand what the cluster has never started.
+#[test]
+fn who_has_not_joined_may_run_what_was_never_granted() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", A);
+    let command = cluster.admit("d", &["a", "b", "c", "w", "d"]);
+    cluster.must(command);
+    let d = model::NodeId(cluster.state.applied.0);
+    assert_eq!(cluster.refused(cluster.grant("db", A)), "db is unknown on d, not known to be stopped");
+    cluster.must(cluster.begin_release("site"));
+    for resource in ["web", "address"] {
+        cluster.see(A, resource, ResourceState::Stopped);
+    }
+    cluster.must(cluster.release("site"));
+    cluster.must(cluster.grant("site", C));
+    cluster.must(Command::Remove { node: d, reason: "it never came".into() });
+    cluster.must(cluster.grant("db", A));
+}
+
+#[test]
+fn a_late_result_does_not_hide_a_failure_of_the_same_operation() {
+    let mut cluster = Cluster::ready();
+    cluster.must(cluster.grant("db", A));
+    let running = cluster.observation("db", ResourceState::Running);
+    let failed =
+        Observation { state: ResourceState::Failed, is_change: true, reason: "it died".into(), ..running.clone() };
+    for observation in [running.clone(), failed, running] {
+        let command = cluster.observed(A, observation);
+        cluster.must(command);
+    }
+    assert_eq!(cluster.knows("db", A), ResourceState::Failed);
 }
 
 #[test]
@@ -325,7 +384,7 @@ fn a_failure_counts_once_and_is_forgotten_after_ten_quiet_minutes() {
     cluster.run("site", A);
     let start = cluster.state.known[&"web".into()][&A].op;
     let failure = Some(state::Failure { reason: "exited with 139".into(), is_permanent: false });
-    let died = Observation { op: start, failure, ..cluster.observation("web", ResourceState::Failed) };
+    let died = Observation { op: start, is_change: true, failure, ..cluster.observation("web", ResourceState::Failed) };
     for _ in 0..2 {
         let command = cluster.observed(A, died.clone());
         cluster.must(command);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{A, B, C, Cluster, W, incarnation};
-use model::{ActionKind, MemberState, NodeRole, ResourceState, Term, UnitName, WallTime};
+use model::{ActionKind, Domain, MemberState, NodeRole, ResourceState, Term, UnitName, WallTime};
 use state::{Command, is_suppressed};
 
 fn join_as(cluster: &Cluster, change: impl FnOnce(&mut String, &mut String, &mut String, &mut bool)) -> Command {
@@ -125,13 +125,15 @@ fn a_node_that_is_lost_three_times_is_suppressed_for_a_while() {
 }
 
 #[test]
-fn the_penalty_halves_in_five_minutes_and_survives_a_clock_set_back() {
+fn the_penalty_halves_in_five_minutes_whichever_way_the_clock_was_wrong() {
     let mut member = Cluster::ready().state.members[&B].clone();
     let minute = 60_000;
     member.flap_at = WallTime(100 * minute);
     member.flap_penalty = 3000;
     let at = |minutes: u64| member.flap_penalty_at(WallTime(minutes * minute));
-    assert_eq!((at(100), at(105), at(110), at(0)), (3000, 1500, 750, 3000));
+    assert_eq!((at(100), at(105), at(110)), (3000, 1500, 750));
+    // A clock that was ahead must not suppress for as long as it was ahead.
+    assert_eq!((at(95), at(90), at(0)), (1500, 750, 0));
     assert!(at(102) < 3000 && at(102) > 1500);
     assert_eq!(member.flap_penalty_at(WallTime(u64::MAX)), 0);
 }
@@ -173,6 +175,21 @@ fn a_token_admits_one_node_of_its_kind_in_time() {
         **config = common::file(&["a", "b", "c", "d", "e", "w"]);
     }
     assert_eq!(cluster.refused(late), "the join token has expired; make a new one with `cardea token create`");
+}
+
+/// The clock of a leader was a year ahead while a node was lost three times: that is forgiven by a right clock.
+#[test]
+fn a_wrong_clock_suppresses_nobody_for_long() {
+    let mut cluster = Cluster::ready();
+    let right = cluster.now;
+    cluster.now = WallTime(right.0 + 365 * 24 * 3_600_000);
+    for boot in 2..5 {
+        cluster.must(cluster.condemn(B));
+        cluster.must(cluster.fence_done(B, "power", &[Domain::Storage, Domain::Network]));
+        cluster.must(cluster.join(B, boot));
+    }
+    assert!(is_suppressed(&cluster.state.members[&B], cluster.now));
+    assert!(!is_suppressed(&cluster.state.members[&B], right));
 }
 
 #[test]

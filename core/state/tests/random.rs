@@ -100,6 +100,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
             ]);
             let op = OpId { epoch: Epoch(dice.below(epoch.0 + 3)), index: dice.below(1_000) };
             let op = if dice.below(3) > 0 { OpId { epoch, index: cluster.state.applied.0 } } else { op };
+            let is_change = dice.below(4) == 0;
             let seen = |resource: &str| Observation {
                 resource: resource.into(),
                 op,
@@ -107,6 +108,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
                 digest: 0,
                 failure: None,
                 reason: String::new(),
+                is_change,
             };
             let observations = if dice.below(2) == 0 {
                 ["address", "web", "db", "cache"].map(seen).to_vec()

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{A, B, Cluster, W};
+use common::{A, B, C, Cluster, W};
 use model::{
-    ActionKind, AgentName, Bugs, Class, ConfigVersion, LogIndex, NodeRole, ParameterValue, ResourceState, UnitName,
-    WallTime,
+    ActionKind, AgentName, Bugs, Class, ConfigVersion, Domain, LogIndex, NodeRole, ParameterValue, ResourceState,
+    UnitName, WallTime,
 };
 use state::{CodecError, Command, Entry, action_key, decode_snapshot, digest, encode_snapshot, parameters_digest};
 
@@ -77,7 +77,83 @@ fn nothing_becomes_exclusive_while_a_node_is_not_proven_off() {
     let strict = configure(&cluster, |config| {
         config.resources.get_mut(&"cache".into()).expect("cache").class = Class::Exclusive;
     });
-    assert_eq!(cluster.refused(strict), "`cache` cannot become exclusive while b is not proven off");
+    let why = "`cache` cannot become exclusive: it may run on b, which must stop it or be proven off first";
+    assert_eq!(cluster.refused(strict), why);
+}
+
+/// Two copies were tolerable: they do not become a double run by a word of the file.
+#[test]
+fn nothing_becomes_exclusive_that_may_run_twice() {
+    let mut cluster = Cluster::ready();
+    cluster.run("cache", A);
+    for state in [ResourceState::Running, ResourceState::Failed, ResourceState::Blocked, ResourceState::Unknown] {
+        cluster.see(B, "cache", state);
+        let strict = configure(&cluster, |config| {
+            config.resources.get_mut(&"cache".into()).expect("cache").class = Class::Exclusive;
+        });
+        assert!(cluster.refused(strict).starts_with("`cache` cannot become exclusive: it may run on b"), "{state:?}");
+    }
+    cluster.see(B, "cache", ResourceState::Stopped);
+    let strict = configure(&cluster, |config| {
+        config.resources.get_mut(&"cache".into()).expect("cache").class = Class::Exclusive;
+    });
+    cluster.must(strict);
+}
+
+/// The grant of a group did not ask for what joins it later: nothing starts that before it is known to run nowhere else.
+#[test]
+fn what_joins_a_held_group_is_barred_until_it_is_known_to_run_nowhere_else() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", A);
+    let join = configure(&cluster, |config| {
+        config.resources.insert("extra".into(), common::resource(Class::Exclusive));
+        config.groups.get_mut(&"site".into()).expect("site").members.push("extra".into());
+    });
+    cluster.must(join);
+    let is_barred = |cluster: &Cluster| cluster.state.barred.contains(&"extra".into());
+    assert!(is_barred(&cluster), "nobody has looked for it");
+    cluster.see(B, "extra", ResourceState::Running);
+    cluster.see(C, "extra", ResourceState::Stopped);
+    assert!(is_barred(&cluster), "it runs on b");
+    cluster.see(B, "extra", ResourceState::Stopped);
+    assert!(!is_barred(&cluster), "whatever is known on the holder itself");
+}
+
+/// What was a unit of its own and is known to run nowhere else may start at once; what runs elsewhere may not.
+#[test]
+fn what_is_regrouped_is_barred_only_while_it_may_run_elsewhere() {
+    for (state, expected) in [(ResourceState::Stopped, false), (ResourceState::Running, true)] {
+        let mut cluster = Cluster::ready();
+        cluster.run("site", A);
+        cluster.see(C, "db", state);
+        let regrouped = configure(&cluster, |config| {
+            config.groups.get_mut(&"site".into()).expect("site").members.push("db".into());
+        });
+        cluster.must(regrouped);
+        assert_eq!(cluster.state.barred.contains(&"db".into()), expected, "{state:?}");
+        cluster.must(cluster.condemn(C));
+        cluster.must(cluster.fence_done(C, "power", &[Domain::Storage, Domain::Network]));
+        assert!(cluster.state.barred.is_empty(), "c is proven off");
+    }
+}
+
+/// Nothing stays barred that the next grant asks for itself.
+#[test]
+fn a_bar_ends_with_the_holder() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", A);
+    cluster.see(C, "db", ResourceState::Running);
+    let regrouped = configure(&cluster, |config| {
+        config.groups.get_mut(&"site".into()).expect("site").members.push("db".into());
+    });
+    cluster.must(regrouped);
+    cluster.must(cluster.begin_release("site"));
+    for resource in ["web", "address", "db"] {
+        cluster.see(A, resource, ResourceState::Stopped);
+    }
+    cluster.must(cluster.release("site"));
+    assert!(cluster.state.barred.is_empty());
+    assert_eq!(cluster.refused(cluster.grant("site", B)), "db is running on c, not known to be stopped");
 }
 
 #[test]

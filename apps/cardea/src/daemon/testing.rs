@@ -115,7 +115,15 @@ pub fn known(node: NodeId, state: ResourceState, reason: &str) -> BTreeMap<NodeI
     let digest = 0;
     BTreeMap::from([(
         node,
-        Known { state, incarnation: incarnation(node), op, since: NOW, reason: reason.to_owned(), digest },
+        Known {
+            state,
+            incarnation: incarnation(node),
+            op,
+            since: NOW,
+            reason: reason.to_owned(),
+            digest,
+            is_change: false,
+        },
     )])
 }
 

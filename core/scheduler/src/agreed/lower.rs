@@ -16,7 +16,7 @@ use model::{
     ActionKind, ClusterState, Holder, NodeId, NodeName, NodeRole, ResourceName, ResourceState, Unit, UnitName,
 };
 
-use super::standing::{Node, blocked_by, forbidden, holder_of, is_free_elsewhere, is_outdated, sent_to};
+use super::standing::{Node, blocked_by, forbidden, holder_of, is_free_elsewhere, is_outdated, kept, sent_to};
 use crate::Live;
 use crate::lower::situation_of;
 
@@ -48,6 +48,7 @@ pub(super) fn lower(
         })
         .collect();
     let agents = agents(&situation.resources);
+    let kept = kept(state, nodes, units, live.bugs);
     let mut history: BTreeMap<NodeId, Vec<ResourceHistory>> = nodes.keys().map(|id| (*id, Vec::new())).collect();
     for resource in &mut situation.resources {
         let name = UnitName(resource.name.0.clone());
@@ -55,7 +56,7 @@ pub(super) fn lower(
         let is_stopped = state.action(&ActionKind::Stop(name.clone())).is_some();
         let holder = holder_of(state, nodes, &name, live.bugs);
         let is_untouchable = holder.is_some_and(|holder| is_untouchable(state, nodes, unit, holder));
-        treat(resource, is_stopped, is_untouchable);
+        treat(resource, is_stopped, is_untouchable || kept.contains_key(&name));
     }
     for (name, unit) in units {
         let holder = holder_of(state, nodes, name, live.bugs);

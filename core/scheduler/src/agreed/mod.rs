@@ -40,7 +40,8 @@ pub fn plan(state: &ClusterState, live: &Live) -> Plan {
     let case = Case::of(state, live);
     let steps = steps::steps(&case);
     let decisions = words::decisions(&case, &steps);
-    Plan { decisions, steps }
+    let blocked_by = standing::blockers(state, &case.nodes, &case.units, live.bugs);
+    Plan { decisions, steps, blocked_by }
 }
 
 /// What is wanted and known of a running cluster in the words of a situation: what `judge` and `suppose` take.
@@ -70,6 +71,8 @@ struct Case<'a> {
     judgement: Judgement,
     /// Where each resource should run, whether or not that can begin now.
     assigned: BTreeMap<ResourceName, NodeId>,
+    /// Units that stay on a node that is to be emptied, and why.
+    kept: BTreeMap<UnitName, String>,
     /// Why units move that could stay, and why others have no place.
     explained: BTreeMap<UnitName, Explanation>,
 }
@@ -85,7 +88,8 @@ impl<'a> Case<'a> {
             .iter()
             .filter_map(|(resource, node)| Some((ResourceName(resource.clone()), *ids.get(node.as_str())?)))
             .collect();
-        let mut case = Case { state, live, nodes, ids, units, judgement, assigned, explained: BTreeMap::new() };
+        let kept = standing::kept(state, &nodes, &units, live.bugs);
+        let mut case = Case { state, live, nodes, ids, units, judgement, assigned, kept, explained: BTreeMap::new() };
         case.explained = case.explanations(&situation);
         case
     }
@@ -120,6 +124,14 @@ impl<'a> Case<'a> {
         let could_stay = |node: &Node<'_>| node.is_workable() && standing::must_leave(self.state, node, unit).is_none();
         self.target(unit).is_some_and(|target| target != holder.node)
             && self.nodes.get(&holder.node).is_some_and(could_stay)
+    }
+
+    /// Would the unit be without service from its stop until its next start, although it runs?
+    fn serves(&self, name: &UnitName) -> bool {
+        let holder = standing::holder_of(self.state, &self.nodes, name, self.live.bugs);
+        holder.zip(self.units.get(name)).is_some_and(|(holder, unit)| {
+            holder.state == HolderState::Held && standing::runs_wholly(self.state, unit, holder.node)
+        })
     }
 
     /// Is there no node for a unit that is wanted, for other reasons than that it may run elsewhere?

@@ -5,7 +5,7 @@
 //! In: the agreed state, what the leader sees. Out: each node's standing, and whether it can run a given unit.
 //! Not here: which of the nodes that can is best (`assign/`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     ActionKind, Bug, Bugs, ClusterState, Failures, Holder, HolderState, Member, MemberState, NodeId, NodeRole,
@@ -233,7 +233,12 @@ pub(super) fn exhausted<'u>(
     unit.members.iter().find_map(|resource| {
         let failures = state.failures.get(*resource)?.get(&node.id)?;
         let configured = state.config.resources.get(*resource)?;
-        if forgotten_at(configured, failures).is_some_and(|at| at <= node.now) {
+        // A stamp that lies as far in the future as failures are remembered was written by a clock that was wrong.
+        let is_over = |at: WallTime| {
+            let (ahead, remembered) = (failures.last_at.0.saturating_sub(node.now.0), at.0 - failures.last_at.0);
+            at <= node.now || ahead > remembered
+        };
+        if forgotten_at(configured, failures).is_some_and(is_over) {
             return None;
         }
         let limit = configured.failures_max.max(1);
@@ -252,6 +257,106 @@ pub(super) fn exhausted<'u>(
     })
 }
 
+/// Units that stay on a node that is to be emptied: nobody knows yet that they run nowhere else, so that they could start
+/// nowhere (SAFETY §10.3); and the units that go with them. A stopped service would help nobody.
+pub(super) fn kept(
+    state: &ClusterState,
+    nodes: &BTreeMap<NodeId, Node<'_>>,
+    units: &BTreeMap<UnitName, Unit<'_>>,
+    bugs: Bugs,
+) -> BTreeMap<UnitName, String> {
+    let serves = |name: &UnitName, unit: &Unit<'_>| {
+        let holder = holder_of(state, nodes, name, bugs).filter(|holder| holder.state == HolderState::Held)?;
+        let node = nodes.get(&holder.node).filter(|node| node.is_workable() && node.must_empty.is_some())?;
+        (is_wanted(state, name, unit) && runs_wholly(state, unit, node.id)).then_some(node.id)
+    };
+    let serving: BTreeMap<&UnitName, NodeId> =
+        units.iter().filter_map(|(name, unit)| Some((name, serves(name, unit)?))).collect();
+    let mut kept: BTreeMap<UnitName, String> = serving
+        .iter()
+        .filter_map(|(name, here)| {
+            let why = is_free_elsewhere(state, nodes, name, &units[*name], Some(*here)).err()?;
+            Some(((*name).clone(), why))
+        })
+        .collect();
+    let follows = |one: &UnitName, other: &UnitName| units[one].placement.leaning.with.contains_key(other);
+    loop {
+        let more: Vec<(UnitName, String)> = serving
+            .iter()
+            .filter(|(name, _)| !kept.contains_key(**name))
+            .filter_map(|(name, here)| {
+                let tied = kept.iter().find(|(other, _)| {
+                    serving.get(other) == Some(here) && (follows(name, other) || follows(other, name))
+                });
+                tied.map(|(other, why)| ((*name).clone(), format!("waits with {other}, which {why}")))
+            })
+            .collect();
+        if more.is_empty() {
+            return kept;
+        }
+        kept.extend(more);
+    }
+}
+
+/// Does everything of the unit run on the node?
+pub(super) fn runs_wholly(state: &ClusterState, unit: &Unit<'_>, node: NodeId) -> bool {
+    unit.members.iter().all(|resource| state.known_state(resource, node) == ResourceState::Running)
+}
+
+fn is_wanted(state: &ClusterState, name: &UnitName, unit: &Unit<'_>) -> bool {
+    unit.placement.enabled && state.action(&ActionKind::Stop(name.clone())).is_none()
+}
+
+/// The members that keep wanted exclusive units from every node that could take them, and that nothing but their end
+/// will change: they cannot be reached, or could not stop what runs there without a grant.
+pub(super) fn blockers(
+    state: &ClusterState,
+    nodes: &BTreeMap<NodeId, Node<'_>>,
+    units: &BTreeMap<UnitName, Unit<'_>>,
+    bugs: Bugs,
+) -> BTreeMap<UnitName, BTreeSet<NodeId>> {
+    let kept = kept(state, nodes, units, bugs);
+    let blocked = |name: &UnitName, unit: &Unit<'_>| {
+        let holder = holder_of(state, nodes, name, bugs);
+        let is_barred = unit.members.iter().any(|resource| state.barred.contains(*resource));
+        let waits = match holder {
+            None => true,
+            Some(holder) => match &holder.state {
+                HolderState::Held => kept.contains_key(name) || is_barred,
+                HolderState::Releasing => true,
+                HolderState::Blocked { .. } => false,
+            },
+        };
+        let here = holder.map(|holder| holder.node);
+        let could_take = |node: &Node<'_>| Some(node.id) != here && can_get(state, node, name, unit, here).is_ok();
+        if !waits
+            || !state.config.is_exclusive(name)
+            || !is_wanted(state, name, unit)
+            || !is_barred && !nodes.values().any(could_take)
+        {
+            return BTreeSet::new();
+        }
+        nodes
+            .values()
+            .filter(|node| Some(node.id) != here && node.could_run() && !node.is_in_maintenance)
+            .filter(|node| node.member.state == MemberState::Online)
+            .filter(|node| {
+                unit.members.iter().any(|resource| match state.known_state(resource, node.id) {
+                    ResourceState::Stopped => false,
+                    ResourceState::Blocked => true,
+                    ResourceState::Unknown | ResourceState::Running | ResourceState::Failed => node.reach.is_err(),
+                })
+            })
+            .map(|node| node.id)
+            .collect()
+    };
+    units
+        .iter()
+        .map(|(name, unit)| (name.clone(), blocked(name, unit)))
+        .filter(|(_, nodes): &(UnitName, BTreeSet<NodeId>)| !nodes.is_empty())
+        .collect()
+}
+
 /// Is it certain that no other node than `holder` runs anything of an exclusive unit? A best-effort unit needs no
 /// certainty.
 pub(crate) fn is_free_elsewhere(
@@ -264,9 +369,10 @@ pub(crate) fn is_free_elsewhere(
     if !state.config.is_exclusive(name) {
         return Ok(());
     }
-    for node in nodes.values().filter(|node| node.could_run() && Some(node.id) != holder) {
+    for node in nodes.values().filter(|node| Some(node.id) != holder) {
         for resource in &unit.members {
-            let what = match state.known_state(resource, node.id) {
+            let Some(may_run) = state.may_run(name, resource, node.id) else { continue };
+            let what = match may_run {
                 ResourceState::Stopped => continue,
                 ResourceState::Unknown => format!("it is known whether {resource} runs on {}", node.name()),
                 ResourceState::Running | ResourceState::Failed => format!("{resource} has stopped on {}", node.name()),

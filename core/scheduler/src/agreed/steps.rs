@@ -238,8 +238,8 @@ impl<'d> Draft<'d> {
         }
     }
 
-    /// What could stay where it runs does not leave for a place where its start has to wait for a fence: that may take
-    /// long, and may never come to pass.
+    /// What runs, or could stay, does not leave for a place where its start has to wait for a fence: that may take long,
+    /// and may never come to pass. A node that is to be emptied waits as long.
     fn postpone(&mut self, sequence: &Sequence) {
         let actions = &self.case.judgement.actions;
         let mut is_waiting = vec![false; actions.len()];
@@ -248,7 +248,7 @@ impl<'d> Draft<'d> {
             is_waiting[*at] = action.action == "fence" || sequence.before[*at].iter().any(|first| is_waiting[*first]);
             let owner = action.resource.as_deref().and_then(|resource| self.owners.get(resource));
             let Some((name, _)) = owner.filter(|_| action.action == "start" && is_waiting[*at]) else { continue };
-            if self.leaving.contains(name) && self.case.is_drawn(name) {
+            if self.leaving.contains(name) && (self.case.is_drawn(name) || self.case.serves(name)) {
                 self.leaving.remove(name);
                 self.postponed.insert(name);
             }
@@ -280,7 +280,7 @@ impl<'d> Draft<'d> {
     ) -> Fate {
         let case = self.case;
         let unit = &case.units[name];
-        let Some(mut waits) = waits else { return Fate::Waits };
+        let Some(mut waits) = waits.filter(|_| !case.state.barred.contains(resource)) else { return Fate::Waits };
         match self.holder(name) {
             Some(holder) if !is_workable(case, unit, holder) => return Fate::Waits,
             Some(holder) if holder.node == node && holder.state == HolderState::Held => {}

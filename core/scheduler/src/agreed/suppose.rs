@@ -72,6 +72,7 @@ fn come_back(state: &mut ClusterState, live: &mut Live, name: &NodeName) -> Resu
                 since: live.now,
                 reason: String::new(),
                 digest: 0,
+                is_change: false,
             };
             state.known.entry(resource).or_default().insert(node, known);
         }

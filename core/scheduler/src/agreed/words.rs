@@ -122,10 +122,14 @@ fn decide(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, is_started: bool) -
     if let Some(why) = blocked_by(case.state, unit, holder) {
         return decision(Some(here), format!("{name} is blocked on {at}: {why}"));
     }
+    if let Some(why) = case.kept.get(name) {
+        let to_empty = node.must_empty.as_deref().unwrap_or("is to be emptied");
+        return decision(Some(here), format!("{name} stays on {at} although that {to_empty}: it {why}"));
+    }
     match target {
         Some(to) if to == here => decision(Some(here), stay(case, name, unit, here, is_started)),
         Some(to) if is_started => decision(Some(to), arrival(case, name, unit, to, Some(holder))),
-        Some(to) if case.is_drawn(name) => {
+        Some(to) if case.is_drawn(name) || case.serves(name) => {
             let reason = format!("{name} stays on {at} until it can start on {}", case.node_name(to));
             decision(Some(here), format!("{reason} ({})", waits_for_others(case, name, unit)))
         }
@@ -146,6 +150,10 @@ fn stay(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, here: NodeId, is_star
         return format!("{stays} ({why})");
     }
     let runs = unit.members.iter().all(|resource| case.state.known_state(resource, here) == ResourceState::Running);
+    if let Some(barred) = unit.members.iter().find(|resource| case.state.barred.contains(**resource)) {
+        let why = is_free_elsewhere(case.state, &case.nodes, name, unit, Some(here)).err();
+        return format!("{stays}; {barred} {}", why.unwrap_or_else(|| "starts in a moment".to_owned()));
+    }
     if !runs {
         return if is_started {
             format!("{stays} ({name} is to run on {at})")

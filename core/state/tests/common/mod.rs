@@ -246,6 +246,7 @@ impl Cluster {
             digest: 0,
             failure: None,
             reason: String::new(),
+            is_change: false,
         }
     }
 

@@ -81,6 +81,14 @@ pub fn messages() -> Vec<(String, Message)> {
             "inventory".to_owned(),
             Message::Executor(ExecutorMessage::Inventory { epoch: Epoch(300), inventory: inventory() }),
         ),
+        (
+            "inventory-acknowledging".to_owned(),
+            Message::Executor(ExecutorMessage::Inventory {
+                epoch: Epoch(300),
+                inventory: Inventory { acknowledges: true, ..inventory() },
+            }),
+        ),
+        ("accepted".to_owned(), Message::Executor(ExecutorMessage::Accepted { resource: "web".into(), op: op_id() })),
         ("announce".to_owned(), Message::Announce(announce())),
         ("leave".to_owned(), Message::Leave { incarnation: Incarnation(0xfeed) }),
     ]);
@@ -173,6 +181,7 @@ fn inventory() -> Inventory {
                 digest: 99,
             })
             .collect(),
+        acknowledges: false,
     }
 }
 

@@ -1,0 +1,125 @@
+//! Stories of orders and answers, of what runs unordered, and of plans that cannot be finished.
+
+use model::{ActionKind, ClusterConfig, NodeId, ResourceName};
+use sim::{Fault, Mood, Seconds, Who, cluster, node, resource};
+
+/// A copy of `web` under the name `extra`.
+fn add_extra(config: &mut ClusterConfig) {
+    let web = config.resources[&ResourceName::from("web")].clone();
+    config.resources.insert("extra".into(), web);
+}
+
+/// A learner's worker hangs while its heartbeats go on; then the leader, which serves, loses power.
+#[test]
+fn a_hung_worker_elsewhere_does_not_stop_a_failover() {
+    cluster(4)
+        .resource("db", "prefers a")
+        .settle()
+        .lead("a")
+        .from_here()
+        .hang_worker("d")
+        .run_for(2.s())
+        .power_off("a")
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}
+
+/// A learner's disk hangs for good: it cannot promise to obey no older leader, and is not waited for.
+#[test]
+fn a_hung_disk_elsewhere_does_not_stop_a_failover() {
+    cluster(4)
+        .resource("db", "prefers a")
+        .settle()
+        .lead("a")
+        .from_here()
+        .hang_disk("d")
+        .run_for(2.s())
+        .power_off("a")
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}
+
+/// A node joins in a new life and dies before it was asked what runs there. Emptying another node afterwards must not
+/// stop a service that could start nowhere, and nothing is lost when the wish is taken back.
+#[test]
+fn a_node_is_not_emptied_while_a_silent_one_keeps_its_service_from_the_others() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .power_off("c")
+        .run_for(3.s())
+        .when("joined", Fault::PowerOff(Who::Machine(2)))
+        .power_on("c")
+        .run_for(10.s())
+        .from_here()
+        .inflict(Fault::Act(ActionKind::Standby(NodeId(1))))
+        .run_for(500.ms())
+        .expect(resource("db").runs())
+        .inflict(Fault::Undo(ActionKind::Standby(NodeId(1))))
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}
+
+/// A resource joins a group that runs on one node, while it runs already on the others, which nobody ordered.
+#[test]
+fn what_joins_a_held_group_is_not_started_twice() {
+    cluster(3)
+        .resource("web", "prefers a")
+        .group("site", &["web"])
+        .settle()
+        .lead("a")
+        .move_to("site", "a")
+        .run_for(3.s())
+        .from_here()
+        .wild("b", "extra")
+        .wild("c", "extra")
+        .stops_are("b", "extra", Mood::Slow)
+        .stops_are("c", "extra", Mood::Slow)
+        .configure(|config| {
+            add_extra(config);
+            config.groups.get_mut(&"site".into()).expect("site").members.push("extra".into());
+        })
+        .run_for(60.s())
+        .expect(resource("extra").runs_on("a"));
+}
+
+/// A node wants to leave while something runs there that it does not hold: it stays until that has stopped.
+#[test]
+fn a_node_that_leaves_stops_what_it_does_not_hold_first() {
+    for seed in 0..10 {
+        cluster(3)
+            .seed(seed)
+            .resource("web", "prefers a")
+            .settle()
+            .lead("a")
+            .from_here()
+            .wild("c", "extra")
+            .stops_are("c", "extra", Mood::Slow)
+            .configure(add_extra)
+            .when("orphan", Fault::Leave(Who::Machine(2)))
+            .run_for(60.s())
+            .expect(resource("extra").runs())
+            .expect(resource("extra").avoids("c"));
+    }
+}
+
+/// The wall clock of the leader is a year ahead while a node is lost three times: by a right clock it is forgiven.
+#[test]
+fn a_wrong_clock_suppresses_nobody_for_ever() {
+    let year_ms = 3_600_000 * 24 * 365;
+    let mut story = cluster(3)
+        .resource("db", "prefers b, failback")
+        .settle()
+        .lead("a")
+        .from_here()
+        .inflict(Fault::WallStep(0, year_ms));
+    for _ in 0..3 {
+        story = story.power_off("b").run_for(3.s()).power_on("b").run_for(8.s()).move_to("db", "b").run_for(4.s());
+    }
+    let _ = story
+        .expect(node("b").was_fenced(3))
+        .inflict(Fault::WallStep(0, -year_ms))
+        .run_for(60.s())
+        .expect(resource("db").runs_on("b"));
+}
