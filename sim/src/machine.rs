@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use liveness::{Pulse, PulseOrder};
+use liveness::{Progress, Pulse, PulseOrder};
 use model::{CallKey, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
 use node::{Halt, Input, Node};
 
@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     pub salt: u128,
     pub node_inbox: VecDeque<Input>,
     pub pulse_inbox: VecDeque<PulseIn>,
+    /// What the pulse sees of the rest.
+    pub progress: Progress,
     /// Heartbeats that the kernel dropped.
     pub drops: u64,
     pub node_wake: At,

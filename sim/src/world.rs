@@ -290,6 +290,9 @@ impl World {
             Event::Durable { machine, life, token } => {
                 if self.is_life(machine, life) && !self.machines[machine].disk.is_hung {
                     self.machines[machine].disk.complete(token);
+                    if let Some(worker) = self.machines[machine].worker.as_mut() {
+                        worker.progress.writes_done += 1;
+                    }
                     self.tell_node(machine, Input::Persisted { token });
                 }
             }
@@ -448,6 +451,7 @@ impl World {
             salt,
             node_inbox: Default::default(),
             pulse_inbox: Default::default(),
+            progress: Default::default(),
             drops: 0,
             node_wake: At::MAX,
             pulse_wake: At::MAX,
@@ -519,6 +523,7 @@ impl World {
         let moment = self.moment(m);
         self.trace.line(self.now, self.machines[m].name.as_str(), || brief(&input));
         let Some(worker) = self.machines[m].worker.as_mut() else { return };
+        worker.progress.turns += 1;
         let actions = worker.node.step(moment, input);
         self.after_node_step(m, actions);
     }
@@ -530,6 +535,7 @@ impl World {
         let moment = self.moment(m);
         let Some(worker) = self.machines[m].worker.as_mut() else { return };
         worker.node_wake = At::MAX;
+        worker.progress.turns += 1;
         if worker.node.deadline().is_some_and(|at| at <= moment.at) {
             let actions = worker.node.step(moment, Input::Tick);
             self.after_node_step(m, actions);
@@ -569,6 +575,9 @@ impl World {
             Action::Persist { .. } if self.machines[m].disk.fails => self.crash_worker(m),
             Action::Persist { token, writes } => {
                 let life = self.life(m);
+                if let Some(worker) = self.machines[m].worker.as_mut() {
+                    worker.progress.writes_begun += 1;
+                }
                 let at = self.machines[m].disk.begin(self.now, token, writes, &mut self.chance);
                 self.at(at, Event::Durable { machine: m, life, token });
             }
@@ -750,6 +759,7 @@ impl World {
         if let Some(pulse) = worker.pulse.as_mut()
             && pulse.deadline() <= local
         {
+            actions.extend(pulse.step(local, PulseInput::Progress(worker.progress)));
             actions.extend(pulse.step(local, PulseInput::Tick));
             self.steps += 1;
         }

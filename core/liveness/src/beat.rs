@@ -7,6 +7,8 @@
 //! business of `core/wire` and `io/transport`; the size is bounded here: at most 256 bytes for 16 members in a
 //! cluster of ordinary age.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 use model::{ConfigVersion, Epoch, Incarnation, LinkId, LogIndex, NodeId, Term};
 
@@ -68,6 +70,9 @@ pub struct Beat {
     /// How far the sender's log is.
     #[n(10)]
     pub facts: Facts,
+    /// For how long the sender's other parts have stood still; none while all is well.
+    #[n(11)]
+    pub health: Option<Health>,
 }
 
 /// Why a beat was sent.
@@ -201,6 +206,56 @@ impl Facts {
     }
 }
 
+/// For how long parts of a node have made no progress, in its own detector time; zero while all is well.
+///
+/// A beat proves that the machine and the pulse run. It is this that says whether the rest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The worker's loop has not come round for so long.
+    pub worker: Duration,
+    /// Writes are outstanding, and none has become durable for so long.
+    pub disk: Duration,
+}
+
+/// What is younger is no sign of anything, and is not sent.
+const HEALTH_MIN: Duration = Duration::from_secs(1);
+
+/// The unit in which ages of progress are sent.
+const HEALTH_UNIT: Duration = Duration::from_millis(100);
+
+impl Health {
+    /// The longer of the two.
+    pub fn longest(&self) -> Duration {
+        self.worker.max(self.disk)
+    }
+
+    /// As a beat carries it.
+    pub(crate) fn to_send(self) -> Option<Health> {
+        (self.longest() >= HEALTH_MIN).then_some(self)
+    }
+}
+
+impl<C> Encode<C> for Health {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let units = |age: Duration| u16::try_from(age.as_millis() / HEALTH_UNIT.as_millis().max(1)).unwrap_or(u16::MAX);
+        e.array(2)?.u16(units(self.worker))?.u16(units(self.disk))?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Health {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let position = d.position();
+        if d.array()? != Some(2) {
+            return Err(minicbor::decode::Error::message("progress has two ages").at(position));
+        }
+        Ok(Health { worker: HEALTH_UNIT * u32::from(d.u16()?), disk: HEALTH_UNIT * u32::from(d.u16()?) })
+    }
+}
+
 /// CBOR has no 128-bit numbers: a salt is 16 bytes, most significant first.
 mod salt_bytes {
     use minicbor::decode::Error;
@@ -248,6 +303,7 @@ mod tests {
                 priority: -1,
                 is_known: true,
             },
+            health: None,
         }
     }
 
@@ -256,6 +312,16 @@ mod tests {
         let beat = fullest();
         let bytes = minicbor::to_vec(&beat).expect("a vector takes every beat");
         assert_eq!(minicbor::decode::<Beat>(&bytes).expect("what was encoded decodes"), beat);
+    }
+
+    #[test]
+    fn progress_travels_in_tenths_of_a_second_and_only_when_it_lacks() {
+        let health = Health { worker: Duration::from_millis(2040), disk: Duration::ZERO };
+        let sick = Beat { health: health.to_send(), ..fullest() };
+        let bytes = minicbor::to_vec(&sick).expect("a vector takes every beat");
+        let read = minicbor::decode::<Beat>(&bytes).expect("what was encoded decodes").health.expect("it was sent");
+        assert_eq!(read, Health { worker: Duration::from_millis(2000), disk: Duration::ZERO });
+        assert_eq!(Health { worker: Duration::from_millis(900), disk: Duration::ZERO }.to_send(), None);
     }
 
     #[test]

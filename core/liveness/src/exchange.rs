@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{Incarnation, Instant, LinkId, NodeId};
 
-use crate::{BeatFlags, Facts, Timing};
+use crate::{BeatFlags, Facts, Health, Timing};
 
 /// Who the pulse speaks for. Fixed for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,9 @@ pub struct PeerReport {
     pub hears: Vec<NodeId>,
     /// Its notes.
     pub flags: BeatFlags,
+    /// For how long its worker and its disk have stood still, as it says; reported at once when it crosses one of the
+    /// limits of [`Timing`] (`sick_lead`, `sick_drain`, `sick_fence`), in either direction.
+    pub health: Health,
     /// Its links, ascending.
     pub links: Vec<LinkReport>,
 }

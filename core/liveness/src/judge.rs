@@ -431,7 +431,7 @@ fn counts_as_member(state: MemberState) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Facts, LinkReport, LinkState};
+    use crate::{Facts, Health, LinkReport, LinkState};
     use model::LinkId;
 
     const T: Timing = Timing::of(Profile::Lan);
@@ -464,6 +464,7 @@ mod tests {
             suspects: Vec::new(),
             hears: hears.to_vec(),
             flags: BeatFlags::NONE,
+            health: Health::default(),
             links: vec![link(0), link(1)],
         }
     }

@@ -24,8 +24,8 @@ mod timebase;
 mod timing;
 mod window;
 
-pub use beat::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts};
+pub use beat::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health};
 pub use exchange::{LinkReport, LinkState, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Verdict};
 pub use judge::{Judge, JudgeAction, JudgeInput, JudgeMember};
-pub use pulse::{Counters, Pulse, PulseAction, PulseInput, Received};
+pub use pulse::{Counters, Progress, Pulse, PulseAction, PulseInput, Received};
 pub use timing::Timing;

@@ -15,7 +15,8 @@ use crate::link::{Jitter, Link};
 use crate::timebase::{FdTime, TimeBase};
 use crate::window::Arrival;
 use crate::{
-    Age, Beat, BeatFlags, BeatKind, Facts, LinkReport, LinkState, PeerOrder, PeerReport, Received, Timing, Verdict,
+    Age, Beat, BeatFlags, BeatKind, Facts, Health, LinkReport, LinkState, PeerOrder, PeerReport, Received, Timing,
+    Verdict,
 };
 
 /// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
@@ -69,6 +70,7 @@ struct View {
     ages: Vec<Age>,
     suspects: u128,
     hears: u128,
+    health: Health,
 }
 
 /// When the peer said that it had stood still.
@@ -93,6 +95,8 @@ struct Signature {
     links_up: u128,
     links_confirming: u128,
     facts: Facts,
+    /// How many limits of sickness its worker and its disk have reached.
+    sickness: (u8, u8),
 }
 
 /// What a beat was worth.
@@ -280,6 +284,7 @@ impl Peer {
         self.view.facts = beat.facts;
         self.view.flags = beat.flags;
         self.view.ages = beat.ages;
+        self.view.health = beat.health.unwrap_or_default();
     }
 
     /// Sets, from the ages it reports, whom it hears: bit n is the n-th of `ids`.
@@ -386,8 +391,13 @@ impl Peer {
     }
 
     /// What to tell about it, if something changed; slow changes once a second. `ids` names the bits of `on_ages`.
-    pub fn report(&mut self, time: &TimeBase, ids: impl Fn(usize) -> Option<NodeId>) -> Option<PeerReport> {
-        let signature = self.signature(time.fd());
+    pub fn report(
+        &mut self,
+        time: &TimeBase,
+        timing: &Timing,
+        ids: impl Fn(usize) -> Option<NodeId>,
+    ) -> Option<PeerReport> {
+        let signature = self.signature(time.fd(), timing);
         let is_new = self.reported.is_none_or(|reported| reported.differs(&signature));
         let is_slow = self.is_heard_since_report && time.now().since(self.reported_at) >= Duration::from_secs(1);
         if !is_new && !is_slow {
@@ -409,6 +419,7 @@ impl Peer {
             suspects: nodes(signature.suspects),
             hears: nodes(signature.hears),
             flags: self.view.flags,
+            health: self.view.health,
             links: links
                 .map(|(n, link)| LinkReport {
                     link: LinkId(n as u8),
@@ -420,7 +431,7 @@ impl Peer {
         })
     }
 
-    fn signature(&self, now: FdTime) -> Signature {
+    fn signature(&self, now: FdTime, timing: &Timing) -> Signature {
         let those_in = |state: LinkState| {
             let links = self.links[..self.usable].iter().enumerate().filter(|(_, link)| link.state() == state);
             links.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0))
@@ -437,6 +448,7 @@ impl Peer {
             links_up: those_in(LinkState::Up),
             links_confirming: those_in(LinkState::Confirming),
             facts: self.view.facts,
+            sickness: (timing.sickness(self.view.health.worker), timing.sickness(self.view.health.disk)),
         }
     }
 }

@@ -18,8 +18,8 @@ use model::{Instant, LinkId, NodeId};
 use crate::peer::{Peer, Worth};
 use crate::timebase::{FdTime, TimeBase};
 use crate::{
-    Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, OwnIdentity, PeerOrder, PulseOrder, PulseReport, Timing,
-    Verdict,
+    Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health, OwnIdentity, PeerOrder, PulseOrder, PulseReport,
+    Timing, Verdict,
 };
 
 /// Beats beyond the rhythm follow each other at least this far apart.
@@ -58,6 +58,7 @@ pub struct Pulse {
     review_at: Instant,
     is_isolated: bool,
     drops: u64,
+    progress: Option<Watched>,
     counters: Counters,
     deadline: Instant,
 }
@@ -75,8 +76,23 @@ pub enum PulseInput {
         /// Since the sockets were opened.
         count: u64,
     },
+    /// How far the rest of the node has come; fed before every `Tick`. Costs nothing and changes no deadline.
+    Progress(Progress),
+    /// The deadline has come while more waits in the sockets: what is due is sent, and nobody is judged.
+    SendDue,
     /// The deadline has come, or all that was received has been fed.
     Tick,
+}
+
+/// How far the rest of the node has come: counters that only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How often the worker's loop has come round.
+    pub turns: u64,
+    /// Writes that were given to the disk.
+    pub writes_begun: u64,
+    /// Writes that became durable.
+    pub writes_done: u64,
 }
 
 /// A beat as it came in.
@@ -128,6 +144,13 @@ pub struct Counters {
     pub dropped: u64,
 }
 
+/// Since when the counters of progress stand still.
+struct Watched {
+    progress: Progress,
+    turned_at: FdTime,
+    written_at: FdTime,
+}
+
 /// The rhythm: one link after the other.
 struct Slot {
     at: Instant,
@@ -166,6 +189,7 @@ impl Pulse {
             review_at: now,
             is_isolated: false,
             drops: 0,
+            progress: None,
             counters: Counters::default(),
             deadline: now,
         };
@@ -177,6 +201,7 @@ impl Pulse {
     /// Feeds one input that happened at `now`; returns what the caller must do about it.
     ///
     /// Feed what was received before the `Tick` of the same wake. Extra ticks are harmless.
+    #[must_use]
     pub fn step(&mut self, now: Instant, input: PulseInput) -> Vec<PulseAction> {
         let mut actions = Vec::new();
         if let Some(late) = self.time.wake(now, self.timing.g_max) {
@@ -186,6 +211,11 @@ impl Pulse {
             PulseInput::Received(received) => self.on_received(received, &mut actions),
             PulseInput::Order(order) => self.on_order(order),
             PulseInput::SocketDrops { count } => self.on_drops(count),
+            PulseInput::Progress(progress) => {
+                self.on_progress(progress);
+                return actions;
+            }
+            PulseInput::SendDue => self.send_due(&mut actions),
             PulseInput::Tick => self.on_tick(&mut actions),
         }
         self.announce(&mut actions);
@@ -210,6 +240,32 @@ impl Pulse {
     /// What was refused since the start.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// For how long the rest of this node has stood still, the stalls of this thread not counted.
+    pub fn health(&self) -> Health {
+        let age = |since: FdTime| self.time.fd().since(since);
+        self.progress.as_ref().map_or(Health::default(), |watched| {
+            let is_writing = watched.progress.writes_begun > watched.progress.writes_done;
+            let disk = if is_writing { age(watched.written_at) } else { Duration::ZERO };
+            Health { worker: age(watched.turned_at), disk }
+        })
+    }
+
+    fn on_progress(&mut self, progress: Progress) {
+        let fd = self.time.fd();
+        let Some(watched) = &mut self.progress else {
+            self.progress = Some(Watched { progress, turned_at: fd, written_at: fd });
+            return;
+        };
+        if progress.turns != watched.progress.turns {
+            watched.turned_at = fd;
+        }
+        let was_idle = watched.progress.writes_begun <= watched.progress.writes_done;
+        if was_idle || progress.writes_done != watched.progress.writes_done {
+            watched.written_at = fd;
+        }
+        watched.progress = progress;
     }
 
     fn on_late_wake(&mut self, late: Duration, actions: &mut Vec<PulseAction>) {
@@ -342,22 +398,30 @@ impl Pulse {
         }
         if now >= self.slot.at {
             self.peers.iter_mut().for_each(|peer| peer.check_links(fd));
-            self.beat_in_rhythm(actions);
         }
         if now >= self.review_at {
             self.review_at = now + REVIEW_EVERY;
             let is_slow = self.time.is_often_stalled();
             self.peers.iter_mut().for_each(|peer| peer.review(fd, &self.timing, is_slow));
         }
+        self.send_due(actions);
+        self.check_isolation(actions);
+        for n in 0..self.peers.len() {
+            self.report(n, actions);
+        }
+    }
+
+    /// Sends what the clock, or somebody, asks for.
+    fn send_due(&mut self, actions: &mut Vec<PulseAction>) {
+        let now = self.time.now();
+        if now >= self.slot.at {
+            self.beat_in_rhythm(actions);
+        }
         if self.stall_beats.left > 0 && now >= self.stall_beats.at {
             self.send_to_all(self.draft(BeatKind::Beat), actions);
             self.stall_beats = StallBeats { left: self.stall_beats.left - 1, at: now + self.timing.burst };
         }
         self.ping_and_pong(actions);
-        self.check_isolation(actions);
-        for n in 0..self.peers.len() {
-            self.report(n, actions);
-        }
     }
 
     /// Sends over the link whose turn it is. Missed turns are not made up for.
@@ -482,6 +546,7 @@ impl Pulse {
             loss_permille: path.received().loss_permille(),
             ages,
             facts: self.facts,
+            health: self.health().to_send(),
         };
         actions.push(PulseAction::Send { to, link, header, beat });
     }
@@ -498,7 +563,7 @@ impl Pulse {
     }
 
     fn report(&mut self, n: usize, actions: &mut Vec<PulseAction>) {
-        let report = self.peers[n].report(&self.time, |bit| self.ids.get(bit).copied());
+        let report = self.peers[n].report(&self.time, &self.timing, |bit| self.ids.get(bit).copied());
         actions.extend(report.map(|report| PulseAction::Report(PulseReport::Peer(report))));
     }
 

@@ -18,5 +18,6 @@ pub(crate) fn beat() -> Beat {
         loss_permille: 0,
         ages: Vec::new(),
         facts: Facts::default(),
+        health: None,
     }
 }

@@ -39,6 +39,13 @@ pub struct Timing {
     pub settle: Duration,
     /// How long an unusually large loss is verified before anybody is condemned.
     pub brake: Duration,
+    /// A node that beats and makes no progress, or owes an answer, for this long is sick: it leads no longer and gets
+    /// nothing new.
+    pub sick_lead: Duration,
+    /// It is drained.
+    pub sick_drain: Duration,
+    /// It is condemned if it holds anything, or if what is wanted waits for it.
+    pub sick_fence: Duration,
 }
 
 impl Timing {
@@ -58,6 +65,9 @@ impl Timing {
                 t_hold: ms(750),
                 settle: ms(100),
                 brake: ms(5000),
+                sick_lead: ms(2000),
+                sick_drain: ms(15_000),
+                sick_fence: ms(60_000),
             },
             Profile::Cloud => Timing {
                 delta: ms(100),
@@ -69,6 +79,9 @@ impl Timing {
                 t_hold: ms(3000),
                 settle: ms(100),
                 brake: ms(5000),
+                sick_lead: ms(2000),
+                sick_drain: ms(15_000),
+                sick_fence: ms(60_000),
             },
             Profile::Wan => Timing {
                 delta: ms(200),
@@ -80,6 +93,9 @@ impl Timing {
                 t_hold: ms(3000),
                 settle: ms(100),
                 brake: ms(5000),
+                sick_lead: ms(2000),
+                sick_drain: ms(15_000),
+                sick_fence: ms(60_000),
             },
         }
     }
@@ -87,6 +103,11 @@ impl Timing {
     /// The limit of freshness never exceeds this.
     pub fn t_to_max(&self) -> Duration {
         self.t_to * STRETCH_MAX
+    }
+
+    /// How many of the limits `sick_lead`, `sick_drain` and `sick_fence` such an age has reached.
+    pub(crate) fn sickness(&self, age: Duration) -> u8 {
+        [self.sick_lead, self.sick_drain, self.sick_fence].into_iter().filter(|limit| age >= *limit).count() as u8
     }
 
     /// The detector's step: half of the largest gap that is no own stall.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use liveness::{
-    Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, PeerOrder, PeerReport, Pulse, PulseAction,
-    PulseInput, PulseOrder, PulseReport, Received, Timing, Verdict,
+    Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, PeerOrder, PeerReport, Progress, Pulse,
+    PulseAction, PulseInput, PulseOrder, PulseReport, Received, Timing, Verdict,
 };
 use model::{Incarnation, Instant, LinkId, NodeId, Profile, Term};
 
@@ -37,6 +37,9 @@ struct World {
 struct Machine {
     pulse: Pulse,
     order: PulseOrder,
+    /// What the pulse is told of the rest of its node, at every wake; the first counter rises by itself if wanted.
+    progress: Option<Progress>,
+    is_turning: bool,
     stalled_until: Option<Instant>,
     inbox: Vec<Received>,
     seen: BTreeMap<NodeId, PeerReport>,
@@ -114,7 +117,15 @@ impl World {
         let salt = u128::from(self.random()) << 64 | u128::from(self.random());
         let own = OwnIdentity { cluster: 7, id, incarnation: incarnation(id, life), salt, key_epoch: 1 };
         let pulse = Pulse::new(self.now, own, order.clone());
-        let machine = Machine { pulse, order, stalled_until: None, inbox: Vec::new(), seen: BTreeMap::new() };
+        let machine = Machine {
+            pulse,
+            order,
+            progress: None,
+            is_turning: true,
+            stalled_until: None,
+            inbox: Vec::new(),
+            seen: BTreeMap::new(),
+        };
         self.nodes.insert(id, machine);
     }
 
@@ -185,6 +196,12 @@ impl World {
         machine.stalled_until = None;
         for received in std::mem::take(&mut machine.inbox) {
             self.step(id, PulseInput::Received(received));
+        }
+        let machine = self.nodes.get_mut(&id).expect("only running nodes wake");
+        if let Some(progress) = &mut machine.progress {
+            progress.turns += u64::from(machine.is_turning);
+            let told = PulseInput::Progress(*progress);
+            self.step(id, told);
         }
         self.step(id, PulseInput::Tick);
     }
@@ -580,6 +597,68 @@ fn a_leaving_node_says_so_at_once() {
     world.order(A, |order| order.is_leaving = true);
     world.run_for(ms(1));
     assert!(world.seen(B, A).flags.has(BeatFlags::LEAVING));
+}
+
+#[test]
+fn a_worker_or_a_disk_that_stands_still_shows_in_the_beats() {
+    let mut world = World::settled(2, 1);
+    let progress = |begun, done| Some(Progress { turns: 1, writes_begun: begun, writes_done: done });
+    let machine = |world: &mut World, id, progress, is_turning| {
+        let machine = world.nodes.get_mut(&id).expect("it runs");
+        (machine.progress, machine.is_turning) = (progress, is_turning);
+    };
+    machine(&mut world, A, progress(5, 5), true);
+    machine(&mut world, B, progress(5, 5), true);
+    world.run_for(ms(5000));
+    assert_eq!((world.seen(A, B).health, world.seen(B, A).health), Default::default());
+    // The worker of A hangs; the disk of B does not end its sixth write.
+    machine(&mut world, A, progress(5, 5), false);
+    machine(&mut world, B, progress(6, 5), true);
+    world.run_for(ms(1900));
+    world.reports.clear();
+    world.run_for(ms(160));
+    let told = |by| {
+        let is_of = |(_, id, report): &&(Instant, NodeId, PulseReport)| {
+            *id == by && matches!(report, PulseReport::Peer(peer) if peer.health != Default::default())
+        };
+        world.reports.iter().filter(is_of).count()
+    };
+    assert!(told(A) >= 1 && told(B) >= 1, "two seconds are told at once");
+    assert!((ms(1900)..ms(2100)).contains(&world.seen(B, A).health.worker), "{:?}", world.seen(B, A).health);
+    assert_eq!(world.seen(B, A).health.disk, ms(0));
+    assert!((ms(1900)..ms(2100)).contains(&world.seen(A, B).health.disk));
+    assert_eq!(world.seen(A, B).health.worker, ms(0));
+    machine(&mut world, A, progress(5, 5), true);
+    machine(&mut world, B, progress(7, 6), true);
+    world.run_for(ms(100));
+    assert_eq!((world.seen(A, B).health, world.seen(B, A).health), Default::default());
+}
+
+#[test]
+fn a_stall_of_the_whole_process_is_no_lack_of_progress() {
+    let mut world = World::settled(2, 1);
+    world.nodes.get_mut(&A).expect("it runs").progress = Some(Progress::default());
+    world.run_for(ms(100));
+    world.stall(A, Duration::from_secs(30));
+    world.nodes.get_mut(&A).expect("it runs").is_turning = false;
+    world.run_for(Duration::from_millis(30_100));
+    assert!(world.nodes[&A].pulse.health().worker < ms(200));
+}
+
+#[test]
+fn beats_that_are_due_leave_though_more_waits_in_the_sockets() {
+    let mut world = World::settled(2, 1);
+    world.crash(B);
+    let end = world.now + Duration::from_secs(1);
+    let before = world.sent;
+    while world.now < end {
+        world.now += ms(2);
+        world.step(A, PulseInput::SendDue);
+    }
+    assert!(world.sent - before >= 19, "{} beats", world.sent - before);
+    assert_eq!(world.first(A, B, Verdict::Suspect), None, "a refutation may wait in the sockets");
+    world.step(A, PulseInput::Tick);
+    assert!(world.seen(A, B).verdict == Verdict::Suspect);
 }
 
 #[test]

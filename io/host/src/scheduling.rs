@@ -53,6 +53,28 @@ pub fn lock_memory() -> bool {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
 }
 
+/// Is some thread of this process in a wait inside the kernel that no signal ends (state D)?
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn is_any_thread_in_kernel_wait() -> Result<bool, std::io::ErrorKind> {
+    for thread in std::fs::read_dir("/proc/self/task").map_err(|cause| cause.kind())? {
+        let path = thread.map_err(|cause| cause.kind())?.path().join("stat");
+        match std::fs::read_to_string(path) {
+            Ok(stat) if state_in(&stat) == Some('D') => return Ok(true),
+            Ok(_) => {}
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause.kind()),
+        }
+    }
+    Ok(false)
+}
+
+/// The state in a line of `/proc/PID/stat`; the name before it, in parentheses, may hold anything.
+fn state_in(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// Names the calling thread as `ps` and `top` show it; the kernel keeps 15 bytes.
 pub fn set_thread_name(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
@@ -65,6 +87,14 @@ pub fn set_thread_name(name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_state_stands_behind_a_name_that_may_hold_anything() {
+        assert_eq!(state_in("42 (pulse) S 1 2"), Some('S'));
+        assert_eq!(state_in("42 (a) D (b) R 1 2"), Some('R'));
+        assert_eq!(state_in("42"), None);
+        assert!(is_any_thread_in_kernel_wait().is_ok());
+    }
 
     #[test]
     fn what_is_not_granted_is_no_failure() {

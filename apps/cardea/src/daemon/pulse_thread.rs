@@ -1,20 +1,26 @@
 //! The heartbeat thread: sockets on one side, the pulse in the middle, orders and reports on the other.
 //!
 //! It waits for nothing but its sockets: no disk, no lock that others hold, no name look-up. What arrives is drained
-//! first, then orders, then one tick, all with the same `now`.
+//! first, then the newest order, then one tick, all with the same `now`.
+//!
+//! It also watches the worker's loop. One that stands still for [`WORKER_PATIENCE`] is ended with the whole process, so
+//! that the supervisor starts another one; while a thread waits inside the kernel, ending it would only end the beats.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use liveness::{OwnIdentity, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
+use arc_swap::ArcSwapOption;
+use liveness::{OwnIdentity, Progress, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{LinkId, NodeId};
-use std::sync::mpsc::{Receiver, SyncSender};
-use transport::{BeatSockets, ClusterKey, Label, Opener, Sealer, Waker};
+use transport::{BeatSockets, ClusterKey, Drained, Label, Opener, Sealer, Waker};
 
 /// A new order, and where the members are.
+#[derive(Clone)]
 pub struct PulseJob {
     /// What to do.
     pub order: PulseOrder,
@@ -24,13 +30,53 @@ pub struct PulseJob {
 
 /// The thread, as the rest of the worker sees it.
 pub struct PulseThread {
-    jobs: SyncSender<PulseJob>,
+    /// The newest order that the thread has not taken; it replaces the one before.
+    job: Arc<ArcSwapOption<PulseJob>>,
     waker: Waker,
     _thread: JoinHandle<()>,
 }
 
-/// Orders that may wait; the newest replaces all others anyway.
-const JOBS_MAX: usize = 256;
+/// A worker whose loop has not come round for this long is ended.
+const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How far the worker has come, for the heartbeat thread to see without asking it.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    turns: AtomicU64,
+    writes_begun: AtomicU64,
+    writes_done: AtomicU64,
+    is_ending: AtomicBool,
+}
+
+impl Vitals {
+    /// The worker's loop came round.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// A write was given to the disk.
+    pub fn write_begun(&self) {
+        self.writes_begun.fetch_add(1, Relaxed);
+    }
+
+    /// Writes became durable.
+    pub fn writes_done(&self, count: usize) {
+        self.writes_done.fetch_add(count as u64, Relaxed);
+    }
+
+    /// The worker ends: from now on its loop may stand still for as long as that takes.
+    pub fn end(&self) {
+        self.is_ending.store(true, Relaxed);
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            turns: self.turns.load(Relaxed),
+            writes_begun: self.writes_begun.load(Relaxed),
+            writes_done: self.writes_done.load(Relaxed),
+        }
+    }
+}
 
 impl PulseThread {
     /// Binds the sockets and begins to beat at once.
@@ -41,6 +87,7 @@ impl PulseThread {
         key: &ClusterKey,
         links: &[SocketAddr],
         first: PulseJob,
+        vitals: Arc<Vitals>,
         report: impl Fn(PulseReport) + Send + 'static,
     ) -> anyhow::Result<PulseThread> {
         let links: Vec<(LinkId, SocketAddr)> = links
@@ -50,7 +97,8 @@ impl PulseThread {
             .collect();
         let sockets = BeatSockets::bind(&links).context("cannot bind the heartbeat sockets")?;
         let waker = sockets.waker();
-        let (jobs, inbox) = std::sync::mpsc::sync_channel(JOBS_MAX);
+        let job = Arc::new(ArcSwapOption::empty());
+        let inbox = job.clone();
         let mut beating = Beating {
             own: own.id,
             pulse: Pulse::new(host::identity::now(), own, first.order),
@@ -62,6 +110,8 @@ impl PulseThread {
             body: Vec::with_capacity(1024),
             received: Vec::with_capacity(64),
             drops: 0,
+            vitals,
+            look_again_at: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("pulse".into())
@@ -72,14 +122,12 @@ impl PulseThread {
                 beating.run(&inbox, report);
             })
             .context("cannot start the heartbeat thread")?;
-        Ok(PulseThread { jobs, waker, _thread: thread })
+        Ok(PulseThread { job, waker, _thread: thread })
     }
 
     /// Gives the thread a new order; never waits.
     pub fn order(&self, job: PulseJob) {
-        if self.jobs.try_send(job).is_err() {
-            tracing::error!("the heartbeat thread does not take orders any more");
-        }
+        self.job.store(Some(Arc::new(job)));
         self.waker.wake();
     }
 }
@@ -95,27 +143,41 @@ struct Beating {
     body: Vec<u8>,
     received: Vec<Received>,
     drops: u64,
+    vitals: Arc<Vitals>,
+    /// The age of the worker's last turn at which it is looked at again.
+    look_again_at: Duration,
 }
 
 impl Beating {
-    fn run(&mut self, jobs: &Receiver<PulseJob>, report: impl Fn(PulseReport)) {
+    fn run(&mut self, inbox: &ArcSwapOption<PulseJob>, report: impl Fn(PulseReport)) {
         loop {
-            let is_cut_short = self.drain();
+            let drained = self.drain();
             let now = host::identity::now();
+            if drained.dropped > 0 {
+                self.drops += drained.dropped;
+                let actions = self.pulse.step(now, PulseInput::SocketDrops { count: self.drops });
+                self.perform(actions, &report);
+            }
             for received in std::mem::take(&mut self.received) {
                 let actions = self.pulse.step(now, PulseInput::Received(received));
                 self.perform(actions, &report);
             }
-            while let Ok(job) = jobs.try_recv() {
-                self.addresses = job.addresses;
-                let actions = self.pulse.step(now, PulseInput::Order(job.order));
+            if let Some(job) = inbox.swap(None) {
+                let PulseJob { order, addresses } = Arc::unwrap_or_clone(job);
+                self.addresses = addresses;
+                let actions = self.pulse.step(now, PulseInput::Order(order));
                 self.perform(actions, &report);
             }
-            if is_cut_short {
+            let actions = self.pulse.step(now, PulseInput::Progress(self.vitals.progress()));
+            self.perform(actions, &report);
+            self.watch_worker();
+            // While more waits, a verdict might fall before its refutation is read; beats are due all the same.
+            let due = if drained.is_cut_short { PulseInput::SendDue } else { PulseInput::Tick };
+            let actions = self.pulse.step(now, due);
+            self.perform(actions, &report);
+            if drained.is_cut_short {
                 continue;
             }
-            let actions = self.pulse.step(now, PulseInput::Tick);
-            self.perform(actions, &report);
             for link in self.sockets.rebind() {
                 tracing::info!(%link, "link can be used");
             }
@@ -128,11 +190,29 @@ impl Beating {
         }
     }
 
-    /// Reads everything that has arrived; true if more is waiting.
-    fn drain(&mut self) -> bool {
+    /// Ends the process if the worker's loop hangs where that helps.
+    fn watch_worker(&mut self) {
+        let age = self.pulse.health().worker;
+        if age < WORKER_PATIENCE {
+            self.look_again_at = WORKER_PATIENCE;
+            return;
+        }
+        // Before its first turn it reads its database, which may take long after a crash.
+        let is_watched = self.vitals.progress().turns > 0 && !self.vitals.is_ending.load(Relaxed);
+        if is_watched && age >= self.look_again_at {
+            self.look_again_at = age + Duration::from_secs(1);
+            if host::scheduling::is_any_thread_in_kernel_wait() == Ok(false) {
+                // Not a word before: the log may be what the worker waits for. The supervisor reports the end.
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Reads everything that has arrived, as far as it is for us.
+    fn drain(&mut self) -> Drained {
         let Beating { sockets, opener, received, own, .. } = self;
         let own = *own;
-        let drained = sockets.drain(|packet| {
+        sockets.drain(|packet| {
             let arrived = host::identity::now();
             let Ok((header, _)) = wire::decode_header(packet.bytes) else { return };
             if header.receiver != own || header.link != packet.link {
@@ -154,13 +234,7 @@ impl Beating {
             let Ok(beat) = wire::decode_beat(&body[..length]) else { return };
             let arrival = model::Instant::from_nanos(arrived.as_nanos().saturating_sub(packet.age.as_nanos() as u64));
             received.push(Received { arrival, header, beat });
-        });
-        if drained.dropped > 0 {
-            self.drops += drained.dropped;
-            // A drop is an own stall; what it means is the pulse's business.
-            let _ = self.pulse.step(host::identity::now(), PulseInput::SocketDrops { count: self.drops });
-        }
-        drained.is_cut_short
+        })
     }
 
     fn perform(&mut self, actions: Vec<PulseAction>, report: &impl Fn(PulseReport)) {

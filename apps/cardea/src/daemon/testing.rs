@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use liveness::{BeatFlags, Facts, LinkReport, LinkState, PeerReport, Verdict};
+use liveness::{BeatFlags, Facts, Health, LinkReport, LinkState, PeerReport, Verdict};
 use model::{
     Bugs, ClusterState, ConfigRecord, ConfigVersion, Epoch, Failures, GrantId, HistoryEntry, Holder, HolderState,
     Incarnation, Instant, Known, LinkId, LogIndex, Member, MemberState, NodeId, NodeRole, OpId, OperatorAction, Plan,
@@ -222,6 +222,7 @@ fn peer(id: NodeId) -> PeerReport {
         suspects: Vec::new(),
         hears: BTreeSet::from([A, B, C, W]).into_iter().filter(|other| *other != id).collect(),
         flags: BeatFlags::NONE,
+        health: Health::default(),
         links: vec![link(0), link(1)],
     }
 }

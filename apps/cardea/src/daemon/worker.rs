@@ -37,7 +37,7 @@ use super::http::{self, Picture};
 use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer};
 use super::paths::Paths;
 use super::peers;
-use super::pulse_thread::{PulseJob, PulseThread};
+use super::pulse_thread::{PulseJob, PulseThread, Vitals};
 
 /// How long a worker that was told to end waits for its units to go elsewhere.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
@@ -155,7 +155,8 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     let own = NodeId(file.id);
 
     let (work, inbox) = std::sync::mpsc::channel();
-    let pulse = start_pulse(&file, &pulse_file, &key, incarnation, work.clone())?;
+    let vitals = Arc::new(Vitals::default());
+    let pulse = start_pulse(&file, &pulse_file, &key, incarnation, vitals.clone(), work.clone())?;
     signals(work.clone())?;
 
     let (database, contents) = Storage::open(&paths.database())?;
@@ -192,9 +193,12 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     hub.events.tell(EventKind::Started, &file.name, "the worker of this node started");
 
     let disk = {
-        let (done, failed) = (work.clone(), work.clone());
+        let (done, failed, vitals) = (work.clone(), work.clone(), vitals.clone());
         database.into_thread(
-            move |tokens| drop(done.send(Work::Persisted(tokens))),
+            move |tokens| {
+                vitals.writes_done(tokens.len());
+                drop(done.send(Work::Persisted(tokens)));
+            },
             move |cause| drop(failed.send(Work::DiskFailed(cause))),
         )?
     };
@@ -231,6 +235,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         node,
         hub,
         pulse,
+        vitals,
         disk,
         agents,
         datagrams,
@@ -267,6 +272,7 @@ fn start_pulse(
     pulse_file: &PulseFile,
     key: &ClusterKey,
     incarnation: Incarnation,
+    vitals: Arc<Vitals>,
     work: Sender<Work>,
 ) -> anyhow::Result<PulseThread> {
     let own = OwnIdentity {
@@ -285,7 +291,7 @@ fn start_pulse(
     };
     let links: Vec<SocketAddr> = pulse_file.own.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
     let first = PulseJob { order, addresses: beat_addresses(&pulse_file.peers) };
-    PulseThread::start(own, key, &links, first, move |report| drop(work.send(Work::Pulse(report))))
+    PulseThread::start(own, key, &links, first, vitals, move |report| drop(work.send(Work::Pulse(report))))
 }
 
 fn beat_addresses(peers: &[PulsePeer]) -> BTreeMap<NodeId, Vec<SocketAddr>> {
@@ -327,6 +333,7 @@ struct Worker {
     node: Node,
     hub: Arc<Hub>,
     pulse: PulseThread,
+    vitals: Arc<Vitals>,
     disk: DiskHandle,
     agents: Agents,
     datagrams: DatagramSender,
@@ -348,10 +355,17 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self, first: Vec<Action>, inbox: &Receiver<Work>) -> anyhow::Result<u8> {
+        let ended = self.run_until_the_end(first, inbox);
+        self.vitals.end();
+        ended
+    }
+
+    fn run_until_the_end(&mut self, first: Vec<Action>, inbox: &Receiver<Work>) -> anyhow::Result<u8> {
         if let Some(status) = self.perform(first) {
             return Ok(status);
         }
         loop {
+            self.vitals.turn();
             let now = host::identity::now();
             let deadline = [self.node.deadline(), self.leave_by].into_iter().flatten().min();
             let sleep = deadline.map_or(Duration::from_secs(1), |at| at.since(now));
@@ -425,7 +439,10 @@ impl Worker {
         for action in actions {
             match action {
                 Action::Send { to, message } => self.send(to, &message),
-                Action::Persist { token, writes } => self.disk.submit(token, writes),
+                Action::Persist { token, writes } => {
+                    self.vitals.write_begun();
+                    self.disk.submit(token, writes);
+                }
                 Action::Call(call) => {
                     self.calls.insert(call.key, (call.resource.clone(), call.action));
                     self.agents.begin(call);
@@ -591,6 +608,7 @@ impl Worker {
     }
 
     fn halt(&mut self, halt: Halt) -> u8 {
+        self.vitals.end();
         match halt {
             Halt::Left => {
                 tracing::info!("this node has left in order");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use executor::{Change, ExecutorMessage, InFlight, Inventory, InventoryItem};
-use liveness::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts};
+use liveness::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health};
 use minicbor::Encode;
 use model::{
     AgentAction, AgentName, ConfigVersion, Epoch, GrantId, Incarnation, LinkId, LogIndex, NodeId, Op, OpId, OpResult,
@@ -27,7 +27,11 @@ pub fn header() -> BeatHeader {
 pub fn beats() -> Vec<(&'static str, Beat)> {
     let kinds =
         [("beat", BeatKind::Beat), ("ping", BeatKind::Ping { round: 3 }), ("pong", BeatKind::Pong { round: 3 })];
-    kinds.into_iter().map(|(name, kind)| (name, beat(kind))).collect()
+    let sick = Beat {
+        health: Some(Health { worker: Duration::from_millis(2100), disk: Duration::from_secs(16) }),
+        ..beat(BeatKind::Beat)
+    };
+    kinds.into_iter().map(|(name, kind)| (name, beat(kind))).chain([("beat-sick", sick)]).collect()
 }
 
 fn beat(kind: BeatKind) -> Beat {
@@ -56,6 +60,7 @@ fn beat(kind: BeatKind) -> Beat {
             priority: -1,
             is_known: true,
         },
+        health: None,
     }
 }
 
