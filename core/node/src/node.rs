@@ -198,6 +198,7 @@ impl Node {
         let mut todo = Vec::new();
         match input {
             Input::Pulse(report) => self.on_report(now, report, &mut todo, &mut out),
+            Input::Message { from, .. } if self.is_removed(from) => {}
             Input::Message { from, message } => self.on_message(now, from, message, &mut todo, &mut out),
             Input::Persisted { token } => match self.persists.remove(&token) {
                 Some((Part::Consensus, token)) => todo.push(Todo::Consensus(consensus::Input::Persisted { token })),
@@ -941,6 +942,17 @@ impl Node {
                 incarnation: Some(member.incarnation).filter(|incarnation| incarnation.0 != 0),
             })
             .collect()
+    }
+
+    /// A node's number is the index of its admission: one that the applied state has passed and does not list is
+    /// that of a node that was removed. A higher one may have been admitted since.
+    fn is_removed(&self, node: NodeId) -> bool {
+        !self.state.members.is_empty() && !self.state.members.contains_key(&node) && node.0 <= self.state.applied.0
+    }
+
+    /// Is this member known to have applied the log up to `index`? Its heartbeats say so.
+    pub fn has_applied(&self, member: NodeId, index: LogIndex) -> bool {
+        self.peers.get(&member).is_some_and(|peer| peer.report.facts.is_known && peer.report.facts.applied >= index)
     }
 
     pub(crate) fn is_witness(&self) -> bool {

@@ -3,18 +3,20 @@
 //! `cargo run --release -p transport --example costs`
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{LinkId, NodeId};
 use transport::{
-    Answer, ClusterKey, Handler, Identity, Label, NodeKey, Opener, Sealer, Streams, StreamsConfig, create_authority,
-    issue,
+    AllowList, Answer, ClusterKey, Handler, Identity, Label, NodeKey, Opener, Sealer, Streams, StreamsConfig,
+    create_authority, issue,
 };
 
 struct Echo;
 
 impl Handler for Echo {
+    fn on_newcomer(&self, _from: NodeId, _address: IpAddr) {}
     fn on_message(&self, _from: NodeId, _message: Vec<u8>) {}
     fn on_request(&self, _from: NodeId, request: Vec<u8>, answer: Answer) {
         answer.send(request);
@@ -50,7 +52,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let own = NodeKey::generate()?;
             let certificate = issue(&authority, &own.request()?, NodeId(node), 1)?;
             let identity = Identity::new(authority.certificate(), &certificate, &own, key.clone())?;
-            let config = StreamsConfig { listen: vec!["127.0.0.1:0".parse()?], identity };
+            let config =
+                StreamsConfig { listen: vec!["127.0.0.1:0".parse()?], identity, allowed: AllowList::default() };
             Ok::<_, Box<dyn std::error::Error>>(Streams::start(config, Arc::new(Echo))?)
         })
         .collect::<Result<_, _>>()?;

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 
 use model::{LinkId, NodeId};
 
+use crate::allow_list::AllowList;
 use crate::replay::Window;
 use crate::seal::{ClusterKey, Label, Opener, Sealer, TAG_BYTES, random_salt};
 use crate::sockets::{self, LINKS_MAX, REBIND_EVERY, SocketError, Waker};
@@ -44,6 +45,8 @@ pub struct DatagramConfig {
     pub key: ClusterKey,
     /// The address of each link, with the port for datagrams.
     pub links: Vec<(LinkId, SocketAddr)>,
+    /// Whose messages are opened.
+    pub allowed: AllowList,
 }
 
 /// A message that is longer than [`MESSAGE_BYTES_MAX`].
@@ -109,6 +112,7 @@ pub fn datagrams(
     let mut inbox = Inbox {
         cluster_id: config.cluster_id,
         me: config.me,
+        allowed: config.allowed,
         opener: Opener::new(&config.key),
         windows: BTreeMap::new(),
     };
@@ -249,6 +253,7 @@ struct Refused;
 struct Inbox {
     cluster_id: u64,
     me: NodeId,
+    allowed: AllowList,
     opener: Opener,
     windows: BTreeMap<NodeId, Vec<(u128, Window)>>,
 }
@@ -262,6 +267,9 @@ impl Inbox {
         let (bytes, body) = packet.split_first_chunk_mut::<HEADER_BYTES>().ok_or(Refused)?;
         let header = Header::decode(bytes).ok_or(Refused)?;
         if header.cluster_id != self.cluster_id || header.receiver != self.me || header.link != link {
+            return Err(Refused);
+        }
+        if !self.allowed.is_member(header.sender) {
             return Err(Refused);
         }
         if self.window(&header).is_some_and(|window| !window.is_new(header.number)) {
@@ -346,9 +354,13 @@ mod tests {
     type Heard = mpsc::Receiver<(NodeId, Vec<u8>)>;
 
     fn node(me: NodeId, key: &ClusterKey) -> (DatagramSender, DatagramReceiver, Heard) {
+        node_that_hears(me, key, &AllowList::default())
+    }
+
+    fn node_that_hears(me: NodeId, key: &ClusterKey, allowed: &AllowList) -> (DatagramSender, DatagramReceiver, Heard) {
         let (tell, heard) = mpsc::channel();
         let links = vec![(LinkId(0), "127.0.0.1:0".parse().unwrap()), (LinkId(1), "127.0.0.2:0".parse().unwrap())];
-        let config = DatagramConfig { cluster_id: CLUSTER, me, key: key.clone(), links };
+        let config = DatagramConfig { cluster_id: CLUSTER, me, key: key.clone(), links, allowed: allowed.clone() };
         let on_message = move |from, _, message: &[u8]| {
             let _ = tell.send((from, message.to_vec()));
         };
@@ -421,6 +433,23 @@ mod tests {
         assert_eq!(next(&heard), (A, b"still here".to_vec()));
         assert!(heard.try_recv().is_err());
         assert!(b.refused() > 0);
+    }
+
+    #[test]
+    fn only_members_are_heard_whoever_has_the_key() {
+        let key = ClusterKey::generate();
+        let allowed = AllowList::default();
+        let (_, b, heard) = node_that_hears(B, &key, &allowed);
+        let (mut a, _a, _) = node(A, &key);
+        let (mut removed, _r, _) = node(NodeId(4), &key);
+        let (mut invented, _i, _) = node(NodeId(1 << 40), &key);
+        allowed.set_members([A, B].into(), NodeId(9));
+        for sender in [&mut removed, &mut invented] {
+            assert_eq!(sender.send(B, &addresses(&b), b"obey me"), Ok(2));
+        }
+        assert_eq!(a.send(B, &addresses(&b), b"a member"), Ok(2));
+        assert_eq!(next(&heard), (A, b"a member".to_vec()));
+        assert!(b.refused() >= 2);
     }
 
     #[test]

@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::identity::tests::{CLUSTER, Secrets, secrets};
-    use crate::{Answer, Handler, Identity, Streams, StreamsConfig, StreamsHandle, issue, public_key_hash};
+    use crate::{AllowList, Answer, Handler, Identity, Streams, StreamsConfig, StreamsHandle, issue, public_key_hash};
 
     /// A member that admits whoever proves to know the secret of its one token, as node 7.
     struct Door {
@@ -315,6 +315,7 @@ mod tests {
     }
 
     impl Handler for Door {
+        fn on_newcomer(&self, _from: NodeId, _address: std::net::IpAddr) {}
         fn on_message(&self, _from: NodeId, _message: Vec<u8>) {}
         fn on_request(&self, _from: NodeId, _request: Vec<u8>, _answer: Answer) {}
         fn on_join(&self, bytes: Vec<u8>, exporter: [u8; 32], answer: Answer) {
@@ -339,7 +340,11 @@ mod tests {
         let token = JoinToken::generate(public_key_hash(secrets.authority.certificate()).unwrap());
         let cluster_key = secrets.cluster_key.clone();
         let (tell, seen) = mpsc::channel();
-        let config = StreamsConfig { listen: vec!["127.0.0.1:0".parse().unwrap()], identity: secrets.identity(1) };
+        let config = StreamsConfig {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            identity: secrets.identity(1),
+            allowed: AllowList::default(),
+        };
         let door = Door { secrets, secret_hash: token.secret_hash(), seen: Mutex::new(tell) };
         let handle = Streams::start(config, Arc::new(door)).unwrap();
         Fixture { handle, token, seen, cluster_key }

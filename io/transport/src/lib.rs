@@ -8,9 +8,10 @@
 //! ```
 //!
 //! There is no plaintext mode. Nothing here knows what the bytes mean (`core/wire` does) and nothing
-//! here decides who is a member (`core/state` does). What comes from the network is refused and
+//! here decides who is a member (`core/state` does; `allow_list` holds what it decided). What comes from the network is refused and
 //! counted, never asserted on.
 
+mod allow_list;
 mod beats;
 mod datagrams;
 mod files;
@@ -23,6 +24,7 @@ mod sockets;
 mod streams;
 mod tls;
 
+pub use allow_list::AllowList;
 pub use beats::{BeatSockets, Drained, Packet};
 pub use datagrams::{DatagramConfig, DatagramReceiver, DatagramSender, MESSAGE_BYTES_MAX, TooLong, datagrams};
 pub use identity::{

@@ -13,7 +13,7 @@
 //! In: messages and questions by node. Out: calls of the [`Handler`].
 //! Not here: what bytes mean (`core/wire`), who is a member (the caller says it), small messages (`datagrams.rs`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -36,6 +36,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::allow_list::AllowList;
 use crate::identity::{Identity, NodeIdentity};
 use crate::sockets::{REBIND_EVERY, SocketError, missing_or};
 use crate::tls;
@@ -100,12 +101,16 @@ pub struct StreamsConfig {
     pub listen: Vec<SocketAddr>,
     /// The node, its certificate, its authority.
     pub identity: Identity,
+    /// Whose certificates count.
+    pub allowed: AllowList,
 }
 
 /// Who takes what arrives. Every call runs on the thread of the streams and must not wait.
 pub trait Handler: Send + Sync + 'static {
     /// A message from a member.
     fn on_message(&self, from: NodeId, message: Vec<u8>);
+    /// A node has connected from this address that is no member yet as far as this node knows, and has a certificate.
+    fn on_newcomer(&self, from: NodeId, address: IpAddr);
     /// A question from a member; the answer may come later, from any thread.
     fn on_request(&self, from: NodeId, request: Vec<u8>, answer: Answer);
     /// A request of a node that is no member yet ([`crate::JoinRequest::parse`]); `exporter` belongs to this connection.
@@ -227,7 +232,7 @@ struct Shared {
     handler: Arc<dyn Handler>,
     tls: Mutex<Tls>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
-    refused: Mutex<BTreeSet<NodeId>>,
+    allowed: AllowList,
     visitors: Mutex<Visitors>,
     listening: Mutex<Vec<SocketAddr>>,
     peer_handshakes: Semaphore,
@@ -269,7 +274,7 @@ impl Streams {
             handler,
             tls: Mutex::new(Tls::of(&config.identity)?),
             peers: Mutex::default(),
-            refused: Mutex::default(),
+            allowed: config.allowed,
             visitors: Mutex::default(),
             listening: Mutex::default(),
             peer_handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
@@ -341,12 +346,6 @@ impl StreamsHandle {
                 }
             }
         }
-    }
-
-    /// Says whose certificates count no longer, because they have been removed; replaces what was said before.
-    /// Existing connections end with their peers ([`StreamsHandle::set_peers`]) or their next message.
-    pub fn set_refused(&self, nodes: BTreeSet<NodeId>) {
-        *lock(&self.0.shared.refused) = nodes;
     }
 
     /// Uses a renewed certificate for new connections.
@@ -626,7 +625,7 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
             Ok((socket, from)) => {
                 let is_peer = lock(&shared.peers).values().any(|peer| peer.outbox.has_address(from.ip()));
                 if lock(&shared.visitors).admit(Instant::now(), from.ip(), is_peer) {
-                    tokio::spawn(welcome(Arc::clone(&shared), socket, is_peer));
+                    tokio::spawn(welcome(Arc::clone(&shared), socket, from.ip(), is_peer));
                 }
             }
             // No descriptors, or a connection that is gone already: neither ends the listening.
@@ -639,7 +638,7 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
 }
 
 /// One incoming connection, from handshake to end.
-async fn welcome(shared: Arc<Shared>, socket: TcpStream, is_peer: bool) {
+async fn welcome(shared: Arc<Shared>, socket: TcpStream, address: IpAddr, is_peer: bool) {
     let shaken = {
         // Too many at once: whoever means it dials again.
         let handshakes = if is_peer { &shared.peer_handshakes } else { &shared.stranger_handshakes };
@@ -657,14 +656,27 @@ async fn welcome(shared: Arc<Shared>, socket: TcpStream, is_peer: bool) {
     let member = member(&shared, &stream);
     // A connection that ends in an error is a connection that has ended.
     let _ = match (Kind::of(kind), member) {
-        (Some(Kind::Messages), Some(from)) => receive(&shared, &mut stream, from).await,
+        (Some(Kind::Messages), Some(from)) => {
+            if !shared.allowed.is_member(from) {
+                shared.handler.on_newcomer(from, address);
+            }
+            while_allowed(&shared, from, receive(&shared, &mut stream, from)).await
+        }
         (Some(Kind::Request), Some(from)) => {
-            answer(&mut stream, REQUEST_BYTES_MAX, |request, answer| shared.handler.on_request(from, request, answer))
-                .await
+            let hand_on = |request, answer| shared.handler.on_request(from, request, answer);
+            while_allowed(&shared, from, answer(&mut stream, REQUEST_BYTES_MAX, hand_on)).await
         }
         (Some(Kind::Join), _) => join(&shared, &mut stream).await,
         (Some(Kind::Messages | Kind::Request), None) | (None, _) => Ok(()),
     };
+}
+
+/// Serves a connection until it ends, or its node is removed.
+async fn while_allowed(shared: &Shared, from: NodeId, served: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    tokio::select! {
+        ended = served => ended,
+        () = shared.allowed.refusal(from) => Ok(()),
+    }
 }
 
 /// The node that the certificate of the other end names, if it is one that counts.
@@ -672,20 +684,13 @@ fn member(shared: &Shared, stream: &server::TlsStream<TcpStream>) -> Option<Node
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     let peer = NodeIdentity::of(certificate)?;
     let counts =
-        peer.cluster_id == shared.me.cluster_id && peer.node != shared.me.node && !is_refused(shared, peer.node);
+        peer.cluster_id == shared.me.cluster_id && peer.node != shared.me.node && shared.allowed.may_connect(peer.node);
     counts.then_some(peer.node)
-}
-
-fn is_refused(shared: &Shared, node: NodeId) -> bool {
-    lock(&shared.refused).contains(&node)
 }
 
 async fn receive(shared: &Shared, stream: &mut server::TlsStream<TcpStream>, from: NodeId) -> io::Result<()> {
     loop {
         let message = read_frame(stream, STREAM_MESSAGE_BYTES_MAX).await?;
-        if is_refused(shared, from) {
-            return Ok(());
-        }
         shared.handler.on_message(from, message);
     }
 }
@@ -804,6 +809,10 @@ pub(crate) mod tests {
             let _ = self.heard.send((from, message));
         }
 
+        fn on_newcomer(&self, from: NodeId, address: IpAddr) {
+            let _ = self.heard.send((from, format!("newcomer at {address}").into_bytes()));
+        }
+
         fn on_request(&self, from: NodeId, request: Vec<u8>, answer: Answer) {
             match request.as_slice() {
                 b"keep me waiting" => lock(&self.kept).push(answer),
@@ -819,6 +828,7 @@ pub(crate) mod tests {
 
     struct Node {
         handle: StreamsHandle,
+        allowed: AllowList,
         heard: mpsc::Receiver<(NodeId, Vec<u8>)>,
     }
 
@@ -829,7 +839,9 @@ pub(crate) mod tests {
     fn start_at(listen: Vec<SocketAddr>, identity: Identity) -> Node {
         let (tell, heard) = mpsc::channel();
         let handler = Arc::new(Ear { heard: tell, kept: Mutex::default() });
-        Node { handle: Streams::start(StreamsConfig { listen, identity }, handler).unwrap(), heard }
+        let allowed = AllowList::default();
+        let config = StreamsConfig { listen, identity, allowed: allowed.clone() };
+        Node { handle: Streams::start(config, handler).unwrap(), allowed, heard }
     }
 
     fn start(secrets: &Secrets, node: u64) -> Node {
@@ -980,14 +992,33 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_removed_node_is_refused() {
+    fn a_removed_node_is_cut_off_at_once_and_refused() {
         let secrets = secrets();
         let (a, b) = (start(&secrets, 1), start(&secrets, 2));
         b.knows(A, &a).reaches(A, &a);
-        a.handle.set_refused(BTreeSet::from([B]));
+        let waiting = b.handle.request(A, b"keep me waiting".to_vec(), LONG);
+        a.allowed.set_members([A, NodeId(3)].into(), NodeId(9));
+        assert!(matches!(waiting.wait(), Err(RequestError::NoAnswer { .. } | RequestError::Unreachable { .. })));
         assert!(b.handle.request(A, b"let me in".to_vec(), LONG).wait().is_err());
-        a.handle.set_refused(BTreeSet::new());
+        while a.heard.try_recv().is_ok() {}
+        for _ in 0..10 {
+            assert!(b.handle.send(A, b"listen to me".to_vec()));
+            assert!(a.heard.recv_timeout(Duration::from_millis(20)).is_err());
+        }
+        a.allowed.set_members([A, B].into(), NodeId(9));
+        b.reaches(A, &a);
         assert!(b.handle.request(A, b"let me in".to_vec(), LONG).wait().is_ok());
+    }
+
+    #[test]
+    fn a_member_admitted_later_than_the_known_log_is_heard_and_reported() {
+        let secrets = secrets();
+        let (a, d) = (start(&secrets, 1), start(&secrets, 40));
+        a.allowed.set_members([A, B].into(), NodeId(9));
+        d.knows(A, &a);
+        assert!(d.handle.send(A, b"I lead".to_vec()));
+        assert_eq!(a.next(), (NodeId(40), b"newcomer at 127.0.0.1".to_vec()));
+        assert_eq!(a.next(), (NodeId(40), b"I lead".to_vec()));
     }
 
     /// What a client without a certificate gets for a connection of this kind.
@@ -1091,7 +1122,8 @@ pub(crate) mod tests {
         assert_eq!(taken.len(), 1);
         let (tell, _) = mpsc::channel();
         let handler = Arc::new(Ear { heard: tell, kept: Mutex::default() });
-        let again = Streams::start(StreamsConfig { listen: taken, identity: secrets.identity(2) }, handler);
+        let config = StreamsConfig { listen: taken, identity: secrets.identity(2), allowed: AllowList::default() };
+        let again = Streams::start(config, handler);
         assert!(matches!(again, Err(StreamsError::Socket(SocketError::Taken { .. }))));
     }
 }

@@ -310,24 +310,28 @@ async fn pass_on(hub: &Arc<Hub>, leader: NodeId, forwarded: Forwarded) -> Result
 }
 
 /// Another daemon passed a request on to this one, which should lead.
-pub async fn on_forwarded(hub: &Arc<Hub>, forwarded: serde_json::Value) -> Vec<u8> {
-    let answer: Result<Reply, Refused> = match serde_json::from_value::<Forwarded>(forwarded) {
-        Err(cause) => Err(Refused::new(
-            RefusedCode::Invalid,
-            format!("not a request: {cause}"),
-            "`cardea --version` on both nodes",
-        )),
-        Ok(forwarded) => {
-            let picture = hub.picture();
-            let view = &picture.view;
-            if view.is_quorate && view.leader == Some(hub.own()) {
-                carry_out_here(hub, forwarded.request, forwarded.actor).await
-            } else {
-                Err(not_quorate())
-            }
-        }
+///
+/// Its certificate says which node it is; what it says about who asked there counts only as its word.
+pub async fn on_forwarded(hub: &Arc<Hub>, from: NodeId, forwarded: serde_json::Value) -> Vec<u8> {
+    let answer = match take_forwarded(hub, from, forwarded) {
+        Ok((request, actor)) => carry_out_here(hub, request, actor).await,
+        Err(refused) => Err(refused),
     };
     serde_json::to_vec(&answer).expect("an answer is plain data")
+}
+
+fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Result<(Request, String), Refused> {
+    let view = &hub.picture().view;
+    if !view.is_quorate || view.leader != Some(hub.own()) {
+        return Err(not_quorate());
+    }
+    peers::may_pass_on(&view.state, from).map_err(|why| {
+        Refused::new(RefusedCode::Forbidden, why, "run the command on an online member that runs resources")
+    })?;
+    let forwarded: Forwarded = serde_json::from_value(forwarded).map_err(|cause| {
+        Refused::new(RefusedCode::Invalid, format!("not a request: {cause}"), "`cardea --version` on both nodes")
+    })?;
+    Ok((forwarded.request, format!("{} via {}", forwarded.actor, view.state.name_of(from))))
 }
 
 async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {

@@ -3,18 +3,18 @@
 //! A request of an operator is passed on to the leader's daemon; so is a join, with the proof that belongs to its
 //! connection, since only the leader can admit. Messages of the node machines are handed to the worker's loop.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use model::{NodeConfig, NodeId, NodeName, NodeRole};
+use model::{ClusterState, MemberState, NodeConfig, NodeId, NodeName, NodeRole};
 use node::Answer as NodeAnswer;
 use serde::{Deserialize, Serialize};
 use state::Command;
-use transport::{Answer, Authority, Handler, Identity, JoinRequest, Renewal, Streams, StreamsConfig, StreamsHandle};
+use transport::{Answer, Authority, Handler, JoinRequest, Renewal, Streams, StreamsConfig, StreamsHandle};
 
 use super::http;
 use super::node_file::{NodeFile, PulseFile, PulsePeer};
@@ -65,14 +65,14 @@ struct Peers {
 }
 
 /// Listens for the other members, and for nodes that want to join.
-pub fn start(hub: &Arc<Hub>, identity: Identity, listen: Vec<SocketAddr>) -> anyhow::Result<StreamsHandle> {
+pub fn start(hub: &Arc<Hub>, config: StreamsConfig) -> anyhow::Result<StreamsHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handler = Arc::new(Peers { hub: hub.clone(), runtime: runtime.handle().clone() });
     std::thread::Builder::new()
         .name("peers".into())
         .stack_size(512 * 1024)
         .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-    Streams::start(StreamsConfig { listen, identity }, handler).context("cannot listen for the other members")
+    Streams::start(config, handler).context("cannot listen for the other members")
 }
 
 impl Handler for Peers {
@@ -82,12 +82,19 @@ impl Handler for Peers {
         }
     }
 
+    fn on_newcomer(&self, node: NodeId, address: IpAddr) {
+        self.hub.tell(Work::Newcomer { node, address });
+    }
+
     fn on_request(&self, from: NodeId, request: Vec<u8>, answer: Answer) {
         let hub = self.hub.clone();
         self.runtime.spawn(async move {
             let said = match serde_json::from_slice(&request) {
-                Ok(Question::Request(forwarded)) => http::on_forwarded(&hub, forwarded).await,
-                Ok(Question::Join { request, exporter }) => pack(admit_encoded(&hub, &request, &exporter).await),
+                Ok(Question::Request(forwarded)) => http::on_forwarded(&hub, from, forwarded).await,
+                Ok(Question::Join { request, exporter }) => match may_pass_on(&hub.picture().view.state, from) {
+                    Ok(()) => pack(admit_encoded(&hub, &request, &exporter).await),
+                    Err(why) => pack::<()>(Err(anyhow!(why))),
+                },
                 Ok(Question::Renew { certificate_request }) => pack(renew_for(&hub, from, &certificate_request)),
                 Err(cause) => pack::<()>(Err(anyhow!("not a question: {cause}"))),
             };
@@ -98,6 +105,20 @@ impl Handler for Peers {
     fn on_join(&self, request: Vec<u8>, exporter: [u8; 32], answer: Answer) {
         let hub = self.hub.clone();
         self.runtime.spawn(async move { answer.send(pack(join(&hub, &request, exporter).await)) });
+    }
+}
+
+/// Only a member that takes part and may run things passes on what operators and joining nodes ask: whoever can do
+/// that can do everything. The certificate says which node it is; what it is, the agreed state says.
+pub fn may_pass_on(state: &ClusterState, node: NodeId) -> Result<(), String> {
+    let name = state.name_of(node);
+    match state.members.get(&node).map(|member| (member.role, member.state)) {
+        Some((NodeRole::Member, MemberState::Online)) => Ok(()),
+        Some((NodeRole::Witness, _)) => {
+            Err(format!("{name} is a witness, which may ask for nothing; ask on a member that runs resources"))
+        }
+        Some((NodeRole::Member, state)) => Err(format!("{name} is {state:?} and may ask for nothing")),
+        None => Err(format!("node {node} is no member")),
     }
 }
 
@@ -122,6 +143,9 @@ async fn join(hub: &Arc<Hub>, request: &[u8], exporter: [u8; 32]) -> anyhow::Res
     let picture = hub.picture();
     match picture.view.leader.filter(|_| picture.view.is_quorate) {
         None => bail!("this member does not belong to a majority; join by a member that does"),
+        Some(_) if may_pass_on(&picture.view.state, hub.own()).is_err() => {
+            bail!("this is a witness, which lets nobody in; join by a member that runs resources")
+        }
         Some(leader) if leader == hub.own() => admit(hub, request, &exporter).await,
         Some(leader) => {
             let question = Question::Join { request: BASE64.encode(request), exporter };

@@ -11,7 +11,7 @@
 //!   agents, API ──┘                      └─► the end
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use api::EventKind;
 use arc_swap::ArcSwap;
 use host::supervise::{EXIT_FINAL, EXIT_RESTART};
 use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
-use model::{AgentAction, CallKey, Incarnation, Instant, LinkId, NodeId, Outcome, ResourceName};
+use model::{AgentAction, CallKey, Incarnation, Instant, LinkId, LogIndex, NodeId, Outcome, ResourceName};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
 use siphasher::sip::SipHasher13;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use storage::{DiskHandle, Storage, StorageError};
 use tokio::sync::oneshot;
-use transport::{ClusterKey, DatagramConfig, DatagramSender, StreamsHandle};
+use transport::{AllowList, ClusterKey, DatagramConfig, DatagramSender, StreamsConfig, StreamsHandle};
 use wire::Message;
 
 use super::events::Events;
@@ -45,6 +45,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
 /// How long LEAVING is said before the process ends.
 const LEAVING_BEATS: Duration = Duration::from_millis(120);
 
+/// Nodes that are not known yet and talked to all the same.
+const NEWCOMERS_MAX: usize = 64;
+
 /// How long a former worker may take to hand over.
 const HAND_OVER: Duration = Duration::from_millis(500);
 
@@ -58,6 +61,13 @@ pub enum Work {
         from: NodeId,
         /// What.
         message: Message,
+    },
+    /// A node that the applied state does not know yet has connected, with a certificate.
+    Newcomer {
+        /// Who.
+        node: NodeId,
+        /// Where it comes from.
+        address: IpAddr,
     },
     /// These writes are durable.
     Persisted(Vec<u64>),
@@ -215,10 +225,18 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
             .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), SocketAddr::new(*address, port)))
             .collect()
     };
+    let allowed = AllowList::default();
+    allowed.set_members(node.state().members.keys().copied().collect(), NodeId(node.state().applied.0));
     let (datagrams, _receiver) = {
         let work = work.clone();
         transport::datagrams(
-            DatagramConfig { cluster_id: file.cluster, me: own, key: key.clone(), links: links(PORT + 1) },
+            DatagramConfig {
+                cluster_id: file.cluster,
+                me: own,
+                key: key.clone(),
+                links: links(PORT + 1),
+                allowed: allowed.clone(),
+            },
             move |from, _, bytes| {
                 if let Ok(message) = wire::decode(bytes) {
                     let _ = work.send(Work::Message { from, message });
@@ -226,7 +244,8 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
             },
         )?
     };
-    let streams = peers::start(&hub, certificate, links(PORT).into_iter().map(|(_, address)| address).collect())?;
+    let listen = links(PORT).into_iter().map(|(_, address)| address).collect();
+    let streams = peers::start(&hub, StreamsConfig { listen, identity: certificate, allowed: allowed.clone() })?;
     let _ = hub.streams.set(streams.clone());
     peers::keep_renewed(&hub, &streams)?;
     serve_api(&hub)?;
@@ -240,6 +259,8 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         agents,
         datagrams,
         streams,
+        allowed,
+        newcomers: BTreeMap::new(),
         addresses: BTreeMap::new(),
         pulse_file,
         calls: BTreeMap::new(),
@@ -338,6 +359,9 @@ struct Worker {
     agents: Agents,
     datagrams: DatagramSender,
     streams: StreamsHandle,
+    allowed: AllowList,
+    /// Nodes that were admitted after the applied state, and where they are: only the log can tell more.
+    newcomers: BTreeMap<NodeId, Vec<IpAddr>>,
     /// Each other member's address on each network.
     addresses: BTreeMap<NodeId, Vec<IpAddr>>,
     pulse_file: PulseFile,
@@ -395,6 +419,13 @@ impl Worker {
         let input = match work {
             Work::Pulse(report) => Input::Pulse(report),
             Work::Message { from, message } => Input::Message { from, message },
+            Work::Newcomer { node, address } => {
+                if self.newcomers.len() < NEWCOMERS_MAX {
+                    self.newcomers.entry(node).or_insert_with(|| vec![address]);
+                    self.learn_addresses();
+                }
+                return Ok(Next::Inputs(Vec::new()));
+            }
             Work::Persisted(tokens) => {
                 return Ok(Next::Inputs(tokens.into_iter().map(|token| Input::Persisted { token }).collect()));
             }
@@ -516,6 +547,10 @@ impl Worker {
             if let Err(cause) = self.datagrams.send(to, &over, &bytes) {
                 tracing::error!(%cause, "a message does not fit its datagram");
             }
+            // A receiver whose log does not know this node yet believes its certificate, and no datagram.
+            if !self.node.has_applied(to, LogIndex(self.hub.own.0)) {
+                self.streams.send(to, bytes);
+            }
         } else {
             self.streams.send(to, bytes);
         }
@@ -524,17 +559,24 @@ impl Worker {
     /// Where everybody is, from the agreed configuration.
     fn learn_addresses(&mut self) {
         let state = self.node.state();
+        let applied = NodeId(state.applied.0);
+        let peers = || self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone()));
         if state.members.is_empty() {
-            self.addresses = self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone())).collect();
+            self.addresses = peers().collect();
         } else {
             let links =
                 |name: &model::NodeName| state.config.nodes.get(name).map(|n| n.links.clone()).unwrap_or_default();
+            self.newcomers.retain(|id, _| *id > applied);
+            self.newcomers.extend(peers().filter(|(id, _)| *id > applied));
             self.addresses = state
                 .members
                 .iter()
                 .filter(|(id, _)| **id != self.hub.own)
                 .map(|(id, member)| (*id, links(&member.name)))
+                .chain(self.newcomers.clone())
                 .collect();
+            let known: BTreeSet<NodeId> = state.members.keys().chain(self.newcomers.keys()).copied().collect();
+            self.allowed.set_members(known, applied);
         }
         let streams = self
             .addresses
