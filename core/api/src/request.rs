@@ -176,6 +176,8 @@ pub enum RefusedCode {
     Forbidden,
     /// The leader gave no answer in time; it may or may not be carried out.
     TimedOut,
+    /// This user asks for more at once than a user may.
+    Busy,
 }
 
 impl Refused {

@@ -13,9 +13,33 @@ use crate::diagnostic::{Diagnostic, Findings};
 use crate::file::Places;
 use crate::words::{domain_word, enumeration};
 
+/// Most copies of resources in all: what planning can bear.
+const INSTANCES_MAX: usize = 10_000;
+
+/// How many copies of resources the cluster would run in all.
+pub fn instances(config: &ClusterConfig) -> usize {
+    let copies = |unit: &model::Unit<'_>| match &unit.placement.copies {
+        Some(copies) => copies.count.map_or(config.nodes.len(), |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        None => 1,
+    };
+    let units = config.units();
+    units.values().map(|unit| copies(unit).saturating_mul(unit.members.len())).fold(0, usize::saturating_add)
+}
+
 /// Looks for faults between the tables of a file.
 pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
     refuse_shared_addresses(config, places, findings);
+    let instances = instances(config);
+    if instances > INSTANCES_MAX {
+        findings.push(
+            Diagnostic::error(
+                "config::too_many",
+                format!("{instances} copies of resources are more than a cluster can plan, which is {INSTANCES_MAX}"),
+            )
+            .help("lower `copies`, or use several clusters"),
+        );
+        return;
+    }
     contradictions::check(config, places, findings);
     if findings.has_errors() {
         return; // a node or device that was misread would be blamed for lacking what it has

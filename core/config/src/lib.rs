@@ -17,11 +17,14 @@ pub mod expert;
 mod file;
 mod parameters;
 mod placement;
+mod secrets;
 mod section;
 mod words;
 
+pub use check::instances;
 pub use diagnostic::{Diagnostic, Severity, line_column};
 pub use edit::{add_node, initial, remove_node};
 pub use expert::Expert;
 pub use file::{Parsed, parse, parse_for_planning};
+pub use secrets::{is_secret, redacted};
 pub use words::{is_name, nearest};

@@ -11,6 +11,7 @@ use model::ParameterValue;
 use toml::de::DeValue;
 
 use crate::diagnostic::{Diagnostic, Findings};
+use crate::secrets::is_secret;
 use crate::section::{Placed, Section, Value, wrong_type};
 use crate::words::{shown, suggestion};
 
@@ -40,11 +41,29 @@ pub(crate) fn free(
                 Diagnostic::error("config::bad_parameter", format!("{what} cannot name a parameter"))
                     .at(span.clone(), "only letters, digits, `-`, `_` and `.`"),
             );
+        } else if is_secret(name) && is_written_out(value) {
+            findings.push(
+                Diagnostic::error("config::open_secret", format!("{what} is a secret, and the cluster file is no place for it"))
+                    .at(value.span(), "everybody who may look at the cluster could read it")
+                    .help(format!(
+                        "put it into a file that only root can read, on every node, and write {} = {{ file = \"/etc/cardea/secrets/NAME\" }}",
+                        shown(name)
+                    )),
+            );
         } else if let Some(found) = free_value(&what, value, one_line, findings) {
             parameters.insert((*name).to_owned(), found);
         }
     }
     parameters
+}
+
+/// Is a value there, and not only where to find it?
+fn is_written_out(value: &Value<'_>) -> bool {
+    match value.get_ref() {
+        DeValue::String(text) => !text.is_empty(),
+        DeValue::Integer(_) => true,
+        DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => false,
+    }
 }
 
 fn free_value(what: &str, value: &Value<'_>, one_line: bool, findings: &mut Findings) -> Option<ParameterValue> {

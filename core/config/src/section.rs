@@ -9,6 +9,9 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::words::{duration, enumeration, name_fault, nearest, shown, suggestion};
 
+/// Most items of a list.
+const LIST_MAX: usize = 1000;
+
 /// A value with its place in the text, in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed<T> {
@@ -124,6 +127,13 @@ impl<'a> Section<'a> {
     pub(crate) fn strings(&self, key: &str, findings: &mut Findings) -> Option<Placed<Vec<Placed<&'a str>>>> {
         let (_, value) = self.entry(key)?;
         match value.get_ref() {
+            DeValue::Array(items) if items.len() > LIST_MAX => {
+                findings.push(
+                    Diagnostic::error("config::too_many", format!("`{key}` of {} is too long a list", self.what))
+                        .at(value.span(), format!("{} items, and {LIST_MAX} are the most", items.len())),
+                );
+                None
+            }
             DeValue::Array(items) => {
                 let item = format!("an item of `{key}`");
                 let strings = items

@@ -2,6 +2,9 @@
 //!
 //! Whoever may be root, or is the daemon's own user, may change things; others may look. A request to change something
 //! goes to the leader's daemon, which translates it; other daemons pass it on over their TLS streams.
+//!
+//! One thread answers everybody, so nothing that takes long runs on it: plans are made on threads of their own, and
+//! `doors.rs` limits who may keep it busy.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -10,21 +13,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{FenceTestResult, Refused, RefusedCode, Reply, Request, Status};
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{Query, State};
+use axum::extract::connect_info::ConnectInfo;
+use axum::extract::{Query, Request as HttpRequest, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::sse::{Event as SseEvent, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use futures_util::{Stream, stream};
 use model::NodeId;
 use node::{Answer, View};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use super::doors::{Busy, Caller, Doors};
 use super::events::Events;
 use super::peers;
 use super::requests;
@@ -35,37 +39,19 @@ use crate::shown;
 /// How long a request may take before its asker is told that nobody knows.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The longest request, in bytes.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The longest file, and the most copies of resources, that somebody who is not root may have planned.
+const TEXT_BYTES_OF_OTHERS: usize = 64 * 1024;
+const INSTANCES_OF_OTHERS: usize = 500;
+/// Suppositions, and names to explain, in one question.
+const SUPPOSITIONS_MAX: usize = 100;
+
 /// A request on its way to the leader.
 #[derive(Debug, Serialize, Deserialize)]
 struct Forwarded {
     actor: String,
     request: Request,
-}
-
-/// Who is at the other end of the socket.
-#[derive(Clone, Copy, Debug)]
-struct Caller {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Caller { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
-}
-
-impl Caller {
-    fn may_change(self) -> bool {
-        self.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
-    }
-
-    fn actor(self, node: &str) -> String {
-        match self.uid {
-            Some(0) => format!("root@{node}"),
-            Some(uid) => format!("uid {uid}@{node}"),
-            None => format!("unknown@{node}"),
-        }
-    }
 }
 
 /// Serves the API at `path` until the process ends.
@@ -79,7 +65,7 @@ pub async fn serve(path: &Path, hub: Arc<Hub>) -> anyhow::Result<()> {
     let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .with_context(|| format!("cannot open {} to readers", path.display()))?;
-    axum::serve(listener, router(hub).into_make_service_with_connect_info::<Caller>()).await?;
+    axum::serve(Doors::new(listener), router(hub).into_make_service_with_connect_info::<Caller>()).await?;
     Ok(())
 }
 
@@ -94,7 +80,24 @@ fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/what-if", post(post_what_if))
         .route("/v1/request", post(post_request))
         .fallback(nothing_here)
+        .layer(axum::middleware::from_fn(take_whole))
         .with_state(hub)
+}
+
+/// Takes a request only when it is whole, and keeps its connection open while it is answered.
+async fn take_whole(ConnectInfo(caller): ConnectInfo<Caller>, request: HttpRequest, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(body) => {
+            let _busy = caller.keep_open();
+            next.run(HttpRequest::from_parts(head, body.into())).await
+        }
+        Err(_) => refuse(Refused::new(
+            RefusedCode::Invalid,
+            format!("the request is broken, or longer than {BODY_BYTES_MAX} bytes"),
+            "ask for less at once",
+        )),
+    }
 }
 
 async fn nothing_here() -> Response {
@@ -104,7 +107,7 @@ async fn nothing_here() -> Response {
 fn refuse(refused: Refused) -> Response {
     let code = match refused.code {
         RefusedCode::Invalid => StatusCode::BAD_REQUEST,
-        RefusedCode::NotQuorate => StatusCode::SERVICE_UNAVAILABLE,
+        RefusedCode::NotQuorate | RefusedCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
         RefusedCode::Conflict => StatusCode::CONFLICT,
         RefusedCode::Forbidden => StatusCode::FORBIDDEN,
         RefusedCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -150,8 +153,16 @@ async fn get_history(State(hub): State<Arc<Hub>>, Query(limit): Query<Limit>) ->
     Json(status::history(&picture.view.state, limit.limit, limit.subject.as_deref())).into_response()
 }
 
-async fn get_versions(State(hub): State<Arc<Hub>>) -> Response {
-    Json(status::versions(&hub.picture().view.state)).into_response()
+async fn get_versions(State(hub): State<Arc<Hub>>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
+    let may_see_all = caller.may_change();
+    answer_aside(&caller, move || {
+        let mut versions = status::versions(&hub.picture().view.state);
+        if !may_see_all {
+            status::hide_secrets(&mut versions);
+        }
+        Ok(Json(versions).into_response())
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -162,24 +173,28 @@ struct Since {
     follow: bool,
 }
 
-async fn get_events(State(hub): State<Arc<Hub>>, Query(since): Query<Since>) -> Response {
+async fn get_events(
+    State(hub): State<Arc<Hub>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Query(since): Query<Since>,
+) -> Response {
     if !since.follow {
         return Json(hub.events().since(since.since)).into_response();
     }
-    Sse::new(follow(hub.events().clone(), since.since)).into_response()
+    Sse::new(follow(hub.events().clone(), since.since, caller.keep_open())).into_response()
 }
 
 /// Every event after `since`, those to come included.
-fn follow(events: Events, since: u64) -> impl Stream<Item = Result<SseEvent, Infallible>> {
+fn follow(events: Events, since: u64, busy: Busy) -> impl Stream<Item = Result<SseEvent, Infallible>> {
     let listener = events.listen();
-    let start = (events, listener, since, Vec::new().into_iter());
-    stream::unfold(start, |(events, mut listener, mut last, mut ready)| async move {
+    let start = (events, listener, since, Vec::new().into_iter(), busy);
+    stream::unfold(start, |(events, mut listener, mut last, mut ready, busy)| async move {
         loop {
             if let Some(event) = ready.next() {
                 let event: api::Event = event;
                 last = event.number;
                 let text = serde_json::to_string(&event).unwrap_or_default();
-                return Some((Ok(SseEvent::default().data(text)), (events, listener, last, ready)));
+                return Some((Ok(SseEvent::default().data(text)), (events, listener, last, ready, busy)));
             }
             let missed = events.since(last);
             if missed.is_empty() {
@@ -197,21 +212,77 @@ struct PlanQuestion {
 }
 
 /// What would change if this file were applied.
-async fn post_plan(State(hub): State<Arc<Hub>>, Json(question): Json<PlanQuestion>) -> Response {
-    let picture = hub.picture();
-    let parsed = match requests::parse(&question.text, "cluster.toml") {
-        Ok(parsed) => parsed,
-        Err(refused) => return refuse(refused),
-    };
-    if let Err(refused) = requests::refuse_what_cannot_run(&parsed.config) {
+async fn post_plan(
+    State(hub): State<Arc<Hub>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(question): Json<PlanQuestion>,
+) -> Response {
+    if let Err(refused) = refuse_too_much(&caller, question.text.len(), TEXT_BYTES_OF_OTHERS, "bytes of a cluster file")
+    {
         return refuse(refused);
     }
-    let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).collect();
-    let mut state = picture.view.state.as_ref().clone();
-    let version = state.config_version.0;
-    state.config = parsed.config;
-    let plan = scheduler::plan(&state, &picture.view.live);
-    Json(status::show_plan(&state, &plan, version, warnings)).into_response()
+    let may_ask_much = caller.may_change();
+    answer_aside(&caller, move || {
+        let picture = hub.picture();
+        let parsed = requests::parse(&question.text, "cluster.toml")?;
+        requests::refuse_what_cannot_run(&parsed.config)?;
+        if !may_ask_much {
+            let instances = config::instances(&parsed.config);
+            refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
+        }
+        let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).collect();
+        let mut state = picture.view.state.as_ref().clone();
+        let version = state.config_version.0;
+        state.config = parsed.config;
+        let plan = scheduler::plan(&state, &picture.view.live);
+        Ok(Json(status::show_plan(&state, &plan, version, warnings)).into_response())
+    })
+    .await
+}
+
+fn refuse_too_much(caller: &Caller, asked: usize, allowed: usize, what: &str) -> Result<(), Refused> {
+    if caller.may_change() { Ok(()) } else { refuse_more_than(asked, allowed, what) }
+}
+
+fn refuse_more_than(asked: usize, allowed: usize, what: &str) -> Result<(), Refused> {
+    if asked <= allowed {
+        return Ok(());
+    }
+    let message = format!("{asked} {what} are more than the {allowed} that a user may ask about");
+    Err(Refused::new(RefusedCode::Forbidden, message, "ask as root, with sudo"))
+}
+
+/// Answers a question that may take long on a thread of its own: one at a time for root, and one for all others.
+async fn answer_aside(
+    caller: &Caller,
+    answer: impl FnOnce() -> Result<Response, Refused> + Send + 'static,
+) -> Response {
+    static ROOT: Semaphore = Semaphore::const_new(1);
+    static OTHERS: Semaphore = Semaphore::const_new(1);
+    let turns = if caller.may_change() { &ROOT } else { &OTHERS };
+    let answered = tokio::time::timeout(PATIENCE, async move {
+        // These are never closed. The turn lasts as long as the work, whether or not somebody waits for it.
+        let turn = turns.acquire().await;
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            answer()
+        })
+        .await
+    });
+    match answered.await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(refused))) => refuse(refused),
+        Ok(Err(cause)) => {
+            tracing::error!(%cause, "a question of the API could not be answered");
+            let next = "`journalctl -u cardea` says more";
+            refuse(Refused::new(RefusedCode::Invalid, "the daemon failed to answer this", next))
+        }
+        Err(_) => refuse(Refused::new(
+            RefusedCode::Busy,
+            format!("there was no answer within {} s: it asks for too much, or others ask as well", PATIENCE.as_secs()),
+            "ask for less at once, or again later",
+        )),
+    }
 }
 
 #[derive(Deserialize)]
@@ -226,29 +297,38 @@ struct Suppositions {
 }
 
 /// What would be done if something happened now.
-async fn post_what_if(State(hub): State<Arc<Hub>>, Json(question): Json<Suppositions>) -> Response {
-    let view = &hub.picture().view;
-    let (mut state, mut live) = (view.state.as_ref().clone(), view.live.clone());
-    for text in &question.what_if {
-        let supposed = text.parse().and_then(|supposition| scheduler::suppose_now(&mut state, &mut live, &supposition));
-        if let Err(error) = supposed {
-            let next = "`cardea status` shows the nodes and what runs on them";
-            return refuse(Refused::new(RefusedCode::Invalid, error.to_string(), next));
-        }
+async fn post_what_if(
+    State(hub): State<Arc<Hub>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Json(question): Json<Suppositions>,
+) -> Response {
+    let asked = question.what_if.len().max(question.why.len());
+    if let Err(refused) = refuse_more_than(asked, SUPPOSITIONS_MAX, "suppositions or names") {
+        return refuse(refused);
     }
-    let situation = scheduler::situation_now(&state, &live);
-    let shown = if question.json {
-        shown::as_json(&situation, &question.why)
-    } else {
-        shown::as_text(&situation, &scheduler::judge(&situation), &question.why).map(serde_json::Value::String)
-    };
-    match shown {
-        Ok(shown) => Json(shown).into_response(),
-        Err(error) => {
-            let next = "`cardea status` shows what there is";
-            refuse(Refused::new(RefusedCode::Invalid, error.to_string(), next))
+    answer_aside(&caller, move || {
+        let view = &hub.picture().view;
+        let (mut state, mut live) = (view.state.as_ref().clone(), view.live.clone());
+        for text in &question.what_if {
+            text.parse().and_then(|supposition| scheduler::suppose_now(&mut state, &mut live, &supposition)).map_err(
+                |error| {
+                    let next = "`cardea status` shows the nodes and what runs on them";
+                    Refused::new(RefusedCode::Invalid, error.to_string(), next)
+                },
+            )?;
         }
-    }
+        let situation = scheduler::situation_now(&state, &live);
+        let shown = if question.json {
+            shown::as_json(&situation, &question.why)
+        } else {
+            shown::as_text(&situation, &scheduler::judge(&situation), &question.why).map(serde_json::Value::String)
+        };
+        let shown = shown.map_err(|error| {
+            Refused::new(RefusedCode::Invalid, error.to_string(), "`cardea status` shows what there is")
+        })?;
+        Ok(Json(shown).into_response())
+    })
+    .await
 }
 
 async fn post_request(
@@ -335,6 +415,7 @@ fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Resu
 }
 
 async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
+    let (request, actor) = (shown_safely(request), without_controls(&actor));
     let picture = hub.picture();
     let order = requests::translate(&picture.view, request, hub.authority(), host::identity::wall())?;
     let mut reply =
@@ -358,6 +439,29 @@ async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Resu
         }
     }
     Ok(reply)
+}
+
+/// Reasons and names end up on terminals: they must not steer them. A cluster file stays as it is.
+fn shown_safely(request: Request) -> Request {
+    let clean = |request: &Request| -> serde_json::Result<Request> {
+        let mut value = serde_json::to_value(request)?;
+        for field in value.as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
+            for (name, value) in field.as_object_mut().into_iter().flatten() {
+                if let serde_json::Value::String(text) = value
+                    && name != "text"
+                {
+                    *text = without_controls(text);
+                }
+            }
+        }
+        serde_json::from_value(value)
+    };
+    clean(&request).unwrap_or(request)
+}
+
+/// One line of at most 1000 characters.
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }
 
 fn show_test(node: &str, test: fencing::FenceTest) -> FenceTestResult {

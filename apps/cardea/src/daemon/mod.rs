@@ -1,5 +1,6 @@
 //! The daemon: how one node meets the world. See `worker.rs` for the picture.
 
+mod doors;
 pub mod events;
 pub mod http;
 pub mod node_file;

@@ -344,6 +344,24 @@ pub fn versions(state: &ClusterState) -> Vec<VersionItem> {
         .collect()
 }
 
+/// Bytes of cluster files that somebody who is not root gets in one answer.
+const TEXT_BYTES_OF_OTHERS: usize = 1024 * 1024;
+
+/// Takes out of the versions what only root may read; the oldest texts go if all are too long.
+pub fn hide_secrets(versions: &mut [VersionItem]) {
+    let mut left = TEXT_BYTES_OF_OTHERS;
+    for item in versions.iter_mut().rev() {
+        item.text = config::redacted(&item.text);
+        match left.checked_sub(item.text.len()) {
+            Some(rest) => left = rest,
+            None => {
+                left = 0;
+                item.text = "# left out: ask as root for texts this long\n".to_owned();
+            }
+        }
+    }
+}
+
 /// Why here, why not there: for a group, a resource or a node; nothing if there is no such thing.
 pub fn explain(view: &View, subject: &str) -> Option<Explanation> {
     let state = &view.state;
