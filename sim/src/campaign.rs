@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use model::Bugs;
 use serde::Serialize;
 
-use crate::scenario::{Run, Scenario};
+use crate::scenario::{Flavour, Run, Scenario};
 
 thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// What is to be run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Campaign {
+    /// What the seeds attack, in turn.
+    pub flavours: Vec<Flavour>,
     /// The first seed.
     pub from: u64,
     /// How many.
@@ -86,7 +88,8 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
                     if seed >= end || is_over {
                         break;
                     }
-                    let run = Scenario::of(seed).run(campaign.bugs, campaign.reference_bugs, false);
+                    let run =
+                        Scenario::among(&campaign.flavours, seed).run(campaign.bugs, campaign.reference_bugs, false);
                     done.fetch_add(1, Ordering::Relaxed);
                     steps.fetch_add(run.steps, Ordering::Relaxed);
                     {

@@ -35,11 +35,15 @@ impl World {
         self.trace.line(self.now, name.as_str(), || {
             format!("calls {:?} of {} for {} ({mood:?})", call.action, call.device, call.target)
         });
+        let target = self.index_of(call.plug.as_str());
         if call.action == FenceAction::Off {
             self.note("fence-called", call.target.as_str(), name.as_str());
+            if let Some(target) = target.filter(|_| self.judges_every_off) {
+                let verdict = self.may_be_cut_off(m, target);
+                self.watch.judge(self.now, "off-hits-condemned", verdict);
+            }
         }
         let timeout = u64::try_from(call.timeout.as_nanos()).unwrap_or(u64::MAX);
-        let target = self.index_of(call.plug.as_str());
         let covers = self.covers_of(&call.device);
         let quick = self.chance.between(10 * MILLIS, 60 * MILLIS);
         let slow = self.chance.between(200 * MILLIS, 2000 * MILLIS);
@@ -73,6 +77,13 @@ impl World {
     /// A device that covers everything is a power switch; others cut a machine off from a part.
     pub(crate) fn device_acts(&mut self, target: usize, action: FenceAction, covers: &BTreeSet<Domain>) {
         let is_power = is_power_switch(covers);
+        if action == FenceAction::Off
+            && self.machines[target].is_on
+            && !covers.is_subset(&self.machines[target].cut_off)
+        {
+            let verdict = self.watch.cuts.on_hit(self.machines[target].name.as_str());
+            self.watch.judge(self.now, "fences-are-bounded", verdict);
+        }
         match action {
             FenceAction::Off if is_power => {
                 self.power_off(target, "its fence device");

@@ -7,6 +7,7 @@ use state::Command;
 use crate::agents::AgentMood;
 use crate::clock::{At, FOREVER, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
+use crate::file::as_file;
 use crate::machine::Machine;
 use crate::network::Weather;
 use crate::world::{Event, World};
@@ -86,6 +87,8 @@ pub enum Fault {
     RestoreDisk(Who),
     /// It takes this machine so long from power to the daemon.
     BootsIn(usize, u64),
+    /// It takes this machine so long to open what is stored, from its next worker on.
+    OpensIn(usize, u64),
     /// The operating system of this machine shows another identity from its next boot on.
     ChangeMachineId(usize),
     /// A copy of this machine, disk and all, is powered on next to it.
@@ -132,8 +135,10 @@ pub enum Fault {
     FenceTest(usize),
     /// The operator makes a join token.
     Token(u64),
-    /// Everything is repaired and switched on, and every wish is taken back.
+    /// Everything is repaired, and whatever stopped is switched off and on.
     HealAll,
+    /// The physical world is repaired, and whoever is off is switched on; nobody tells the cluster anything.
+    Repair,
 }
 
 /// A step that waits for something to happen.
@@ -178,9 +183,13 @@ impl World {
 
     /// Does it, at this moment.
     pub fn inflict(&mut self, fault: &Fault) {
-        self.trace.line(self.now, "*", || format!("{fault:?}"));
+        self.trace.line(self.now, "*", || match fault {
+            Fault::Configure(_) => "Configure".to_owned(),
+            fault => format!("{fault:?}"),
+        });
         let now = self.now;
         self.last_fault_at = now;
+        self.watch.cuts.on_fault();
         match fault {
             Fault::PowerOff(who) => self.each(who, |world, m| world.power_off(m, "a power cut")),
             Fault::PowerOn(who) => self.each(who, World::power_on),
@@ -259,6 +268,7 @@ impl World {
                 }
             }),
             Fault::BootsIn(m, long) => self.machines[*m].boots_in = Some(*long),
+            Fault::OpensIn(m, long) => self.machines[*m].disk.opens_in = *long,
             Fault::ChangeMachineId(m) => self.machines[*m].machine_id.push_str("-new"),
             Fault::Clone(m) => self.clone_machine(*m),
             Fault::Wild(m, resource) => self.start_wild(*m, resource),
@@ -289,15 +299,10 @@ impl World {
             Fault::Clear => {
                 self.operate(Command::Clear { resource: None, node: None, reason: "a test".to_owned() });
             }
-            Fault::Configure(config) => {
-                if let Some(leader) = self.leader() {
-                    let expected_version =
-                        self.node(leader).map_or_else(Default::default, |n| n.state().config_version);
-                    let (text, config, reason) = (String::new(), config.clone(), "a test".to_owned());
-                    let command = Command::Configure { expected_version, text, config, reason };
-                    self.request(leader, Request::Propose(Box::new(command)));
-                }
-            }
+            Fault::Configure(config) => match as_file(config) {
+                Ok((text, config)) => self.configure(text, config),
+                Err(why) => self.note("refused-file", "", &why),
+            },
             Fault::Leave(who) => self.each(who, |world, m| {
                 world.watch.excuse_terms_until(now + 5 * SECONDS);
                 if world.machines[m].worker.is_some() {
@@ -336,7 +341,14 @@ impl World {
                 let (secret_hash, role) = (vec![7; 32], NodeRole::Member);
                 self.operate(Command::AddToken { id: *id, secret_hash, expires, role, name: None });
             }
-            Fault::HealAll => self.heal_all(),
+            Fault::HealAll => {
+                self.repair();
+                (0..self.machines.len()).for_each(|m| self.revive(m));
+            }
+            Fault::Repair => {
+                self.repair();
+                (0..self.machines.len()).for_each(|m| self.power_on(m));
+            }
         }
     }
 
@@ -357,6 +369,13 @@ impl World {
         if let Some(m) = self.who(who) {
             hit(self, m);
         }
+    }
+
+    fn configure(&mut self, text: String, config: ClusterConfig) {
+        let Some(leader) = self.leader() else { return };
+        let expected_version = self.node(leader).map_or_else(Default::default, |n| n.state().config_version);
+        let (config, reason) = (Box::new(config), "a test".to_owned());
+        self.operate(Command::Configure { expected_version, text, config, reason });
     }
 
     fn confirm_off(&mut self, m: usize) {
@@ -438,8 +457,8 @@ impl World {
         }
     }
 
-    /// Repairs everything, and powers on what is off or has halted.
-    fn heal_all(&mut self) {
+    /// Cables, devices, agents, disks and processes work as they should.
+    fn repair(&mut self) {
         self.network.heal(self.now);
         self.ambushes.clear();
         self.moods.clear();
@@ -454,9 +473,17 @@ impl World {
             machine.pulse_stalled_until = machine.pulse_stalled_until.min(self.now);
             machine.node_stalled_until = machine.node_stalled_until.min(self.now);
             machine.seam_stalled_until = machine.seam_stalled_until.min(self.now);
+            self.machines[m].disk.opens_in = 0;
+            self.machines[m].boots_in = None;
+            self.machines[m].starts_at_boot.clear();
             self.hang_disk(m, false);
             self.resume(m);
-            self.revive(m);
+            // A device that cut it off from a part does not let it in again by itself.
+            if !self.machines[m].cut_off.is_empty() {
+                self.power_off(m, "somebody takes it out of its cut");
+                self.machines[m].cut_off.clear();
+                self.network.fence(self.now, m, false);
+            }
         }
     }
 

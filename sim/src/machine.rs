@@ -124,6 +124,16 @@ impl Machine {
         Incarnation((index as u64 + 1) * 1_000_000 + self.boot)
     }
 
+    /// Does it show the identities that it was admitted with?
+    pub fn is_itself(&self) -> bool {
+        self.machine_id == format!("machine-{}", self.name) && self.storage_uuid == format!("disk-{}", self.name)
+    }
+
+    /// Could a worker run here?
+    pub fn is_able(&self) -> bool {
+        self.is_itself() && self.halted != Some(Halt::Left) && !self.disk.meta().is_empty()
+    }
+
     /// Until when the pulse stands still.
     pub fn pulse_gate(&self) -> At {
         self.frozen_until.max(self.pulse_stalled_until)

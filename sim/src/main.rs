@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use model::Bugs;
-use sim::{Campaign, MILLIS, SECONDS, Scenario};
+use sim::{Campaign, Flavour, MILLIS, SECONDS, Scenario};
 
 /// Whole Cardea clusters in virtual time: faults by chance, promises checked after every step.
 #[derive(Parser)]
@@ -24,6 +24,9 @@ enum Task {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// What the seeds attack, by the names of `Flavour`: `lasting,wild`. Without it: the usual flavours.
+        #[arg(long, value_delimiter = ',', value_parser = flavour)]
+        flavours: Vec<Flavour>,
         /// The result as JSON on standard output.
         #[arg(long)]
         json: bool,
@@ -32,6 +35,9 @@ enum Task {
     Replay {
         /// The seed.
         seed: u64,
+        /// The flavours of the campaign that the seed is from.
+        #[arg(long, value_delimiter = ',', value_parser = flavour)]
+        flavours: Vec<Flavour>,
     },
     /// Plant bugs and see each caught by a promise; exits with 1 if one is not.
     Mutants {
@@ -46,16 +52,29 @@ enum Task {
 
 fn main() -> ExitCode {
     let is_good = match Arguments::parse().command {
-        Task::Run { seeds, from, json } => run(seeds, from, json),
-        Task::Replay { seed } => replay(seed),
+        Task::Run { seeds, from, flavours, json } => run(seeds, from, flavours, json),
+        Task::Replay { seed, flavours } => replay(seed, flavours),
         Task::Mutants { seeds, json } => mutants(seeds, json),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(seeds: u64, from: u64, json: bool) -> bool {
-    let campaign = Campaign { from, seeds, bugs: Bugs::NONE, reference_bugs: Bugs::NONE, ends_at_first: false };
-    let report = sim::run(&campaign, tell_broken);
+fn flavour(name: &str) -> Result<Flavour, String> {
+    Flavour::named(name).ok_or_else(|| format!("there is no flavour `{name}`"))
+}
+
+/// The flavours that were named, or the usual ones.
+fn chosen(flavours: Vec<Flavour>) -> Vec<Flavour> {
+    if flavours.is_empty() { Flavour::usual() } else { flavours }
+}
+
+fn run(seeds: u64, from: u64, flavours: Vec<Flavour>, json: bool) -> bool {
+    let named: Vec<String> = flavours.iter().map(|flavour| format!("{flavour:?}").to_lowercase()).collect();
+    let arguments = if named.is_empty() { String::new() } else { format!(" --flavours {}", named.join(",")) };
+    let flavours = chosen(flavours);
+    let campaign =
+        Campaign { flavours, from, seeds, bugs: Bugs::NONE, reference_bugs: Bugs::NONE, ends_at_first: false };
+    let report = sim::run(&campaign, |run| tell_broken(run, &arguments));
     if json {
         println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
     } else {
@@ -67,10 +86,10 @@ fn run(seeds: u64, from: u64, json: bool) -> bool {
     report.violations == 0
 }
 
-fn tell_broken(run: &sim::Run) {
+fn tell_broken(run: &sim::Run, arguments: &str) {
     let Some(violation) = &run.violation else { return };
     eprintln!(
-        "seed {}: {} is broken at {}.{:03} s: {}\n    cargo run --release -p sim -- replay {}",
+        "seed {}: {} is broken at {}.{:03} s: {}\n    cargo run --release -p sim -- replay {}{arguments}",
         run.seed,
         violation.invariant,
         violation.at / SECONDS,
@@ -80,12 +99,12 @@ fn tell_broken(run: &sim::Run) {
     );
 }
 
-fn replay(seed: u64) -> bool {
-    let scenario = Scenario::of(seed);
+fn replay(seed: u64, flavours: Vec<Flavour>) -> bool {
+    let scenario = Scenario::among(&chosen(flavours), seed);
     println!("seed {seed}: {:?}, {} faults planned", scenario.flavour, scenario.faults.len());
     let run = scenario.run(Bugs::NONE, Bugs::NONE, true);
     println!("{} steps, hash {:016x}", run.steps, run.hash);
-    tell_broken(&run);
+    tell_broken(&run, "");
     run.violation.is_none()
 }
 

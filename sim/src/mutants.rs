@@ -5,7 +5,7 @@ use model::{Bug, Bugs};
 use serde::Serialize;
 
 use crate::campaign::{Campaign, run};
-use crate::scenario::Scenario;
+use crate::scenario::{Flavour, Scenario};
 
 /// The planted bugs by name.
 const ALL: [(&str, Bug); 10] = [
@@ -60,7 +60,14 @@ fn hunt(name: &'static str, bug: Bug, seeds: u64) -> Mutant {
     let reference_bugs = if bug == Bug::DigestSkipped { Bugs::NONE } else { bugs };
     let mut from = 0;
     while from < seeds {
-        let campaign = Campaign { from, seeds: seeds - from, bugs, reference_bugs, ends_at_first: true };
+        let campaign = Campaign {
+            flavours: Flavour::usual(),
+            from,
+            seeds: seeds - from,
+            bugs,
+            reference_bugs,
+            ends_at_first: true,
+        };
         let report = run(&campaign, |_| {});
         let Some(broken) = report.broken.first() else { break };
         let by = broken.violation.as_ref().map(|violation| violation.invariant);

@@ -5,7 +5,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use model::{ActionKind, Bugs, Class, FenceName, NodeId, Placement, Profile, ResourceName, UnitName};
+use model::{
+    ActionKind, AgentName, Bugs, Class, FenceName, NodeId, ParameterValue, Placement, Profile, ResourceConfig,
+    ResourceName, UnitName,
+};
 use state::Command;
 
 use crate::agents::{AgentMood, Mood};
@@ -15,6 +18,7 @@ use crate::clock::{At, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
 use crate::faults::{Ambush, Fault, Who};
 use crate::invariants::{Violation, stopped_at, what_is_missing};
+use crate::lasting;
 use crate::network::Weather;
 use crate::setup::Layout;
 use crate::world::World;
@@ -59,9 +63,30 @@ pub enum Flavour {
     Ambushes,
     /// Members come and go for good.
     Growth,
+    /// A fault that lasts, and another one long after it.
+    Lasting,
+    /// Deaf and mute machines, cuts in one direction, unequal loss, bursts.
+    OneWay,
+    /// Services that nobody ordered.
+    Wild,
+    /// Machines that boot slowly, or never.
+    SlowBoots,
+    /// Agents that can never work, tell untruths, or leave something behind.
+    SickAgents,
+    /// Disks that hang, refuse writes, open slowly, or lose everything.
+    SickDisks,
+    /// Fence devices that cover parts, or are reached by some only.
+    PartialDevices,
+    /// Machines that come back as another one.
+    Identities,
+    /// Every kind of change of the cluster file.
+    Configurations,
+    /// What operators type.
+    Inputs,
 }
 
-const FLAVOURS: [Flavour; 15] = [
+/// The flavours of every campaign.
+const USUAL: [Flavour; 15] = [
     Flavour::Mixed,
     Flavour::Power,
     Flavour::Partitions,
@@ -78,6 +103,36 @@ const FLAVOURS: [Flavour; 15] = [
     Flavour::Ambushes,
     Flavour::Growth,
 ];
+
+/// The flavours whose faults last.
+const LASTING: [Flavour; 10] = [
+    Flavour::Lasting,
+    Flavour::OneWay,
+    Flavour::Wild,
+    Flavour::SlowBoots,
+    Flavour::SickAgents,
+    Flavour::SickDisks,
+    Flavour::PartialDevices,
+    Flavour::Identities,
+    Flavour::Configurations,
+    Flavour::Inputs,
+];
+
+impl Flavour {
+    /// The flavours of a campaign that names none.
+    pub fn usual() -> Vec<Flavour> {
+        USUAL.to_vec()
+    }
+
+    /// The flavour of this name, as `Debug` writes it; capitals do not matter.
+    pub fn named(name: &str) -> Option<Flavour> {
+        USUAL.into_iter().chain(LASTING).find(|flavour| format!("{flavour:?}").eq_ignore_ascii_case(name))
+    }
+
+    fn lasts(self) -> bool {
+        LASTING.contains(&self)
+    }
+}
 
 /// One seed, spelled out.
 #[derive(Debug)]
@@ -110,13 +165,22 @@ pub struct Run {
 }
 
 impl Scenario {
-    /// The scenario of a seed.
+    /// The scenario of a seed in a campaign that names no flavours.
     pub fn of(seed: u64) -> Self {
+        Scenario::among(&USUAL, seed)
+    }
+
+    /// The scenario of a seed in a campaign of these flavours.
+    pub fn among(flavours: &[Flavour], seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5eed_0f5c_ea21_0000);
-        let flavour = FLAVOURS[usize::try_from(seed % FLAVOURS.len() as u64).unwrap_or(0)];
+        let flavour = flavours[usize::try_from(seed % flavours.len() as u64).unwrap_or(0)];
         let layout = layout(&mut chance, flavour);
         let mut draft = Draft { chance, layout, faults: Vec::new(), ambushes: Vec::new() };
-        draft.fill(flavour);
+        if flavour.lasts() {
+            draft.fill_lasting(flavour);
+        } else {
+            draft.fill(flavour);
+        }
         let Draft { layout, mut faults, ambushes, .. } = draft;
         faults.sort_by_key(|(at, _)| *at);
         Scenario { seed, flavour, layout, faults, ambushes }
@@ -143,10 +207,15 @@ impl Scenario {
         };
         let begin = world.now();
         world.switches_turn_on = self.layout.switches_turn_on;
+        world.judges_every_off = self.flavour.lasts();
         for (at, fault) in &self.faults {
             world.plan(begin + at, fault.clone());
         }
         world.ambushes.clone_from(&self.ambushes);
+        if self.flavour.lasts() {
+            let recovery = self.last(&mut world);
+            return self.result(&world, recovery);
+        }
         while world.violation().is_none() && world.now() < begin + FAULTY {
             world.run_until((world.now() + SECONDS).min(begin + FAULTY));
             self.check_calm(&mut world);
@@ -155,6 +224,33 @@ impl Scenario {
         let bound = if has_bad_devices { BOUND + FENCE_PAUSE } else { BOUND };
         let recovery = heal(&mut world, bound);
         self.result(&world, recovery)
+    }
+
+    /// Faults last until everything that can run has had its time; then the physical world is repaired, and the cluster
+    /// must come back to its whole without a word from anybody. How long that took.
+    fn last(&self, world: &mut World) -> u64 {
+        let last = self.faults.last().map_or(0, |(at, _)| *at);
+        let end = world.now() + last + [5, 20, 75][usize::try_from(self.seed % 3).unwrap_or(0)] * SECONDS;
+        let settles = |world: &World| world.missing_since.is_empty();
+        while world.violation().is_none() && (world.now() < end || !settles(world)) {
+            world.run_until(world.now() + SECONDS);
+            world.review_missing();
+        }
+        let begin = world.now();
+        world.inflict(&Fault::Repair);
+        while world.violation().is_none() {
+            world.run_until(world.now() + SECONDS);
+            world.review_missing();
+            match world.absent_members() {
+                None if settles(world) => break,
+                Some(absent) if world.now() > begin + BOUND + FENCE_PAUSE => {
+                    let long = (world.now() - begin) / SECONDS;
+                    world.violate("recovers", format!("{long} s after the repair, {absent}"));
+                }
+                None | Some(_) => {}
+            }
+        }
+        world.now() - begin
     }
 
     /// Whatever went wrong has been right again for long: then everything runs, without anybody's help.
@@ -228,7 +324,7 @@ fn take_wishes_back(world: &mut World) {
 }
 
 /// A machine as steps of a scenario name it (see [`Fault::Act`]).
-fn place(m: usize) -> NodeId {
+pub(crate) fn place(m: usize) -> NodeId {
     NodeId(m as u64)
 }
 
@@ -253,7 +349,12 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
         _ => Profile::Lan,
     };
     layout.is_one_domain = layout.links == 2 && chance.is(150);
-    layout.levels = if flavour == Flavour::Devices && chance.is(500) { 2 } else { 1 };
+    if flavour.lasts() {
+        lasting::shape(chance, flavour, &mut layout);
+    }
+    if flavour == Flavour::Devices && chance.is(500) {
+        layout.levels = 2;
+    }
     let prefer = |chance: &mut Chance| Placement {
         prefer: if chance.is(300) { vec!["b".into()] } else { Vec::new() },
         failback: chance.is(100),
@@ -273,10 +374,19 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
     layout
 }
 
+/// Gives the agent of a resource other parameters: it is restarted.
+pub(crate) fn set_generation(resource: &mut ResourceConfig, generation: u64) {
+    let (key, value) = match resource.agent {
+        AgentName::Native(_) => ("command", format!("[\"/usr/bin/service\", \"{generation}\"]")),
+        AgentName::Ocf { .. } | AgentName::Other { .. } => ("generation", generation.to_string()),
+    };
+    resource.parameters.insert(key.to_owned(), ParameterValue::Text(value));
+}
+
 /// A scenario being written.
-struct Draft {
-    chance: Chance,
-    layout: Layout,
+pub(crate) struct Draft {
+    pub chance: Chance,
+    pub layout: Layout,
     faults: Vec<(At, Fault)>,
     ambushes: Vec<Ambush>,
 }
@@ -304,6 +414,7 @@ impl Draft {
                     self.ambush();
                     self.trigger(at);
                 }
+                _ => {}
             }
         }
         // Something else besides, so that no flavour is a world of its own.
@@ -313,7 +424,7 @@ impl Draft {
         }
     }
 
-    fn push(&mut self, at: At, fault: Fault) {
+    pub fn push(&mut self, at: At, fault: Fault) {
         self.faults.push((at, fault));
     }
 
@@ -333,26 +444,26 @@ impl Draft {
         }
     }
 
-    fn machine(&mut self) -> usize {
+    pub fn machine(&mut self) -> usize {
         let count = self.layout.machines().len() as u64;
         usize::try_from(self.chance.below(count)).unwrap_or(0)
     }
 
-    fn member(&mut self) -> usize {
+    pub fn member(&mut self) -> usize {
         usize::try_from(self.chance.below(self.layout.members as u64)).unwrap_or(0)
     }
 
-    fn unit(&mut self) -> UnitName {
+    pub fn unit(&mut self) -> UnitName {
         let units: Vec<UnitName> = self.layout.config(1, true).units().into_keys().collect();
         self.chance.pick(&units)
     }
 
-    fn resource(&mut self) -> ResourceName {
+    pub fn resource(&mut self) -> ResourceName {
         let resources: Vec<ResourceName> = self.layout.resources.keys().cloned().collect();
         self.chance.pick(&resources)
     }
 
-    fn somebody(&mut self) -> Who {
+    pub fn somebody(&mut self) -> Who {
         match self.chance.below(6) {
             0 | 1 => Who::Leader,
             2 => Who::Follower,
@@ -361,7 +472,7 @@ impl Draft {
         }
     }
 
-    fn device_name(&mut self) -> FenceName {
+    pub fn device_name(&mut self) -> FenceName {
         let level = self.chance.between(1, self.layout.levels as u64);
         FenceName(format!("power{level}"))
     }
@@ -629,10 +740,7 @@ impl Draft {
                     config.resources.remove(gone);
                     self.push(at + long, Fault::Configure(Box::new(whole)));
                 }
-                for resource in config.resources.values_mut() {
-                    let value = model::ParameterValue::Text(format!("{at}"));
-                    resource.parameters.insert("generation".to_owned(), value);
-                }
+                config.resources.values_mut().for_each(|resource| set_generation(resource, at));
                 self.push(at, Fault::Configure(Box::new(config)));
             }
             _ => {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use model::{
     AgentName, Bugs, Class, ClusterConfig, ConfigVersion, Domain, FenceConfig, FenceName, GroupConfig, MonitorConfig,
-    NetworkConfig, NodeConfig, NodeId, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Timeouts,
-    WallTime,
+    NetworkConfig, NodeConfig, NodeId, NodeName, NodeRole, ParameterValue, Placement, Profile, ResourceConfig,
+    ResourceName, Timeouts, WallTime,
 };
 use node::{Answer, Request};
 use state::{Command, Founder};
 
 use crate::clock::SECONDS;
+use crate::file::as_file;
 use crate::world::{CLUSTER, World};
 
 /// The names of machines, in their order.
@@ -77,15 +78,17 @@ impl Layout {
         } else {
             AgentName::Ocf { provider: "heartbeat".to_owned(), name: "Dummy".to_owned() }
         };
-        let domains = match class {
-            Class::Exclusive => BTreeSet::from([Domain::Storage, Domain::Network]),
-            Class::BestEffort => BTreeSet::new(),
+        // What a native agent runs; the other one needs nothing.
+        let parameters = if is_native {
+            BTreeMap::from([("command".to_owned(), ParameterValue::Text(format!("[\"/usr/bin/{name}\"]")))])
+        } else {
+            BTreeMap::new()
         };
         let config = ResourceConfig {
             agent,
             class,
-            domains,
-            parameters: BTreeMap::new(),
+            domains: BTreeSet::from([Domain::Storage, Domain::Network]),
+            parameters,
             monitor: MonitorConfig { every: Duration::from_secs(2), timeout: Duration::from_secs(2) },
             timeouts: Timeouts { start: Duration::from_secs(4), stop: Duration::from_secs(3) },
             failures_max: 3,
@@ -117,7 +120,8 @@ impl Layout {
                 .map(|link| IpAddr::V4(Ipv4Addr::new(10, 0, link as u8 + 1, place as u8 + 1)))
                 .collect(),
             role,
-            fence: devices.clone(),
+            // A witness runs nothing that could do harm.
+            fence: if role == NodeRole::Witness { Vec::new() } else { devices.clone() },
             ..NodeConfig::default()
         };
         let device = |level: usize| FenceConfig {
@@ -213,10 +217,14 @@ impl Layout {
     }
 
     fn configure(&self, world: &mut World) -> bool {
+        let (text, config) = match as_file(&self.config(self.machines().len() - self.late, true)) {
+            Ok(file) => file,
+            Err(why) => panic!("no operator can have this cluster file: {why}"),
+        };
         let command = |version| Command::Configure {
             expected_version: version,
-            text: String::new(),
-            config: Box::new(self.config(self.machines().len() - self.late, true)),
+            text: text.clone(),
+            config: Box::new(config.clone()),
             reason: "a new cluster".to_owned(),
         };
         ask(world, command).is_some()

@@ -21,6 +21,7 @@ use crate::agents::{AgentMood, Mood};
 use crate::clock::{At, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
 use crate::faults::{Ambush, Fault, Who};
+use crate::file::as_file;
 use crate::invariants::what_is_missing;
 use crate::network::Weather;
 use crate::setup::Layout;
@@ -433,6 +434,9 @@ impl Cluster {
     pub fn configure(mut self, change: impl FnOnce(&mut ClusterConfig)) -> Self {
         let mut config = self.world().watch.agreed.state.config.clone();
         change(&mut config);
+        if let Err(why) = as_file(&config) {
+            fail(self.world(), &format!("the cluster file is refused: {why}"));
+        }
         self.inflict(Fault::Configure(Box::new(config)))
     }
 

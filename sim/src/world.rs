@@ -8,8 +8,10 @@ use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{
     Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile,
+    UnitName,
 };
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
+use state::Command;
 
 use crate::agents::Moods;
 use crate::chance::Chance;
@@ -48,6 +50,12 @@ pub struct World {
     pub(crate) script: Vec<Fault>,
     /// What waits for its moment.
     pub(crate) ambushes: Vec<Ambush>,
+    /// Is it asked of every `off` whom it hits?
+    pub(crate) judges_every_off: bool,
+    /// Since when units that can run do not.
+    pub(crate) missing_since: BTreeMap<UnitName, At>,
+    /// All machines were off at once.
+    pub(crate) all_power_lost: bool,
     /// When the last fault struck or ended.
     pub(crate) last_fault_at: At,
     /// What the cluster file says of each machine.
@@ -134,6 +142,9 @@ impl World {
             answers: BTreeMap::new(),
             script: Vec::new(),
             ambushes: Vec::new(),
+            judges_every_off: true,
+            missing_since: BTreeMap::new(),
+            all_power_lost: false,
             last_fault_at: 0,
             node_configs: Vec::new(),
             by_id: BTreeMap::new(),
@@ -381,6 +392,7 @@ impl World {
         machine.end_stalls(self.now);
         let name = machine.name.clone();
         self.watch.forget(m);
+        self.all_power_lost |= self.machines.iter().all(|machine| !machine.is_on);
         self.note("power-off", name.as_str(), why);
     }
 
@@ -411,6 +423,10 @@ impl World {
             return self.at(again, Event::WorkerStarts { machine: m, boot });
         }
         let Some(own) = machine.id else { return };
+        if machine.disk.meta().is_empty() {
+            let name = machine.name.clone();
+            return self.note("nothing-stored", name.as_str(), "");
+        }
         let incarnation = machine.incarnation(m);
         let identity = Identity {
             own,
@@ -504,7 +520,7 @@ impl World {
     /// Asks a node for something; the answer comes to `answers`, under the number returned.
     pub fn request(&mut self, m: usize, request: Request) -> u64 {
         let id = self.next_number();
-        self.trace.line(self.now, self.machines[m].name.as_str(), || format!("is asked: {request:?}"));
+        self.trace.line(self.now, self.machines[m].name.as_str(), || format!("is asked: {}", asked(&request)));
         self.tell_node(m, Input::Request { id, request, actor: "operator".to_owned() });
         id
     }
@@ -924,6 +940,18 @@ impl PartialEq for Scheduled {
 
 impl Eq for Scheduled {}
 
+/// A request as one line; a cluster file would be many.
+fn asked(request: &Request) -> String {
+    match request {
+        Request::Propose(command) => match &**command {
+            Command::Configure { expected_version, .. } => format!("Configure on version {expected_version}"),
+            Command::Admit { name, .. } => format!("Admit {name}"),
+            command => format!("{command:?}"),
+        },
+        request => format!("{request:?}"),
+    }
+}
+
 /// An input as one line.
 fn brief(input: &Input) -> String {
     match input {
@@ -944,7 +972,7 @@ fn brief(input: &Input) -> String {
         }
         Input::Exited { key, how } => format!("service of {}.{} exited: {how}", key.op.epoch, key.op.index),
         Input::FenceDone { key, outcome } => format!("fence call {key} done: {outcome:?}"),
-        Input::Request { request, .. } => format!("request {request:?}"),
+        Input::Request { request, .. } => format!("request {}", asked(request)),
         Input::Tick => "tick".to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The simulator itself: the same seed is the same run, seeds differ, and a few of each flavour keep all promises.
 
 use model::{Bug, Bugs};
-use sim::{Campaign, Scenario};
+use sim::{Campaign, Flavour, Scenario};
 
 #[test]
 fn the_same_seed_is_the_same_run() {
@@ -14,8 +14,14 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn a_few_seeds_of_every_flavour_keep_all_promises() {
-    let campaign =
-        Campaign { from: 500, seeds: 56, bugs: Bugs::NONE, reference_bugs: Bugs::NONE, ends_at_first: false };
+    let campaign = Campaign {
+        flavours: Flavour::usual(),
+        from: 500,
+        seeds: 56,
+        bugs: Bugs::NONE,
+        reference_bugs: Bugs::NONE,
+        ends_at_first: false,
+    };
     let report = sim::run(&campaign, |run| eprintln!("{run:?}"));
     assert_eq!(report.violations, 0);
 }
@@ -23,7 +29,8 @@ fn a_few_seeds_of_every_flavour_keep_all_promises() {
 #[test]
 fn a_planted_bug_breaks_a_promise_by_name() {
     let bugs = Bugs::NONE.with(Bug::ReadBackSkipped);
-    let campaign = Campaign { from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at_first: true };
+    let campaign =
+        Campaign { flavours: Flavour::usual(), from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at_first: true };
     let report = sim::run(&campaign, |_| {});
     let violation = report.broken.first().and_then(|run| run.violation.as_ref()).expect("a bug is caught");
     assert_ne!(violation.invariant, "assertion", "{violation:?}");

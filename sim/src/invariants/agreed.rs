@@ -125,6 +125,22 @@ pub(crate) fn fingerprint(state: &ClusterState) -> u64 {
         number(&mut bytes, &[id.0, member.incarnation.0, member.state as u64, u64::from(member.flap_penalty)]);
         number(&mut bytes, &[member.dead.len() as u64]);
     }
+    number(&mut bytes, &[state.config.profile as u64, state.config.groups.len() as u64]);
+    for (name, resource) in &state.config.resources {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        number(&mut bytes, &[resource.parameters_digest(), resource.class as u64, u64::from(resource.failures_max)]);
+    }
+    for (name, node) in &state.config.nodes {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        node.fence.iter().for_each(|device| bytes.extend_from_slice(device.as_str().as_bytes()));
+    }
+    for (id, token) in &state.tokens {
+        number(&mut bytes, &[*id, u64::from(token.wrong), token.expires.0]);
+    }
+    for (unit, free) in &state.proven_free {
+        bytes.extend_from_slice(unit.as_str().as_bytes());
+        number(&mut bytes, &[free.0]);
+    }
     for key in state.actions.keys() {
         bytes.extend_from_slice(key.as_bytes());
     }

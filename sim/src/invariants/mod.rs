@@ -5,12 +5,15 @@
 //!   every agreed entry ───► i1, i3, i4, i5, i8, heard_is_not_condemned      (once, on a copy of the state)
 //!   every applied entry ──► logs_agree, states_agree
 //!   every call of an agent ► one_active, i2, i3, i5, i6, at_most_once
+//!   every call of a device ► off_hits_condemned, fences_are_bounded
+//!   while faults last ────► stays_available (see `oracle`)
 //!   after healing ────────► recovers
 //! ```
 
 mod agreed;
 mod at_most_once;
 mod committed_survives;
+mod fences_are_bounded;
 mod heard_is_not_condemned;
 mod i1_one_holder;
 mod i2_start_needs_grant;
@@ -20,6 +23,7 @@ mod i5_dead_stays_dead;
 mod i6_no_older_operation;
 mod i8_fence_before_grant;
 mod logs_agree;
+mod off_hits_condemned;
 mod one_active;
 mod one_leader;
 mod recovers;
@@ -71,6 +75,7 @@ pub(crate) struct Watch {
     at_most_once: at_most_once::AtMostOnce,
     operations: i6_no_older_operation::Operations,
     fences: i8_fence_before_grant::Fences,
+    pub cuts: fences_are_bounded::Fences,
 }
 
 /// What was last seen of one node.
@@ -101,6 +106,7 @@ impl Watch {
             at_most_once: Default::default(),
             operations: Default::default(),
             fences: Default::default(),
+            cuts: Default::default(),
         }
     }
 
@@ -113,7 +119,7 @@ impl Watch {
         self.violation.get_or_insert(Violation { invariant, at, sentence });
     }
 
-    fn judge(&mut self, at: At, invariant: &'static str, verdict: Result<(), String>) {
+    pub fn judge(&mut self, at: At, invariant: &'static str, verdict: Result<(), String>) {
         if let Err(sentence) = verdict {
             self.violate(at, invariant, sentence);
         }
