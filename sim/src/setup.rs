@@ -130,6 +130,7 @@ impl Layout {
             covers: self.covers.get(level).cloned().unwrap_or(BTreeSet::from([Domain::Storage, Domain::Network])),
             timeout: Duration::from_secs(2),
             plugs: BTreeMap::new(),
+            after_fence: None,
         };
         let domain = |link: usize| {
             (

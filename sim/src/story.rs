@@ -532,6 +532,11 @@ impl OfNode {
         times("fenced", self.0, wanted)
     }
 
+    /// A fence device was told so many times to cut it off.
+    pub fn was_told_off(self, wanted: usize) -> Expectation {
+        times("fence-called", self.0, wanted)
+    }
+
     /// It was removed so many times.
     pub fn was_removed(self, wanted: usize) -> Expectation {
         times("removed", self.0, wanted)

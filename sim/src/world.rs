@@ -600,6 +600,8 @@ impl World {
             Action::Call(call) => self.begin_call(m, call),
             Action::Abandon(key) => self.abandon_call(m, key),
             Action::FenceCall(call) => self.begin_fence_call(m, call),
+            // What the device has been told it does all the same; its answer is of no use to anybody.
+            Action::AbandonFence(_) => {}
             Action::Pulse(order) => {
                 let life = self.life(m);
                 let at = self.seam(m, 1);

@@ -186,6 +186,9 @@ fn what_is_drawn_to_a_place_that_waits_for_a_fence_runs_on_where_it_is() {
         .resource("db", "prefers b 1000, avoids a")
         .resource("web", "avoids b, prefers a 10, with db 120, after db")
         .settle()
+        .configure(|config| {
+            config.fence_devices.values_mut().for_each(|device| device.after_fence = Some(model::AfterFence::Off));
+        })
         .lead("a")
         .devices(DeviceMood::Dead)
         .from_here()

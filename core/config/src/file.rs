@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use model::{
-    AgentName, Class, ClusterConfig, Domain, FenceConfig, FenceName, GroupConfig, GroupName, MonitorConfig,
+    AfterFence, AgentName, Class, ClusterConfig, Domain, FenceConfig, FenceName, GroupConfig, GroupName, MonitorConfig,
     NetworkConfig, NodeConfig, NodeName, NodeRole, Placement, Profile, ResourceConfig, ResourceName, Spread, Timeouts,
     UnitName,
 };
@@ -543,7 +543,7 @@ fn domains(section: &Section<'_>, key: &str, findings: &mut Findings) -> BTreeSe
 
 fn device(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<FenceConfig> {
     section.require("agent", "agent = \"fence_ipmilan\"", findings);
-    let keys = ["agent", "covers", "timeout", "plugs"];
+    let keys = ["agent", "covers", "timeout", "plugs", "after_fence"];
     let raw: Vec<Raw<'_>> = section.entries().filter(|(key, _, _)| !keys.contains(key)).collect();
     for (name, span, _) in raw.iter().filter(|(name, _, _)| FENCE_RESERVED.contains(name)) {
         findings.push(
@@ -560,6 +560,7 @@ fn device(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> 
     let covers = domains(section, "covers", findings);
     let timeout = section.duration("timeout", false, findings).unwrap_or(TIMEOUT);
     let plugs = plugs(section, names, findings);
+    let after_fence = after_fence(section, &covers, findings);
     let agent = section.string("agent", findings)?;
     if let Some(fault) = fence_agent_fault(agent.value) {
         findings.push(
@@ -569,7 +570,25 @@ fn device(section: &Section<'_>, names: &Names<'_>, findings: &mut Findings) -> 
         );
         return None;
     }
-    Some(FenceConfig { agent: agent.value.to_owned(), parameters, covers, timeout, plugs })
+    Some(FenceConfig { agent: agent.value.to_owned(), parameters, covers, timeout, plugs, after_fence })
+}
+
+/// A machine that lost only a part of the world goes on running: it gets that part back after it has booted anew.
+fn after_fence(section: &Section<'_>, covers: &BTreeSet<Domain>, findings: &mut Findings) -> Option<AfterFence> {
+    let text = section.string("after_fence", findings)?;
+    let word = section.word_of("after_fence", &text, &[("on", AfterFence::On), ("off", AfterFence::Off)], findings)?;
+    if word == AfterFence::On && covers.len() < 2 {
+        findings.push(
+            Diagnostic::error(
+                "config::after_fence",
+                format!("{} cannot switch a node on again: it cuts off a part only", section.what),
+            )
+            .at(text.span, "the node runs on")
+            .help("leave the line out; give the node back what it lost when it has booted anew"),
+        );
+        return None;
+    }
+    Some(word)
 }
 
 fn fence_agent_fault(agent: &str) -> Option<&'static str> {

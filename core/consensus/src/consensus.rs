@@ -415,6 +415,14 @@ impl Consensus {
         }
     }
 
+    /// On the leader: has a majority of the voters answered within `limit`?
+    pub fn majority_answers(&self, limit: Duration) -> bool {
+        let is_fresh = |voter: &NodeId| {
+            *voter == self.config.id || self.heard.get(voter).is_some_and(|at| self.now.since(*at) <= limit)
+        };
+        self.is_leader() && self.voters().iter().filter(|voter| is_fresh(voter)).count() > self.voters().len() / 2
+    }
+
     /// The index of the last entry of the log, durable or not.
     pub fn last_index(&self) -> LogIndex {
         LogIndex(self.raw.raft.raft_log.last_index())
@@ -714,7 +722,10 @@ impl Consensus {
         }
         match self.raw.propose(Vec::new(), data) {
             Ok(()) => {
-                self.proposals.insert(self.last_index(), (self.term(), id));
+                // An entry of an earlier term that stood there is gone, and with it the proposal.
+                if let Some((_, lost)) = self.proposals.insert(self.last_index(), (self.term(), id)) {
+                    actions.push(Action::Refused { id: lost, why: Refusal::NotLeader { leader: self.leader() } });
+                }
             }
             Err(_) => actions.push(Action::Refused { id, why: Refusal::Busy }),
         }

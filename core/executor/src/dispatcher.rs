@@ -852,6 +852,8 @@ fn key_of(command: &Command) -> Option<ProposalKey> {
         | Command::Clear { .. }
         | Command::AddToken { .. }
         | Command::WrongToken { .. }
+        | Command::FenceBegun { .. }
+        | Command::Spare { .. }
         | Command::Nothing => None,
     }
 }

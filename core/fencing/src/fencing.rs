@@ -1,16 +1,25 @@
 //! Which device is called next for which condemned node, and is the node off?
 //!
-//! Only the leader fences, and never itself. A new leader begins anew: switching off twice is harmless.
+//! Only the leader fences, and never itself. A new leader begins anew: switching off twice is harmless. What was
+//! decided before this node stood still may have been overtaken: the node may have been fenced by another leader, have
+//! booted and joined again. So each `off` follows the commit of a `FenceBegun` of its own, which only a living leader
+//! gets, and that commit must be fresh (SAFETY §10.5). Agents that run when the leadership ends are ended.
 //!
-//! In: leadership, changes of the state, answers of fence agents, tests. Out: calls, FenceDone, results of tests.
-//! Not here: who is condemned (`core/node`), what FenceDone frees (`core/state`), how an agent runs (`io/agents`).
+//! Before the first `off` the status is read: what is off already is proven off at once, and is not told anything.
+//! What a device proves is proposed as soon as it frees something, though other devices still fail.
+//!
+//! A node that is proven off is switched on again, where its device says so, to boot and to return by itself.
+//!
+//! In: leadership, changes of the state, answers of fence agents, tests. Out: calls, FenceBegun, FenceDone, results of
+//! tests. Not here: who is condemned or spared (`core/node`), what FenceDone frees (`core/state`), how an agent runs
+//! (`io/agents`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    Bug, Bugs, ClusterState, Domain, Epoch, FenceAction, FenceCall, FenceConfig, FenceEvidence, FenceMethod, FenceName,
-    FenceOutcome, FenceStatus, Incarnation, Instant, MemberState, NodeId, NodeName,
+    ActionKind, Bug, Bugs, ClusterState, Domain, Epoch, FenceAction, FenceCall, FenceConfig, FenceEvidence,
+    FenceMethod, FenceName, FenceOutcome, FenceStatus, Incarnation, Instant, MemberState, NodeId, NodeName, UnitName,
 };
 use state::Command;
 
@@ -38,13 +47,31 @@ const PROPOSAL_LOST_AFTER: Duration = Duration::from_secs(1);
 /// A FenceDone that was proposed so often in vain rests on something that changed: the node is cut off anew.
 const PROPOSALS_MAX: u32 = 5;
 
+/// A `FenceBegun` counts as the proof of leadership for this long after it was proposed.
+const FRESH_FOR: Duration = Duration::from_secs(2);
+
+/// The first look at the status is waited for no longer than this.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// A node that is proven off is switched on again after this…
+const ON_AFTER: Duration = Duration::from_secs(2);
+
+/// … and, if that failed, so many times more, each after a longer pause.
+const ON_TRIES_MAX: u32 = 8;
+
 /// Cuts off what is condemned.
 pub struct Fencing {
     own: NodeId,
     bugs: Bugs,
     epoch: Option<Epoch>,
     next_key: u64,
+    /// `FenceBegun` entries that were proposed.
+    next_attempt: u64,
     targets: BTreeMap<NodeId, Target>,
+    /// Condemned members that are heard: they are to be spared, not fenced.
+    heard: BTreeSet<NodeId>,
+    /// Members that are proven off and are to be switched on.
+    returns: BTreeMap<NodeId, Return>,
     tests: BTreeMap<u64, Test>,
 }
 
@@ -60,6 +87,18 @@ pub enum FencingInput {
     Follow,
     /// The state changed.
     Applied,
+    /// These condemned members are heard, and nothing was done to them yet: no fence of them begins. Replaces what was
+    /// said before.
+    Heard(BTreeSet<NodeId>),
+    /// This node stood still for a while: what it knew before may have been overtaken.
+    Woke,
+    /// A `FenceBegun` that this leader proposed is agreed on.
+    Begun {
+        /// The node to be fenced.
+        node: NodeId,
+        /// Which attempt.
+        attempt: u64,
+    },
     /// A fence agent answered.
     CallDone {
         /// Which call.
@@ -83,6 +122,8 @@ pub enum FencingInput {
 pub enum FencingAction {
     /// Run a fence agent, then say `CallDone`.
     Call(FenceCall),
+    /// Nobody waits for this call any more: end its agent.
+    Abandon(u64),
     /// Put this into the log; may be lost, is proposed again.
     Propose(Command),
     /// The answers to a test, one for each device of the node.
@@ -135,6 +176,8 @@ struct Target {
 enum Phase {
     /// The next level begins at once.
     Ready,
+    /// It is confirmed that this node leads, and the status may be read, before `off` is called.
+    Begin { attempt: u64, proposed_at: Instant, again_at: Instant, is_confirmed: bool, look: Option<Look> },
     /// `off` is being called.
     Off { key: u64, ends_at: Instant },
     /// The device took the order; its status is read next at `read_at`.
@@ -147,6 +190,26 @@ enum Phase {
     Pause { again_at: Instant },
     /// The node has no device.
     Helpless,
+}
+
+/// The status is being read before anything is done.
+#[derive(Clone, Copy)]
+struct Look {
+    key: u64,
+    ends_at: Instant,
+}
+
+/// A member that is proven off and is to be switched on.
+struct Return {
+    name: String,
+    incarnation: Incarnation,
+    /// What is still to be switched on, the next one last.
+    devices: Vec<FenceName>,
+    tries: u32,
+    /// The call that runs, and when it counts as failed; none: the next one is made at `at`.
+    call: Option<u64>,
+    at: Instant,
+    last_failure: Option<String>,
 }
 
 /// A test of a node's devices.
@@ -166,7 +229,17 @@ struct TestCall {
 impl Fencing {
     /// A fencing that does not lead.
     pub fn new(own: NodeId, bugs: Bugs) -> Self {
-        Fencing { own, bugs, epoch: None, next_key: 1, targets: BTreeMap::new(), tests: BTreeMap::new() }
+        Fencing {
+            own,
+            bugs,
+            epoch: None,
+            next_key: 1,
+            next_attempt: 1,
+            targets: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            returns: BTreeMap::new(),
+            tests: BTreeMap::new(),
+        }
     }
 
     /// Feeds one input that happened at `now`; `state` is what is applied on this node.
@@ -174,23 +247,24 @@ impl Fencing {
         let mut actions = Vec::new();
         match input {
             FencingInput::Lead { epoch } => {
+                self.stop(&mut actions);
                 self.epoch = Some(epoch);
-                self.targets.clear();
             }
-            FencingInput::Follow => {
-                self.epoch = None;
-                self.targets.clear();
-            }
+            FencingInput::Follow => self.stop(&mut actions),
+            FencingInput::Heard(heard) => self.heard = heard,
+            FencingInput::Woke => self.doubt(now),
+            FencingInput::Begun { node, attempt } => self.on_begun(now, node, attempt),
             FencingInput::CallDone { key, outcome } => self.on_call_done(now, state, key, outcome, &mut actions),
             FencingInput::Test { request, node } => self.begin_test(now, state, request, node, &mut actions),
             FencingInput::Applied | FencingInput::Tick => {}
         }
         self.end_tests(now, &mut actions);
         if let Some(epoch) = self.epoch {
-            self.choose_targets(now, state);
+            self.choose_targets(now, state, &mut actions);
             for node in self.targets.keys().copied().collect::<Vec<NodeId>>() {
                 self.pursue(now, state, epoch, node, &mut actions);
             }
+            self.switch_on(now, state, &mut actions);
         }
         actions
     }
@@ -199,12 +273,14 @@ impl Fencing {
     pub fn deadline(&self) -> Option<Instant> {
         let targets = self.targets.values().filter_map(|target| match target.phase {
             Phase::Ready | Phase::Helpless => None,
+            Phase::Begin { again_at, look, .. } => Some(look.map_or(again_at, |look| look.ends_at.min(again_at))),
             Phase::Off { ends_at, .. } | Phase::Status { ends_at, .. } => Some(ends_at),
             Phase::Wait { read_at, .. } => Some(read_at),
             Phase::Proposed { lost_at, .. } => Some(lost_at),
             Phase::Pause { again_at } => Some(again_at),
         });
-        targets.chain(self.tests.values().map(|test| test.ends_at)).min()
+        let returns = self.returns.values().filter(|back| !back.is_over()).map(|back| back.at);
+        targets.chain(returns).chain(self.tests.values().map(|test| test.ends_at)).min()
     }
 
     /// What an operator should know about nodes that cannot be cut off, one sentence each, with the next step.
@@ -216,6 +292,7 @@ impl Fencing {
                 let why = match target.phase {
                     Phase::Helpless => "it has no fence device".to_owned(),
                     Phase::Ready
+                    | Phase::Begin { .. }
                     | Phase::Off { .. }
                     | Phase::Wait { .. }
                     | Phase::Status { .. }
@@ -232,18 +309,59 @@ impl Fencing {
                      {name} is off and run `cardea fence {name} --confirm-off --reason …`"
                 ))
             })
+            .chain(self.returns.values().filter_map(|back| {
+                let why = back.last_failure.as_ref().filter(|_| back.is_over())?;
+                let name = &back.name;
+                Some(format!("{name} is proven off and cannot be switched on again ({why}): switch it on by hand"))
+            }))
             .collect()
     }
 
+    /// This node leads no longer: whatever runs for it is ended.
+    fn stop(&mut self, actions: &mut Vec<FencingAction>) {
+        self.epoch = None;
+        self.heard.clear();
+        let calls = self.targets.values().filter_map(Target::call).chain(self.returns.values().filter_map(|b| b.call));
+        actions.extend(calls.map(FencingAction::Abandon));
+        self.targets.clear();
+        self.returns.clear();
+    }
+
+    /// What was confirmed before counts for nothing: whoever is about to be cut off is looked at again.
+    fn doubt(&mut self, now: Instant) {
+        for target in self.targets.values_mut() {
+            if let Phase::Begin { attempt, again_at, is_confirmed, .. } = &mut target.phase {
+                (*attempt, *again_at, *is_confirmed) = (0, now, false);
+            }
+        }
+    }
+
+    fn on_begun(&mut self, now: Instant, node: NodeId, begun: u64) {
+        let Some(target) = self.targets.get_mut(&node) else { return };
+        if let Phase::Begin { attempt, proposed_at, again_at, is_confirmed, .. } = &mut target.phase
+            && *attempt == begun
+        {
+            *is_confirmed = now.since(*proposed_at) <= FRESH_FOR;
+            *again_at = if *is_confirmed { *proposed_at + FRESH_FOR } else { now };
+        }
+    }
+
     /// Whoever is condemned is a target; whoever is so no more is none, and late answers about it count for nothing.
-    fn choose_targets(&mut self, now: Instant, state: &ClusterState) {
+    fn choose_targets(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<FencingAction>) {
         let condemned: BTreeMap<NodeId, Incarnation> = state
             .members
             .iter()
             .filter(|(node, member)| member.state == MemberState::Condemned && **node != self.own)
+            .filter(|(node, _)| !self.heard.contains(node) || is_begun(state, **node))
             .map(|(node, member)| (*node, member.incarnation))
             .collect();
-        self.targets.retain(|node, target| condemned.get(node) == Some(&target.incarnation));
+        self.targets.retain(|node, target| {
+            let stays = condemned.get(node) == Some(&target.incarnation);
+            if !stays {
+                actions.extend(target.call().map(FencingAction::Abandon));
+            }
+            stays
+        });
         for (node, incarnation) in condemned {
             self.targets.entry(node).or_insert_with(|| Target {
                 name: state.name_of(node),
@@ -272,6 +390,8 @@ impl Fencing {
         let target = self.targets.get_mut(&node).expect("the caller found it");
         match &mut target.phase {
             Phase::Off { ends_at, .. } | Phase::Status { ends_at, .. } if now >= *ends_at => {
+                actions.extend(target.call().map(FencingAction::Abandon));
+                let target = &self.targets[&node];
                 let Some((name, _)) = device_at(state, node, target.level) else {
                     return self.end_level(now, state, epoch, node, actions);
                 };
@@ -285,13 +405,14 @@ impl Fencing {
             }
             Phase::Pause { again_at: due } | Phase::Proposed { lost_at: due, .. } if now >= *due => {
                 target.restart(now);
-                self.begin_level(now, state, node, actions);
+                self.begin_level(now, state, epoch, node, actions);
             }
             // The configuration may have got a device since.
             Phase::Ready | Phase::Helpless => {
                 target.began_at = now;
-                self.begin_level(now, state, node, actions);
+                self.begin_level(now, state, epoch, node, actions);
             }
+            Phase::Begin { .. } => self.begin_off(now, state, epoch, node, actions),
             Phase::Wait { ordered_at, read_at } if now >= *read_at => {
                 let ordered_at = *ordered_at;
                 let Some((name, device)) = device_at(state, node, target.level) else {
@@ -310,14 +431,68 @@ impl Fencing {
         }
     }
 
-    /// Calls `off` on the device of the current level; after the last one the round has ended.
-    fn begin_level(&mut self, now: Instant, state: &ClusterState, node: NodeId, actions: &mut Vec<FencingAction>) {
-        let level = self.targets[&node].level;
-        let Some((name, device)) = device_at(state, node, level) else {
+    /// Turns to the device of the current level; after the last one the round has ended.
+    fn begin_level(
+        &mut self,
+        now: Instant,
+        state: &ClusterState,
+        epoch: Epoch,
+        node: NodeId,
+        actions: &mut Vec<FencingAction>,
+    ) {
+        let target = &self.targets[&node];
+        let is_first = target.rounds == 0;
+        let Some((name, device)) = device_at(state, node, target.level) else {
             return self.end_round(now, state, node, actions);
         };
-        let call = self.call(state, node, &name, &device, FenceAction::Off);
+        let look = is_first.then(|| {
+            let call = self.call(state, node, &name, &device, FenceAction::Status);
+            let look = Look { key: call.key, ends_at: now + call.timeout.min(LOOK_MAX) };
+            actions.push(FencingAction::Call(call));
+            look
+        });
+        let target = self.targets.get_mut(&node).expect("it was there above");
+        target.phase = Phase::Begin { attempt: 0, proposed_at: now, again_at: now, is_confirmed: false, look };
+        self.begin_off(now, state, epoch, node, actions);
+    }
+
+    /// Calls `off` once it is certain that this node leads and the status does not read off.
+    fn begin_off(
+        &mut self,
+        now: Instant,
+        state: &ClusterState,
+        epoch: Epoch,
+        node: NodeId,
+        actions: &mut Vec<FencingAction>,
+    ) {
+        let next_attempt = self.next_attempt;
         let target = self.targets.get_mut(&node).expect("the caller found it");
+        let (level, incarnation) = (target.level, target.incarnation);
+        let Phase::Begin { attempt, proposed_at, again_at, is_confirmed, look } = &mut target.phase else { return };
+        if let Some(late) = look.filter(|look| now >= look.ends_at) {
+            actions.push(FencingAction::Abandon(late.key));
+            *look = None;
+        }
+        if now >= *again_at {
+            (*attempt, *proposed_at, *is_confirmed) = (next_attempt, now, false);
+            *again_at = now + PROPOSAL_LOST_AFTER;
+            actions.push(FencingAction::Propose(Command::FenceBegun {
+                node,
+                incarnation,
+                epoch,
+                attempt: next_attempt,
+            }));
+            self.next_attempt += 1;
+            return;
+        }
+        if !*is_confirmed || look.is_some() {
+            return;
+        }
+        let Some((name, device)) = device_at(state, node, level) else {
+            return self.end_level(now, state, epoch, node, actions);
+        };
+        let call = self.call(state, node, &name, &device, FenceAction::Off);
+        let target = self.targets.get_mut(&node).expect("it was there above");
         target.phase = Phase::Off { key: call.key, ends_at: now + call.timeout + CALL_GRACE };
         actions.push(FencingAction::Call(call));
     }
@@ -337,12 +512,16 @@ impl Fencing {
             }
         }
         let Some(epoch) = self.epoch else { return };
+        if self.on_switched_on(now, key, &outcome) {
+            return;
+        }
         // A rejoin or a confirmation may be applied in the very step before: then this answer is about another life.
-        self.choose_targets(now, state);
+        self.choose_targets(now, state, actions);
         let found = self.targets.iter().find(|(_, target)| match target.phase {
             Phase::Off { key: running, ends_at } | Phase::Status { key: running, ends_at, .. } => {
                 running == key && now < ends_at
             }
+            Phase::Begin { look, .. } => look.is_some_and(|look| look.key == key && now < look.ends_at),
             Phase::Ready | Phase::Wait { .. } | Phase::Proposed { .. } | Phase::Pause { .. } | Phase::Helpless => false,
         });
         let Some((node, target)) = found.map(|(node, target)| (*node, target)) else { return };
@@ -350,6 +529,17 @@ impl Fencing {
             return self.end_level(now, state, epoch, node, actions);
         };
         match (&target.phase, outcome) {
+            (Phase::Begin { .. }, FenceOutcome::Status(FenceStatus::Off)) => {
+                self.prove(now, state, epoch, node, name, &device, actions);
+            }
+            // It is on, or the device cannot say: it is cut off.
+            (Phase::Begin { .. }, _) => {
+                let target = self.targets.get_mut(&node).expect("it was found above");
+                if let Phase::Begin { look, .. } = &mut target.phase {
+                    *look = None;
+                }
+                self.begin_off(now, state, epoch, node, actions);
+            }
             (Phase::Off { .. }, FenceOutcome::Done) => {
                 if self.bugs.has(Bug::ReadBackSkipped) {
                     return self.prove(now, state, epoch, node, name, &device, actions);
@@ -402,6 +592,9 @@ impl Fencing {
         let target = self.targets.get_mut(&node).expect("the caller found it");
         target.proven.push(name);
         target.covered.extend(&device.covers);
+        if !target.is_enough(state, node) && target.frees_something(state, node) {
+            actions.push(FencingAction::Propose(target.fence_done(now, node, epoch)));
+        }
         self.end_level(now, state, epoch, node, actions);
     }
 
@@ -429,18 +622,11 @@ impl Fencing {
         actions: &mut Vec<FencingAction>,
     ) {
         let target = self.targets.get_mut(&node).expect("the caller found it");
-        if target.covered.is_empty() || !needed(state, node).is_subset(&target.covered) {
+        if !target.is_enough(state, node) {
             target.level += 1;
-            return self.begin_level(now, state, node, actions);
+            return self.begin_level(now, state, epoch, node, actions);
         }
-        let names: Vec<&str> = target.proven.iter().map(FenceName::as_str).collect();
-        let evidence = FenceEvidence {
-            method: FenceMethod::Device(target.proven.clone()),
-            output: format!("status off at {}", names.join(", ")),
-            took_ms: millis(now.since(target.began_at)),
-        };
-        let (incarnation, covers) = (target.incarnation, target.covered.clone());
-        let command = Command::FenceDone { node, incarnation, epoch, evidence, covers };
+        let command = target.fence_done(now, node, epoch);
         target.phase = Phase::Proposed { command: command.clone(), lost_at: now + PROPOSAL_LOST_AFTER, tries: 1 };
         actions.push(FencingAction::Propose(command));
     }
@@ -465,6 +651,73 @@ impl Fencing {
         target.rounds = target.rounds.saturating_add(1);
         target.last_failures = std::mem::take(&mut target.failures);
         target.phase = Phase::Pause { again_at: now + pause };
+    }
+
+    /// Switches on what is proven off, one device after the other: the last that cut it off first.
+    fn switch_on(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<FencingAction>) {
+        let is_fenced = |node: &NodeId, incarnation: Incarnation| {
+            state.members.get(node).is_some_and(|m| m.state == MemberState::Fenced && m.incarnation == incarnation)
+        };
+        self.returns.retain(|node, back| {
+            let stays = is_fenced(node, back.incarnation);
+            if !stays {
+                actions.extend(back.call.map(FencingAction::Abandon));
+            }
+            stays
+        });
+        for (node, end) in state.ends.iter().filter(|(node, end)| is_fenced(node, end.incarnation)) {
+            let is_on = |name: &&FenceName| state.config.fence_devices.get(*name).is_some_and(FenceConfig::switches_on);
+            self.returns.entry(*node).or_insert_with(|| Return {
+                name: state.name_of(*node),
+                incarnation: end.incarnation,
+                devices: end.cut_off_by.iter().filter(is_on).cloned().collect(),
+                tries: 0,
+                call: None,
+                at: now + ON_AFTER,
+                last_failure: None,
+            });
+        }
+        let is_due = |back: &Return| !back.is_over() && now >= back.at;
+        let due: Vec<NodeId> = self.returns.iter().filter(|(_, back)| is_due(back)).map(|(node, _)| *node).collect();
+        for node in due {
+            // Somebody may be working on it.
+            if state.action(&ActionKind::NodeMaintenance(node)).is_some() {
+                if let Some(back) = self.returns.get_mut(&node) {
+                    back.at = now + PAUSE_MAX;
+                }
+                continue;
+            }
+            let Some(back) = self.returns.get_mut(&node) else { continue };
+            if let Some(late) = back.call {
+                actions.push(FencingAction::Abandon(late));
+                back.fail(now, "no answer in time".to_owned());
+                continue;
+            }
+            let Some(name) = back.devices.last().cloned() else { continue };
+            let Some(device) = state.config.fence_devices.get(&name) else {
+                back.devices.pop();
+                continue;
+            };
+            let call = self.call(state, node, &name, device, FenceAction::On);
+            if let Some(back) = self.returns.get_mut(&node) {
+                (back.call, back.at) = (Some(call.key), now + call.timeout + CALL_GRACE);
+            }
+            actions.push(FencingAction::Call(call));
+        }
+    }
+
+    /// Takes the answer to a call of `switch_on`; false if it is none.
+    fn on_switched_on(&mut self, now: Instant, key: u64, outcome: &FenceOutcome) -> bool {
+        let Some(back) = self.returns.values_mut().find(|back| back.call == Some(key)) else { return false };
+        match outcome {
+            FenceOutcome::Done => {
+                back.devices.pop();
+                (back.call, back.at, back.tries, back.last_failure) = (None, now, 0, None);
+            }
+            FenceOutcome::Failed { reason } => back.fail(now, reason.clone()),
+            FenceOutcome::Status(_) => back.fail(now, "it answered something else than asked".to_owned()),
+        }
+        true
     }
 
     fn begin_test(
@@ -528,7 +781,48 @@ impl Fencing {
     }
 }
 
+impl Return {
+    /// Is nothing left to be done?
+    fn is_over(&self) -> bool {
+        self.devices.is_empty() || self.tries > ON_TRIES_MAX
+    }
+
+    fn fail(&mut self, now: Instant, reason: String) {
+        let pause = PAUSE_FIRST.saturating_mul(1 << self.tries.min(5)).min(PAUSE_MAX);
+        (self.call, self.at, self.tries, self.last_failure) = (None, now + pause, self.tries + 1, Some(reason));
+    }
+}
+
 impl Target {
+    /// The call that runs for it.
+    fn call(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Off { key, .. } | Phase::Status { key, .. } => Some(*key),
+            Phase::Begin { look, .. } => look.map(|look| look.key),
+            Phase::Ready | Phase::Wait { .. } | Phase::Proposed { .. } | Phase::Pause { .. } | Phase::Helpless => None,
+        }
+    }
+
+    /// Is it proven off as far as what it holds can do damage?
+    fn is_enough(&self, state: &ClusterState, node: NodeId) -> bool {
+        !self.covered.is_empty() && needed(state, node).is_subset(&self.covered)
+    }
+
+    /// Does what is proven free something that it holds?
+    fn frees_something(&self, state: &ClusterState, node: NodeId) -> bool {
+        held(state, node).any(|unit| state::domains(&state.config, unit).is_subset(&self.covered))
+    }
+
+    fn fence_done(&self, now: Instant, node: NodeId, epoch: Epoch) -> Command {
+        let names: Vec<&str> = self.proven.iter().map(FenceName::as_str).collect();
+        let evidence = FenceEvidence {
+            method: FenceMethod::Device(self.proven.clone()),
+            output: format!("status off at {}", names.join(", ")),
+            took_ms: millis(now.since(self.began_at)),
+        };
+        Command::FenceDone { node, incarnation: self.incarnation, epoch, evidence, covers: self.covered.clone() }
+    }
+
     /// Begins a new round: what was read before may have changed since.
     fn restart(&mut self, now: Instant) {
         self.level = 0;
@@ -540,8 +834,16 @@ impl Target {
 
 /// What must be covered before the node's holders may be freed.
 fn needed(state: &ClusterState, node: NodeId) -> BTreeSet<Domain> {
-    let held = state.holders.iter().filter(|(_, holder)| holder.node == node);
-    held.flat_map(|(unit, _)| state.config.domains(unit)).collect()
+    held(state, node).flat_map(|unit| state::domains(&state.config, unit)).collect()
+}
+
+fn held(state: &ClusterState, node: NodeId) -> impl Iterator<Item = &UnitName> {
+    state.holders.iter().filter(move |(_, holder)| holder.node == node).map(|(unit, _)| unit)
+}
+
+/// Was a device perhaps told to cut the node off in this life?
+fn is_begun(state: &ClusterState, node: NodeId) -> bool {
+    state.ends.get(&node).is_none_or(|end| end.is_fence_begun || !end.is_for_silence)
 }
 
 /// The devices of a node in the order in which they are tried.

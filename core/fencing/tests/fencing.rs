@@ -25,6 +25,11 @@ struct World {
     proposed: Vec<Command>,
     tests: Vec<(u64, Vec<FenceTest>)>,
     failed: Vec<String>,
+    abandoned: Vec<u64>,
+    /// Attempts that are proposed and wait to be agreed on; none: they are agreed on at once.
+    attempts: Option<Vec<u64>>,
+    /// The status is on as long as a device was told nothing, and that is answered at once.
+    told: Option<BTreeSet<String>>,
 }
 
 impl World {
@@ -69,6 +74,7 @@ impl World {
             covers: covers.iter().copied().collect(),
             timeout: Duration::from_secs(5),
             plugs: BTreeMap::from([("b".into(), "outlet-7".to_owned())]),
+            after_fence: None,
         };
         let node =
             NodeConfig { fence: devices.iter().map(|(name, _)| (*name).into()).collect(), ..NodeConfig::default() };
@@ -95,6 +101,9 @@ impl World {
             proposed: Vec::new(),
             tests: Vec::new(),
             failed: Vec::new(),
+            abandoned: Vec::new(),
+            attempts: None,
+            told: Some(BTreeSet::new()),
         };
         world.step(FencingInput::Lead { epoch: Epoch(20) });
         world
@@ -111,13 +120,50 @@ impl World {
     }
 
     fn step(&mut self, input: FencingInput) {
+        let mut inputs = Vec::new();
         for action in self.fencing.step(self.now, &self.state, input) {
             match action {
-                FencingAction::Call(call) => self.calls.push_back(call),
+                FencingAction::Call(call) => {
+                    let is_first_look = self
+                        .told
+                        .as_ref()
+                        .is_some_and(|told| call.action == FenceAction::Status && !told.contains(call.device.as_str()));
+                    match &mut self.told {
+                        Some(told) if call.action == FenceAction::Off => _ = told.insert(call.device.to_string()),
+                        Some(_) | None => {}
+                    }
+                    if is_first_look && self.state.members[&B].state == MemberState::Condemned {
+                        inputs.push(FencingInput::CallDone { key: call.key, outcome: ON });
+                    } else {
+                        self.calls.push_back(call);
+                    }
+                }
+                FencingAction::Abandon(key) => {
+                    self.calls.retain(|call| call.key != key);
+                    self.abandoned.push(key);
+                }
+                FencingAction::Propose(Command::FenceBegun { node, attempt, .. }) => match &mut self.attempts {
+                    Some(attempts) => attempts.push(attempt),
+                    None => inputs.push(FencingInput::Begun { node, attempt }),
+                },
                 FencingAction::Propose(command) => self.proposed.push(command),
                 FencingAction::TestDone { request, results } => self.tests.push((request, results)),
                 FencingAction::Failed { reason, .. } => self.failed.push(reason),
             }
+        }
+        inputs.into_iter().for_each(|input| self.step(input));
+    }
+
+    /// Nothing is answered by itself.
+    fn by_hand(mut self) -> World {
+        (self.attempts, self.told) = (Some(Vec::new()), None);
+        self
+    }
+
+    fn agree(&mut self) {
+        let attempts = std::mem::take(self.attempts.as_mut().expect("by hand"));
+        for attempt in attempts {
+            self.step(FencingInput::Begun { node: B, attempt });
         }
     }
 
@@ -208,7 +254,7 @@ fn devices_that_cover_a_part_each_are_used_together() {
     let mut world = World::new(&[("san", &[Domain::Storage]), ("switch", &[Domain::Network])]).condemn();
     world.answer("san", FenceAction::Off, FenceOutcome::Done);
     world.answer("san", FenceAction::Status, OFF);
-    assert!(world.proposed.is_empty());
+    assert!(world.proposed.is_empty(), "db needs both");
     world.answer("switch", FenceAction::Off, FenceOutcome::Done);
     world.answer("switch", FenceAction::Status, OFF);
     let Command::FenceDone { evidence, covers, .. } = &world.proposed[0] else { panic!("a FenceDone") };
@@ -238,7 +284,7 @@ fn what_works_but_covers_too_little_frees_nothing() {
 #[test]
 fn a_late_answer_is_no_answer() {
     let mut world = World::new(&[("pdu", ALL)]).condemn();
-    let late = world.calls.pop_front().unwrap();
+    let late = world.calls.front().unwrap().clone();
     world.pass(Duration::from_secs(6));
     assert_eq!(world.failed, ["pdu gave no answer in time"]);
     world.step(FencingInput::CallDone { key: late.key, outcome: FenceOutcome::Done });
@@ -271,11 +317,13 @@ fn a_node_without_a_device_waits_for_a_person() {
 #[test]
 fn a_new_leader_fences_again_what_is_not_proven() {
     let mut world = World::new(&[("pdu", ALL)]).condemn();
+    let old = world.calls.front().unwrap().clone();
     world.step(FencingInput::Follow);
     assert_eq!(world.fencing.deadline(), None);
-    let old = world.calls.pop_front().unwrap();
+    assert_eq!(world.abandoned, [old.key], "the agent is ended");
     world.step(FencingInput::Lead { epoch: Epoch(30) });
     world.step(FencingInput::CallDone { key: old.key, outcome: FenceOutcome::Done });
+    world.answer("pdu", FenceAction::Status, ON);
     world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
     world.answer("pdu", FenceAction::Status, OFF);
     assert!(matches!(&world.proposed[..], [Command::FenceDone { epoch: Epoch(30), .. }]));
@@ -287,7 +335,7 @@ fn a_node_that_came_back_is_left_alone() {
     world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
     let member = world.state.members.get_mut(&B).unwrap();
     (member.state, member.incarnation) = (MemberState::Online, Incarnation(999));
-    let status = world.calls.pop_front().unwrap();
+    let status = world.calls.front().unwrap().clone();
     world.step(FencingInput::CallDone { key: status.key, outcome: OFF });
     world.pass(Duration::from_secs(60));
     assert!(world.calls.is_empty() && world.proposed.is_empty());
@@ -302,7 +350,7 @@ fn a_lost_proposal_is_repeated_without_another_call() {
     assert_eq!(world.proposed.len(), 5);
     assert!(world.calls.is_empty());
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.calls[0].action, FenceAction::Off, "something changed since");
+    assert_eq!(world.calls[0].action, FenceAction::Status, "something changed since");
 }
 
 #[test]
@@ -345,4 +393,128 @@ fn without_the_read_back_a_lie_is_believed() {
     let mut world = World::with(&[("pdu", ALL)], Bugs::NONE.with(model::Bug::ReadBackSkipped)).condemn();
     world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
     assert_eq!(world.proposed.len(), 1);
+}
+
+#[test]
+fn what_is_off_already_is_told_nothing() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand().condemn();
+    world.answer("pdu", FenceAction::Status, OFF);
+    assert!(matches!(&world.proposed[..], [Command::FenceDone { .. }]));
+    world.agree();
+    assert!(world.calls.is_empty());
+}
+
+#[test]
+fn nothing_is_cut_off_before_it_is_agreed_that_this_node_still_leads() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand().condemn();
+    world.answer("pdu", FenceAction::Status, ON);
+    world.pass(Duration::from_millis(900));
+    assert!(world.calls.is_empty());
+    world.agree();
+    assert_eq!(world.calls[0].action, FenceAction::Off);
+}
+
+#[test]
+fn a_leader_that_stood_still_asks_again_before_it_cuts_off() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand().condemn();
+    world.answer("pdu", FenceAction::Status, ON);
+    world.step(FencingInput::Woke);
+    let attempts = world.attempts.clone().expect("by hand");
+    assert_eq!(attempts.len(), 2, "what was asked before the stall proves nothing");
+    world.step(FencingInput::Begun { node: B, attempt: attempts[0] });
+    assert!(world.calls.is_empty());
+    world.step(FencingInput::Begun { node: B, attempt: attempts[1] });
+    assert_eq!(world.calls[0].action, FenceAction::Off);
+}
+
+#[test]
+fn an_agreement_that_took_too_long_proves_nothing() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand().condemn();
+    world.answer("pdu", FenceAction::Status, ON);
+    world.now += Duration::from_secs(60);
+    world.agree();
+    assert!(world.calls.is_empty());
+    assert_eq!(world.attempts.as_ref().map(Vec::len), Some(1), "it is asked again");
+}
+
+#[test]
+fn a_status_that_does_not_come_is_not_waited_for_long() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand().condemn();
+    let look = world.calls.front().unwrap().key;
+    for _ in 0..21 {
+        world.pass(Duration::from_millis(100));
+        world.agree();
+    }
+    assert_eq!(world.abandoned, [look]);
+    assert_eq!(world.calls[0].action, FenceAction::Off);
+}
+
+#[test]
+fn who_is_heard_is_not_fenced_as_long_as_nothing_was_begun() {
+    let mut world = World::new(&[("pdu", ALL)]).by_hand();
+    let end = model::LifeEnd { incarnation: LIFE, is_for_silence: true, ..model::LifeEnd::default() };
+    world.state.ends.insert(B, end);
+    world.step(FencingInput::Heard(BTreeSet::from([B])));
+    let mut world = world.condemn();
+    world.pass(Duration::from_secs(5));
+    assert!(world.calls.is_empty() && world.attempts.as_ref().is_some_and(Vec::is_empty));
+    world.state.ends.get_mut(&B).unwrap().is_fence_begun = true;
+    world.step(FencingInput::Applied);
+    assert_eq!(world.calls[0].action, FenceAction::Status);
+}
+
+#[test]
+fn a_removed_unit_is_freed_by_what_covers_everything() {
+    let mut world = World::new(&[("san", &[Domain::Storage]), ("switch", &[Domain::Network])]);
+    world.state.config.resources.clear();
+    let mut world = world.condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.answer("san", FenceAction::Status, OFF);
+    world.answer("switch", FenceAction::Off, FenceOutcome::Done);
+    world.answer("switch", FenceAction::Status, OFF);
+    let is_whole = |c: &Command| matches!(c, Command::FenceDone { covers, .. } if covers.len() == 2);
+    assert!(world.proposed.iter().any(is_whole), "{:?}", world.proposed);
+}
+
+#[test]
+fn a_part_that_is_proven_frees_what_it_covers() {
+    let mut world = World::new(&[("san", &[Domain::Storage]), ("switch", &[Domain::Network])]);
+    let mut disk = world.state.config.resources[&"db".into()].clone();
+    disk.domains = BTreeSet::from([Domain::Storage]);
+    world.state.config.resources.insert("disk".into(), disk);
+    let holder = Holder { grant: GrantId(10), ..world.state.holders[&"db".into()].clone() };
+    world.state.holders.insert("disk".into(), holder);
+    let mut world = world.condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.answer("san", FenceAction::Status, OFF);
+    assert_eq!(world.proposed.len(), 1);
+    world.answer("switch", FenceAction::Off, failed("dead"));
+    assert!(world.fencing.problems()[0].contains("dead"));
+}
+
+#[test]
+fn what_is_proven_off_is_switched_on_again() {
+    let mut world = World::new(&[("pdu", ALL)]).condemn();
+    world.answer("pdu", FenceAction::Off, FenceOutcome::Done);
+    world.answer("pdu", FenceAction::Status, OFF);
+    let end = model::LifeEnd { incarnation: LIFE, cut_off_by: vec!["pdu".into()], ..model::LifeEnd::default() };
+    world.state.ends.insert(B, end);
+    world.set(MemberState::Fenced);
+    world.pass(Duration::from_secs(2));
+    world.answer("pdu", FenceAction::On, failed("busy"));
+    world.pass(Duration::from_secs(1));
+    world.answer("pdu", FenceAction::On, FenceOutcome::Done);
+    world.pass(Duration::from_secs(100));
+    assert!(world.calls.is_empty());
+}
+
+#[test]
+fn what_shall_stay_off_stays_off() {
+    let mut world = World::new(&[("pdu", ALL)]);
+    world.state.config.fence_devices.get_mut(&"pdu".into()).unwrap().after_fence = Some(model::AfterFence::Off);
+    let end = model::LifeEnd { incarnation: LIFE, cut_off_by: vec!["pdu".into()], ..model::LifeEnd::default() };
+    world.state.ends.insert(B, end);
+    world.set(MemberState::Fenced);
+    world.pass(Duration::from_secs(100));
+    assert!(world.calls.is_empty());
 }

@@ -123,6 +123,37 @@ pub struct FenceConfig {
     /// What the device calls a node, where that is not the node's name: node to plug.
     #[n(4)]
     pub plugs: BTreeMap<NodeName, String>,
+    /// What happens to a node once it is proven off; none: it follows from what the device covers.
+    #[n(5)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_fence: Option<AfterFence>,
+}
+
+impl FenceConfig {
+    /// Is a node that is proven off switched on again, so that it boots and returns by itself?
+    ///
+    /// Only what ends the whole machine may do so by default. A machine that has lost a part goes on running: it must
+    /// have booted anew before it gets that part back, and nobody but a person can tell.
+    pub fn switches_on(&self) -> bool {
+        let is_whole = self.covers.contains(&Domain::Storage) && self.covers.contains(&Domain::Network);
+        match self.after_fence {
+            Some(AfterFence::On) => is_whole,
+            Some(AfterFence::Off) => false,
+            None => is_whole,
+        }
+    }
+}
+
+/// What happens to a node once it is proven off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterFence {
+    /// It is switched on again.
+    #[n(0)]
+    On,
+    /// It stays off until somebody switches it on.
+    #[n(1)]
+    Off,
 }
 
 /// A parameter of an agent.

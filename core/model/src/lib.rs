@@ -22,8 +22,8 @@ mod state;
 mod time;
 
 pub use cluster::{
-    AgentName, AgentNameError, Class, ClusterConfig, Domain, FenceConfig, GroupConfig, MonitorConfig, NetworkConfig,
-    NodeConfig, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Timeouts, Unit,
+    AfterFence, AgentName, AgentNameError, Class, ClusterConfig, Domain, FenceConfig, GroupConfig, MonitorConfig,
+    NetworkConfig, NodeConfig, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Timeouts, Unit,
 };
 pub use disk::{Table, Write};
 pub use ids::{
@@ -38,6 +38,6 @@ pub use plan::{Decision, Plan, Step, StepKind};
 pub use planted::{Bug, Bugs};
 pub use state::{
     ActionKind, ClusterState, ConfigRecord, Failures, FenceEvidence, FenceMethod, HistoryEntry, Holder, HolderState,
-    Known, Member, MemberState, OperatorAction, ResourceState, TokenRecord,
+    Known, LifeEnd, Member, MemberState, OperatorAction, ResourceState, TokenRecord,
 };
 pub use time::{Instant, WallTime};

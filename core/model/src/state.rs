@@ -73,6 +73,28 @@ pub struct ClusterState {
     #[cbor(default)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub barred: BTreeSet<ResourceName>,
+    /// How the lives of condemned and fenced members end.
+    #[n(18)]
+    #[cbor(default)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<NodeId, LifeEnd>,
+}
+
+/// How the life of a condemned or fenced member ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct LifeEnd {
+    /// The life.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// Nobody heard it, and it was condemned for nothing else.
+    #[n(1)]
+    pub is_for_silence: bool,
+    /// A device may have been told to cut it off: it is spared no more.
+    #[n(2)]
+    pub is_fence_begun: bool,
+    /// Devices that are proven to have cut it off, in the order in which they did.
+    #[n(3)]
+    pub cut_off_by: Vec<FenceName>,
 }
 
 /// One version of the cluster file.

@@ -238,6 +238,8 @@ pub enum Action {
     Abandon(CallKey),
     /// Run a fence agent, then say `FenceDone`.
     FenceCall(FenceCall),
+    /// Nobody waits for this fence call any more: kill its agent. `FenceDone` may still follow.
+    AbandonFence(u64),
     /// Give this to the other half of this node.
     Pulse(Box<PulseOrder>),
     /// Answer a request.

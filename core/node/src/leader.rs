@@ -46,6 +46,7 @@ impl Node {
         self.on_dispatcher(now, actions, todo, out);
         self.plan = Default::default();
         self.condemnable.clear();
+        self.retry_at = None;
         self.forget_own_proposals();
     }
 
@@ -57,6 +58,7 @@ impl Node {
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
         }
+        self.spare(now, reign.epoch, todo, out);
         let heard = self.heard_members();
         let mut actions = Vec::new();
         if self.dispatcher.epoch() != Some(reign.epoch) {
@@ -227,7 +229,8 @@ impl Node {
                 }
                 continue;
             }
-            self.propose_own(now, Command::Condemn { node, incarnation, epoch, reason }, todo, out);
+            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
+            self.propose_own(now, command, todo, out);
         }
     }
 
@@ -346,8 +349,48 @@ impl Node {
             })
             .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))
             .collect();
+        if due.is_empty() {
+            return;
+        }
+        // Who cannot get an entry agreed on now would condemn somebody who may be back by then.
+        if !self.consensus.majority_answers(self.timing.t_to) {
+            return self.retry_later(now);
+        }
         for (node, incarnation, reason) in due {
-            self.propose_own(now, Command::Condemn { node, incarnation, epoch, reason }, todo, out);
+            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true };
+            self.propose_own(now, command, todo, out);
+        }
+    }
+
+    /// Condemned members that are heard, were condemned for their silence alone, and were not fenced in any way yet.
+    pub(crate) fn sparable(&self) -> BTreeSet<NodeId> {
+        let is_heard = |node: &NodeId, incarnation: Incarnation| {
+            self.peers.get(node).map(|peer| &peer.report).is_some_and(|report| {
+                report.verdict == Verdict::Reachable && report.is_two_way && report.incarnation == incarnation
+            })
+        };
+        let ends = self.state.ends.iter().filter(|(node, end)| {
+            end.is_for_silence
+                && !end.is_fence_begun
+                && end.cut_off_by.is_empty()
+                && self.state.members.get(node).is_some_and(|member| member.state == MemberState::Condemned)
+                && is_heard(node, end.incarnation)
+        });
+        ends.map(|(node, _)| *node).collect()
+    }
+
+    /// Takes back what was said about members that are heard after all.
+    fn spare(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let heard = self.sparable();
+        todo.push(Todo::Fencing(FencingInput::Heard(heard.clone())));
+        for node in heard {
+            let is_proposed =
+                self.is_proposed(|command| matches!(command, Command::Spare { node: of, .. } if *of == node));
+            let Some(incarnation) = self.state.ends.get(&node).map(|end| end.incarnation).filter(|_| !is_proposed)
+            else {
+                continue;
+            };
+            self.propose_own(now, Command::Spare { node, incarnation, epoch }, todo, out);
         }
     }
 

@@ -26,6 +26,12 @@ const ROUNDS_MAX: usize = 10_000;
 /// How often a node that must be told to the leader says so again.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(100);
 
+/// What the log was too busy to take is proposed again after this at first, then after twice as long each time…
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// … up to this.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
 /// One node without its heartbeats.
 pub struct Node {
     pub(crate) identity: Identity,
@@ -68,6 +74,13 @@ pub struct Node {
     /// The proposal that removes a member, the last one.
     removal: Option<u64>,
     announce_at: Option<Instant>,
+    /// When the leader tries again what was refused because the log was busy, and how long it waits then.
+    pub(crate) retry_at: Option<Instant>,
+    retry_pause: Duration,
+    /// When the last step was: a leader that stood still since does not know what happened meanwhile.
+    stepped_at: Instant,
+    /// Since when this life is condemned for its silence and waits to be spared.
+    condemned_at: Option<Instant>,
     leave: Leave,
     halted: Option<Halt>,
 }
@@ -177,6 +190,10 @@ impl Node {
             next_proposal: 1,
             removal: None,
             announce_at: Some(now.at),
+            retry_at: None,
+            retry_pause: RETRY_FIRST,
+            stepped_at: now.at,
+            condemned_at: None,
             leave: Leave::No,
             halted: None,
         };
@@ -196,6 +213,10 @@ impl Node {
             return out;
         }
         let mut todo = Vec::new();
+        if self.reign.is_some() && now.at.since(self.stepped_at) > self.timing.t_to {
+            todo.push(Todo::Fencing(FencingInput::Woke));
+        }
+        self.stepped_at = now.at;
         match input {
             Input::Pulse(report) => self.on_report(now, report, &mut todo, &mut out),
             Input::Message { from, .. } if self.is_removed(from) => {}
@@ -226,15 +247,14 @@ impl Node {
         };
         let reign = if self.reign.is_some() {
             let dispatcher = self.dispatcher.deadline();
-            let again = [self.next_eligibility(), self.voters_again_at, self.replan_at];
+            let again = [self.next_eligibility(), self.voters_again_at, self.replan_at, self.retry_at];
             [dispatcher, self.fencing.deadline()].into_iter().chain(again).flatten().min()
         } else {
             None
         };
-        [self.consensus.deadline(), self.executor.deadline(), self.announce_at, leave, reign]
-            .into_iter()
-            .flatten()
-            .min()
+        let condemned = self.condemned_at.map(|at| at + self.spare_limit());
+        let parts = [self.consensus.deadline(), self.executor.deadline(), self.judge.deadline()];
+        parts.into_iter().chain([self.announce_at, leave, reign, condemned]).flatten().min()
     }
 
     fn run(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
@@ -292,6 +312,7 @@ impl Node {
                     // The judge watches on every node, so that a new leader does not begin to wait anew.
                     more.push(Todo::Judge(self.judged_members()));
                     if self.reign.is_some() {
+                        more.push(Todo::Fencing(FencingInput::Heard(self.sparable())));
                         more.push(Todo::Fencing(FencingInput::Applied));
                     }
                 }
@@ -326,12 +347,19 @@ impl Node {
                 self.forget_return(now.at);
             }
             self.is_stale |= is_due(self.voters_again_at);
+            if is_due(self.retry_at) {
+                self.retry_at = None;
+                self.is_stale = true;
+            }
             if is_due(self.replan_at) {
                 self.replan_at = None;
                 self.is_stale = true;
             }
         }
         self.drain(now, todo, out);
+        if self.condemned_at.is_some() {
+            self.check_own_membership(now, out);
+        }
         let mut todo = Vec::new();
         if is_due(self.announce_at) {
             self.announce(now, &mut todo, out);
@@ -492,7 +520,7 @@ impl Node {
                     return;
                 };
                 let incarnation = member.incarnation;
-                let command = Command::Condemn { node, incarnation, epoch: reign.epoch, reason };
+                let command = Command::Condemn { node, incarnation, epoch: reign.epoch, reason, is_for_silence: false };
                 self.propose(now, command, actor, Proposal::Request(id), todo, out);
             }
             Request::FenceTest { node } => {
@@ -566,12 +594,12 @@ impl Node {
                     self.is_stale |= self.reign.is_some();
                     todo.push(Todo::Applied);
                     self.announce_at.get_or_insert(now.at);
-                    self.check_own_membership(out);
+                    self.check_own_membership(now, out);
                 }
                 consensus::Action::RoleChanged { role, term, leader } => {
                     self.on_role(now, role, term, leader, todo, out);
                 }
-                consensus::Action::Refused { id, .. } => self.on_proposal_refused(id, out),
+                consensus::Action::Refused { id, .. } => self.on_proposal_refused(now, id, todo, out),
                 consensus::Action::MembershipChanged { voters, .. } => {
                     let names: Vec<String> = voters.iter().map(|id| self.state.name_of(*id)).collect();
                     out.push(event("voters", &self.state.config.name.clone(), format!("voters: {}", names.join(", "))));
@@ -581,13 +609,28 @@ impl Node {
         }
     }
 
-    fn on_proposal_refused(&mut self, id: u64, out: &mut Vec<Action>) {
+    /// A proposal did not get into the log. What the leader itself wanted is decided anew after a pause.
+    fn on_proposal_refused(&mut self, now: Moment, id: u64, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         match self.proposals.remove(&id) {
             Some(Proposal::Request(request)) => {
                 let leader = self.consensus.leader().filter(|leader| *leader != self.identity.own);
                 out.push(Action::Answer { id: request, answer: Answer::NotLeader { leader } });
             }
+            Some(Proposal::Own(command)) if self.reign.is_some() => {
+                self.retry_later(now);
+                let input = DispatcherInput::ProposalRefused { command };
+                let actions = self.dispatcher.step(now.at, &self.state, input);
+                self.on_dispatcher(now, actions, todo, out);
+            }
             Some(Proposal::Own(_)) | None => {}
+        }
+    }
+
+    /// Whatever the leader wants is looked at again after a pause, which grows as long as the log takes nothing.
+    pub(crate) fn retry_later(&mut self, now: Moment) {
+        if self.retry_at.is_none() {
+            self.retry_at = Some(now.at + self.retry_pause);
+            self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
         }
     }
 
@@ -635,6 +678,10 @@ impl Node {
         match entry.proposal.and_then(|id| self.proposals.remove(&id)) {
             Some(Proposal::Request(id)) => out.push(Action::Answer { id, answer }),
             Some(Proposal::Own(command)) => {
+                self.retry_pause = RETRY_FIRST;
+                if let (Answer::Done { .. }, Command::FenceBegun { node, attempt, .. }) = (&answer, &command) {
+                    todo.push(Todo::Fencing(FencingInput::Begun { node: *node, attempt: *attempt }));
+                }
                 if let Answer::Refused(why) = &answer {
                     out.push(event("note", "kernel", format!("a proposal was refused: {why}")));
                     let input = DispatcherInput::ProposalRefused { command };
@@ -644,31 +691,48 @@ impl Node {
             }
             None => {}
         }
-        self.check_own_membership(out);
+        self.check_own_membership(now, out);
         if self.needs_announcement() {
             self.announce_at.get_or_insert(now.at);
         }
     }
 
     /// A node that is condemned, has left or is no member any more must stop.
-    fn check_own_membership(&mut self, out: &mut Vec<Action>) {
+    fn check_own_membership(&mut self, now: Moment, out: &mut Vec<Action>) {
         if self.halted.is_some() || self.state.members.is_empty() {
             return;
         }
+        let own_life = self.identity.incarnation;
+        let may_be_spared = self.state.ends.get(&self.identity.own).is_some_and(|end| {
+            end.incarnation == own_life && end.is_for_silence && !end.is_fence_begun && end.cut_off_by.is_empty()
+        });
+        let mut waits = None;
         let halt = match self.state.members.get(&self.identity.own) {
             // Its number is the index of its admission: a state from before does not know it yet.
             None => (self.state.applied.0 >= self.identity.own.0).then_some(Halt::Removed),
-            Some(own) if own.incarnation != self.identity.incarnation => None,
+            Some(own) if own.dead.contains(&own_life) => Some(Halt::Condemned),
+            Some(own) if own.incarnation != own_life => None,
             Some(own) => match own.state {
+                MemberState::Condemned if may_be_spared => {
+                    let since = self.condemned_at.unwrap_or(now.at);
+                    waits = Some(since);
+                    (now.at.since(since) >= self.spare_limit()).then_some(Halt::Condemned)
+                }
                 MemberState::Condemned | MemberState::Fenced => Some(Halt::Condemned),
                 MemberState::Left if self.leave != Leave::No => Some(Halt::Left),
                 MemberState::Left | MemberState::Online | MemberState::Absent => None,
             },
         };
+        self.condemned_at = waits;
         if let Some(halt) = halt {
             self.halted = Some(halt);
             out.push(Action::Halt(halt));
         }
+    }
+
+    /// Who was condemned for its silence alone, and learns of it, waits for so long to be spared.
+    fn spare_limit(&self) -> Duration {
+        self.timing.t_to * 2
     }
 
     /// Lets go of the log before the applied state once enough has come together.
@@ -786,6 +850,7 @@ impl Node {
                     }
                     out.push(Action::FenceCall(call));
                 }
+                FencingAction::Abandon(key) => out.push(Action::AbandonFence(key)),
                 FencingAction::Propose(command) => self.propose_own(now, command, todo, out),
                 FencingAction::TestDone { request, results } => {
                     out.push(Action::Answer { id: request, answer: Answer::FenceTests(results) });

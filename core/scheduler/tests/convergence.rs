@@ -175,7 +175,7 @@ impl World {
         }
         let incarnation = self.state.members[&node].incarnation;
         let reason = "it is lost".to_owned();
-        self.must(Command::Condemn { node, incarnation, epoch: self.state.epoch, reason });
+        self.must(Command::Condemn { node, incarnation, epoch: self.state.epoch, reason, is_for_silence: true });
     }
 
     fn fence(&mut self, node: NodeId) {

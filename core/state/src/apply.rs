@@ -109,9 +109,17 @@ fn change(state: &mut ClusterState, context: &mut Context<'_>, command: &Command
             kernel::check_epoch(state, *epoch)?;
             kernel::block(state, context, unit, *grant, why)
         }
-        Command::Condemn { node, incarnation, epoch, reason } => {
+        Command::Condemn { node, incarnation, epoch, reason, is_for_silence } => {
             kernel::check_epoch(state, *epoch)?;
-            kernel::condemn(state, context, *node, *incarnation, reason)
+            kernel::condemn(state, context, *node, *incarnation, reason, *is_for_silence)
+        }
+        Command::FenceBegun { node, incarnation, epoch, .. } => {
+            kernel::check_epoch(state, *epoch)?;
+            kernel::fence_begun(state, *node, *incarnation)
+        }
+        Command::Spare { node, incarnation, epoch } => {
+            kernel::check_epoch(state, *epoch)?;
+            kernel::spare(state, context, *node, *incarnation)
         }
         Command::FenceDone { node, incarnation, epoch, evidence, covers } => {
             kernel::check_epoch(state, *epoch)?;
@@ -168,6 +176,8 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::Clear { .. }
                     | Command::AddToken { .. }
                     | Command::WrongToken { .. }
+                    | Command::FenceBegun { .. }
+                    | Command::Spare { .. }
                     | Command::Nothing => false,
                 },
                 "{unit} lost its holder by {command:?}"

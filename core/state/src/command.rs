@@ -195,7 +195,7 @@ pub enum Command {
         #[n(3)]
         why: String,
     },
-    /// This incarnation gets nothing any more and is to be fenced; irreversible.
+    /// This incarnation gets nothing any more and is to be fenced; only `Spare` takes it back.
     #[n(9)]
     Condemn {
         /// The node.
@@ -210,6 +210,10 @@ pub enum Command {
         /// Why.
         #[n(3)]
         reason: String,
+        /// It is condemned because nobody hears it, and for nothing else.
+        #[n(4)]
+        #[cbor(default)]
+        is_for_silence: bool,
     },
     /// The condemned incarnation is proven off, as far as `covers` reaches.
     #[n(10)]
@@ -337,6 +341,36 @@ pub enum Command {
     /// Changes nothing.
     #[n(19)]
     Nothing,
+    /// From here on a device may be told to cut this condemned incarnation off. Its commit is also the proof that its
+    /// leader still leads: each `off` follows a commit of its own.
+    #[n(20)]
+    FenceBegun {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// The incarnation.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The leader's epoch.
+        #[n(2)]
+        epoch: Epoch,
+        /// Counts the attempts of this leader.
+        #[n(3)]
+        attempt: u64,
+    },
+    /// The incarnation was condemned for its silence and is heard again before any device was told to cut it off.
+    #[n(21)]
+    Spare {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// The incarnation.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The leader's epoch.
+        #[n(2)]
+        epoch: Epoch,
+    },
 }
 
 /// What an executor saw of one resource.

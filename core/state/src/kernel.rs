@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use model::{
     Bug, ClusterConfig, ClusterState, Domain, Epoch, FenceEvidence, FenceMethod, GrantId, Holder, HolderState,
-    Incarnation, Known, Member, MemberState, NodeId, NodeRole, ResourceName, ResourceState, Term, UnitName,
+    Incarnation, Known, LifeEnd, Member, MemberState, NodeId, NodeRole, ResourceName, ResourceState, Term, UnitName,
 };
 
 use crate::Refusal;
@@ -56,7 +56,7 @@ pub(crate) fn is_exclusive(config: &ClusterConfig, unit: &UnitName) -> bool {
 }
 
 /// What the unit can damage; everything, if it left the configuration.
-pub(crate) fn domains(config: &ClusterConfig, unit: &UnitName) -> BTreeSet<Domain> {
+pub fn domains(config: &ClusterConfig, unit: &UnitName) -> BTreeSet<Domain> {
     if config.members_of(unit).is_empty() { everything() } else { config.domains(unit) }
 }
 
@@ -287,6 +287,7 @@ pub(crate) fn condemn(
     node: NodeId,
     incarnation: Incarnation,
     reason: &str,
+    is_for_silence: bool,
 ) -> Result<(), Refusal> {
     let member = member_in(state, node, incarnation)?;
     let name = member.name.to_string();
@@ -301,6 +302,7 @@ pub(crate) fn condemn(
         return Err(Refusal::Leads(name));
     }
     set_state(state, context, node, MemberState::Condemned);
+    state.ends.insert(node, LifeEnd { incarnation, is_for_silence, ..LifeEnd::default() });
     context.note("condemned", &name, reason);
     undo_moves_to(state, context, node);
     let ends_at_once = |config: &ClusterConfig, unit: &UnitName, bugs: model::Bugs| {
@@ -318,6 +320,56 @@ pub(crate) fn condemn(
         context.note("freed", unit.as_str(), format!("{name} is condemned, and a duplicate of it is tolerable"));
     }
     Ok(())
+}
+
+/// A device is about to be told to cut the condemned incarnation off: nobody spares it from here on.
+pub(crate) fn fence_begun(state: &mut ClusterState, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+    let member = member_in(state, node, incarnation)?;
+    match member.state {
+        MemberState::Condemned => {}
+        MemberState::Absent | MemberState::Online | MemberState::Left | MemberState::Fenced => {
+            return Err(Refusal::NotCondemned(member.name.to_string()));
+        }
+    }
+    end_of(state, node, incarnation).is_fence_begun = true;
+    Ok(())
+}
+
+/// The incarnation is heard after all, and no device was told anything: it goes on as if nothing had been said. What
+/// was freed by the verdict stays free.
+pub(crate) fn spare(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+) -> Result<(), Refusal> {
+    let member = member_in(state, node, incarnation)?;
+    let name = member.name.to_string();
+    match member.state {
+        MemberState::Condemned => {}
+        MemberState::Absent | MemberState::Online | MemberState::Left | MemberState::Fenced => {
+            return Err(Refusal::NotCondemned(name));
+        }
+    }
+    let is_sparable = |end: &LifeEnd| {
+        end.incarnation == incarnation && end.is_for_silence && !end.is_fence_begun && end.cut_off_by.is_empty()
+    };
+    if !state.ends.get(&node).is_some_and(is_sparable) {
+        return Err(Refusal::FenceBegun(name));
+    }
+    state.ends.remove(&node);
+    set_state(state, context, node, MemberState::Online);
+    context.note("spared", &name, format!("{name} is heard again, and no fence device was told anything"));
+    Ok(())
+}
+
+/// How the current life of a member ends.
+fn end_of(state: &mut ClusterState, node: NodeId, incarnation: Incarnation) -> &mut LifeEnd {
+    let end = state.ends.entry(node).or_default();
+    if end.incarnation != incarnation {
+        *end = LifeEnd { incarnation, ..LifeEnd::default() };
+    }
+    end
 }
 
 /// The condemned incarnation is proven off, as far as `covers` reaches. It is dead once nothing is held by it any
@@ -351,6 +403,9 @@ pub(crate) fn fence_done(
             if covers.is_empty() || !covers.is_subset(&claimable) {
                 return Err(Refusal::NoEvidence(name));
             }
+            let end = end_of(state, node, incarnation);
+            let news = devices.iter().filter(|device| !end.cut_off_by.contains(device)).cloned().collect::<Vec<_>>();
+            end.cut_off_by.extend(news);
             let names: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
             format!("{} reads off after {} ms: {}", names.join(", "), evidence.took_ms, evidence.output)
         }
@@ -384,6 +439,7 @@ pub(crate) fn manual_confirm(
         context.note("condemned", &name, reason);
         undo_moves_to(state, context, node);
     }
+    end_of(state, node, incarnation).is_fence_begun = true;
     context.note("confirmed-off", &name, reason);
     end_life(state, context, node, &everything(), "is confirmed off");
     Ok(())

@@ -31,6 +31,7 @@ pub use apply::{Applied, apply};
 pub use command::{CodecError, Command, Entry, Failure, Observation};
 pub use elsewhere::why_not_leave;
 pub use invariants::check_invariants;
+pub use kernel::domains;
 pub use members::{Founder, founding, is_suppressed};
 pub use refusal::Refusal;
 pub use snapshot::{decode_snapshot, digest, encode_snapshot, parameters_digest};

@@ -148,6 +148,7 @@ pub(crate) fn remove(
     }
     bury(state, node);
     state.members.remove(&node);
+    state.ends.remove(&node);
     for nodes in state.failures.values_mut() {
         nodes.remove(&node);
     }
@@ -197,6 +198,7 @@ pub(crate) fn join(state: &mut ClusterState, context: &mut Context<'_>, command:
     context.note("joined", &name, reason);
     free_holders(state, context, node, None, "has booted anew");
     bury(state, node);
+    state.ends.remove(&node);
     if let Some(member) = state.members.get_mut(&node) {
         member.incarnation = incarnation;
         member.boot_id = boot_id.clone();

@@ -24,6 +24,8 @@ pub enum Refusal {
     Condemned(String),
     #[error("{0} is not condemned")]
     NotCondemned(String),
+    #[error("{0} cannot be spared any more: it was condemned for more than its silence, or its fence has begun")]
+    FenceBegun(String),
     #[error("{node} is {state}, not online")]
     NotOnline { node: String, state: &'static str },
     #[error("{0} leads the cluster; another node must lead first")]

@@ -425,3 +425,53 @@ mod planted {
         assert_eq!(cluster.holder("site"), Some(A));
     }
 }
+
+/// Who is heard again is spared, as long as no device can have been told anything.
+#[test]
+fn a_life_condemned_for_its_silence_is_spared_until_its_fence_begins() {
+    let mut cluster = Cluster::ready();
+    cluster.run("db", B);
+    let spare = |cluster: &Cluster| Command::Spare { node: B, incarnation: incarnation(B, 1), epoch: cluster.epoch() };
+    let begun = |cluster: &Cluster| Command::FenceBegun {
+        node: B,
+        incarnation: incarnation(B, 1),
+        epoch: cluster.epoch(),
+        attempt: 1,
+    };
+    let command = spare(&cluster);
+    assert!(cluster.apply(command).is_err(), "it is not condemned");
+    let command = cluster.condemn(B);
+    cluster.must(command);
+    let command = spare(&cluster);
+    cluster.must(command);
+    assert_eq!(cluster.state.members[&B].state, MemberState::Online);
+    assert_eq!(cluster.state.holders[&"db".into()].node, B);
+    let command = cluster.condemn(B);
+    cluster.must(command);
+    let command = begun(&cluster);
+    cluster.must(command);
+    let command = spare(&cluster);
+    assert!(cluster.apply(command).is_err(), "it may be off in a moment");
+}
+
+#[test]
+fn who_is_condemned_for_more_than_silence_is_not_spared() {
+    let mut cluster = Cluster::ready();
+    let Command::Condemn { node, incarnation, epoch, reason, .. } = cluster.condemn(B) else { unreachable!() };
+    cluster.must(Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false });
+    assert!(cluster.apply(Command::Spare { node, incarnation, epoch }).is_err());
+}
+
+/// A successor knows from the state what is to be switched on again; the next life has no such end.
+#[test]
+fn what_cut_a_life_off_is_remembered_until_the_next_one() {
+    let mut cluster = Cluster::ready();
+    let command = cluster.condemn(B);
+    cluster.must(command);
+    let command = cluster.fence_done(B, "power", &[model::Domain::Storage, model::Domain::Network]);
+    cluster.must(command);
+    assert_eq!(cluster.state.ends[&B].cut_off_by, ["power".into()]);
+    let command = cluster.join(B, 2);
+    cluster.must(command);
+    assert!(cluster.state.ends.is_empty());
+}

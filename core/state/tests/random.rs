@@ -36,7 +36,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
     let grant = held.map_or(GrantId(3), |holder| holder.grant);
     let reason = String::new();
     let resource = dice.one_of(&["address", "web", "db", "cache", "ghost"]);
-    match dice.below(24) {
+    match dice.below(26) {
         0 => Command::Coordinator { node, incarnation: life, term: Term(dice.below(3) + cluster.state.term.0) },
         1..4 => Command::Grant { unit, node, incarnation: life, epoch, reason },
         4 | 5 => Command::BeginRelease { unit, grant, epoch, reason },
@@ -45,7 +45,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
             Command::Release { unit, node, incarnation, grant, epoch }
         }
         8 => Command::Block { unit, grant, epoch, why: reason },
-        9 => Command::Condemn { node, incarnation: life, epoch, reason },
+        9 => Command::Condemn { node, incarnation: life, epoch, reason, is_for_silence: dice.below(2) == 0 },
         10 | 11 => {
             if !cluster.state.members.contains_key(&node) {
                 return Command::Nothing;
@@ -87,6 +87,8 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
             Command::Configure { expected_version, text: String::new(), config: Box::new(config), reason }
         }
         18 if dice.below(20) == 0 => Command::Remove { node, reason },
+        19 if dice.below(2) == 0 => Command::FenceBegun { node, incarnation: life, epoch, attempt: 1 },
+        20 => Command::Spare { node, incarnation: life, epoch },
         _ => {
             let state = dice.one_of(&[
                 ResourceState::Stopped,
@@ -194,11 +196,13 @@ fn no_order_of_commands_breaks_the_kernel() {
                     Command::Configure { .. } => "configure",
                     Command::Leave { .. } => "leave",
                     Command::Block { .. } => "block",
+                    Command::FenceBegun { .. } => "fence-begun",
+                    Command::Spare { .. } => "spare",
                     _ => "other",
                 };
                 *accepted.entry(name).or_default() += 1;
             }
         }
     }
-    assert_eq!(accepted.len(), 11, "every rule was met with success at least once: {accepted:?}");
+    assert_eq!(accepted.len(), 13, "every rule was met with success at least once: {accepted:?}");
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host::process::{Exit, Ladder, Launch, Marks, end_all, find_marked};
@@ -27,14 +28,15 @@ const FLOOD_BYTES: u64 = 16 * 1024 * 1024;
 /// Between two looks at how much an agent has printed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-pub(crate) fn run(config: &AgentsConfig, call: &FenceCall) -> FenceOutcome {
+/// `is_abandoned` ends the agent early.
+pub(crate) fn run(config: &AgentsConfig, call: &FenceCall, is_abandoned: &AtomicBool) -> FenceOutcome {
     let outcome = || -> Result<FenceOutcome, String> {
         let agent = find(&config.root, &call.agent)?;
         let input = input(call)?;
         let mut environment = mark::base_environment();
         environment.insert(mark::OPERATION.to_owned(), format!("fence.{}", call.key));
         environment.insert(mark::RUNTIME.to_owned(), mark::runtime(config));
-        let answer = ask(&agent, Vec::new(), &input, environment, call.timeout, config.forced)?;
+        let answer = ask_until(&agent, Vec::new(), &input, environment, call.timeout, config.forced, is_abandoned)?;
         judge(call.action, answer.exit, &answer.errors)
     };
     outcome().unwrap_or_else(|reason| FenceOutcome::Failed { reason })
@@ -108,6 +110,22 @@ pub(crate) fn ask(
     timeout: Duration,
     forced: Duration,
 ) -> Result<Answer, String> {
+    ask_until(program, arguments, input, environment, timeout, forced, &AtomicBool::new(false))
+}
+
+/// As [`ask`]; the program is also killed once nobody waits for it any more.
+fn ask_until(
+    program: &Path,
+    arguments: Vec<String>,
+    input: &str,
+    environment: BTreeMap<String, String>,
+    timeout: Duration,
+    forced: Duration,
+    is_abandoned: &AtomicBool,
+) -> Result<Answer, String> {
+    if is_abandoned.load(Ordering::Relaxed) {
+        return Err("nobody waits for it any more".to_owned());
+    }
     let deadline = Instant::now() + timeout;
     let shown = program.display();
     let cannot = |error: io::Error| format!("cannot run {shown}: {error}");
@@ -142,6 +160,9 @@ pub(crate) fn ask(
         }
         if left.is_zero() {
             break format!("no answer within {timeout:?}; the agent was killed");
+        }
+        if is_abandoned.load(Ordering::Relaxed) {
+            break "nobody waits for it any more; the agent was killed".to_owned();
         }
         if length(&output).max(length(&errors)) > FLOOD_BYTES {
             break "the agent prints without end and was killed".to_owned();

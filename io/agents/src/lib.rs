@@ -106,6 +106,8 @@ pub struct Agents {
     watch: Arc<Watch>,
     /// The running calls, and the switches that end them early.
     calls: Arc<Mutex<BTreeMap<CallKey, Arc<AtomicBool>>>>,
+    /// The same for fence calls.
+    fences: Arc<Mutex<BTreeMap<u64, Arc<AtomicBool>>>>,
 }
 
 impl Agents {
@@ -119,7 +121,7 @@ impl Agents {
         let config = Arc::new(config);
         let events: Events = Arc::new(events);
         let watch = Watch::begin(Arc::clone(&config), Arc::clone(&events));
-        Agents { config, events, watch, calls: Arc::default() }
+        Agents { config, events, watch, calls: Arc::default(), fences: Arc::default() }
     }
 
     /// Ends everything that any call of this daemon started, at once and without asking: for a node that may no longer
@@ -156,13 +158,17 @@ impl Agents {
     /// Begins a call of a fence agent; `FenceDone` with its key follows.
     pub fn begin_fence(&self, call: FenceCall) {
         let key = call.key;
-        let (config, events) = (Arc::clone(&self.config), Arc::clone(&self.events));
+        let switch = Arc::new(AtomicBool::new(false));
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&switch));
+        let (config, events, fences) = (Arc::clone(&self.config), Arc::clone(&self.events), Arc::clone(&self.fences));
         let begun = begin_thread(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| fence::run(&config, &call)))
+            let outcome = catch_unwind(AssertUnwindSafe(|| fence::run(&config, &call, &switch)))
                 .unwrap_or_else(|_| FenceOutcome::Failed { reason: BROKEN_OFF.to_owned() });
+            fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             events(AgentEvent::FenceDone { key, outcome });
         });
         if let Err(error) = begun {
+            self.fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             let reason = format!("cannot start a thread for the call: {error}");
             (self.events)(AgentEvent::FenceDone { key, outcome: FenceOutcome::Failed { reason } });
         }
@@ -171,6 +177,13 @@ impl Agents {
     /// Ends a running call early, as if its time were up; its `Done` still follows.
     pub fn abandon(&self, key: CallKey) {
         if let Some(switch) = self.running().get(&key) {
+            switch.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Kills the agent of a fence call, as if its time were up; its `FenceDone` still follows.
+    pub fn abandon_fence(&self, key: u64) {
+        if let Some(switch) = self.fences.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             switch.store(true, Ordering::Relaxed);
         }
     }

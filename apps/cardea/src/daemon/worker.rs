@@ -483,6 +483,7 @@ impl Worker {
                     self.agents.abandon(key);
                 }
                 Action::FenceCall(call) => self.agents.begin_fence(call),
+                Action::AbandonFence(key) => self.agents.abandon_fence(key),
                 Action::Pulse(order) => self.order_pulse(*order),
                 Action::Answer { id, answer } => said.push(Said::Answer { id, answer }),
                 Action::Event(event) => said.push(Said::Event(event)),

@@ -463,7 +463,7 @@ fn device(
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let keys = ["agent", "covers", "timeout", "plugs"];
+    let keys = ["agent", "covers", "timeout", "plugs", "after_fence"];
     let mut parameters = parameters(&told, hidden);
     parameters.retain(|name, _| !keys.contains(&name.as_str()));
     Some((
@@ -474,6 +474,7 @@ fn device(
             covers: BTreeSet::from([Domain::Storage, Domain::Network]),
             timeout: duration(timeout.unwrap_or(60_000)),
             plugs: BTreeMap::new(),
+            after_fence: None,
         },
     ))
 }

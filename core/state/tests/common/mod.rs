@@ -39,6 +39,7 @@ pub fn file(nodes: &[&str]) -> ClusterConfig {
         covers: covers.iter().copied().collect(),
         timeout: Duration::from_secs(20),
         plugs: BTreeMap::new(),
+        after_fence: None,
     };
     let node = |name: &str| NodeConfig {
         links: vec![],
@@ -215,7 +216,7 @@ impl Cluster {
 
     pub fn condemn(&self, node: NodeId) -> Command {
         let incarnation = self.state.members[&node].incarnation;
-        Command::Condemn { node, incarnation, epoch: self.epoch(), reason: "silent".into() }
+        Command::Condemn { node, incarnation, epoch: self.epoch(), reason: "silent".into(), is_for_silence: true }
     }
 
     pub fn fence_done(&self, node: NodeId, device: &str, covers: &[Domain]) -> Command {
