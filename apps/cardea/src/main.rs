@@ -126,6 +126,12 @@ enum Command {
         /// What it is told, as JSON.
         inside: String,
     },
+    /// Holds a thread of a node's daemon still.
+    #[command(hide = true)]
+    LabHold {
+        /// Its number.
+        thread: i32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -187,6 +193,7 @@ fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
             lab::inside::run(&serde_json::from_str(&inside).context("the node's orders make no sense")?)?;
             Ok(0)
         }
+        Command::LabHold { thread } => lab::hang::run(thread).map(done),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   identity, scheduling ─► the daemon's start      supervise ─► the worker's life
 //!   process, cgroup      ─► agents, services        address, arp ─► floating addresses
-//!   namespace, network   ─► the lab
+//!   namespace, network, hold ─► the lab
 //! ```
 //!
 //! The only crate with `unsafe` code: each block says why it is sound. Nothing here decides anything about the cluster.
@@ -11,6 +11,7 @@
 pub mod address;
 pub mod arp;
 pub mod cgroup;
+pub mod hold;
 pub mod identity;
 pub mod namespace;
 pub mod network;

@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
+use super::token::seconds;
 use crate::lab::folder::{self, default_path};
+use crate::lab::hang::Part;
 use crate::lab::launch;
 use crate::lab::layout::Layout;
 use crate::lab::protocol::{Answer, LabStatus, Question, ask, ask_with};
@@ -41,25 +43,57 @@ enum LabCommand {
         #[arg(required = true, trailing_var_arg = true)]
         argv: Vec<String>,
     },
-    /// Cut the power of a node.
-    Crash {
-        /// The node.
-        node: String,
-    },
-    /// Switch a node on again.
+    /// Cut the power of nodes, at the same moment.
+    Crash(Which),
+    /// Switch nodes on again.
     Start {
-        /// The node.
-        node: String,
+        #[command(flatten)]
+        which: Which,
+        /// How long the boot takes: 20s, 3m. They have power at once, and their daemons start so much later, at every
+        /// boot until the next `start`.
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        boot_takes: Option<u64>,
     },
-    /// Cut a node from its networks, silently: the carrier stays.
+    /// Cut a node from its networks, or from one other node, silently: the carrier stays. Only `heal` ends it.
     Cut {
         /// The node.
         node: String,
-        /// Only from this network, counted from 1.
+        /// Only from this node; everybody else hears both.
+        other: Option<String>,
+        /// Only what the first says to the second is lost.
+        #[arg(long, requires = "other")]
+        one_way: bool,
+        /// Only on this network, counted from 1.
         #[arg(long)]
         network: Option<usize>,
     },
-    /// Put cables back in.
+    /// Let a node hear nothing; what it says arrives. Only `heal` ends it.
+    Deaf {
+        /// The node.
+        node: String,
+        /// Only on this network, counted from 1.
+        #[arg(long)]
+        network: Option<usize>,
+    },
+    /// Let nobody hear a node; it hears all. Only `heal` ends it.
+    Mute {
+        /// The node.
+        node: String,
+        /// Only on this network, counted from 1.
+        #[arg(long)]
+        network: Option<usize>,
+    },
+    /// Let the worker of a node hang while its heartbeats go on, until it is healed or replaced.
+    HangWorker {
+        /// The node.
+        node: String,
+    },
+    /// Let the disk of a node take writes and never finish them, until it is healed or the power goes off.
+    HangDisk {
+        /// The node.
+        node: String,
+    },
+    /// Undo cuts, deafness, muteness, pulled cables and what hangs.
     Heal {
         /// The node; none: every node.
         node: Option<String>,
@@ -99,6 +133,16 @@ enum LabCommand {
 }
 
 #[derive(Debug, Args)]
+struct Which {
+    /// The nodes.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    nodes: Vec<String>,
+    /// All nodes of the lab.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
 struct Up {
     /// The cluster file; nodes and networks are as it says.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "networks"])]
@@ -124,9 +168,16 @@ pub fn run(args: LabArgs) -> anyhow::Result<i32> {
         LabCommand::Up(up) => return bring_up(&dir, up, args.json),
         LabCommand::Exec { node, argv } => return exec(&dir, node, argv),
         LabCommand::Status => Question::Status,
-        LabCommand::Crash { node } => Question::Crash { node },
-        LabCommand::Start { node } => Question::Start { node },
-        LabCommand::Cut { node, network } => Question::Cut { node, network },
+        LabCommand::Crash(which) => Question::Crash { nodes: which.nodes },
+        LabCommand::Start { which, boot_takes } => Question::Start { nodes: which.nodes, boot_takes_s: boot_takes },
+        LabCommand::Cut { node, other: None, network, .. } => Question::Cut { node, network },
+        LabCommand::Cut { node, other: Some(other), one_way, network } => {
+            Question::CutBetween { node, other, one_way, network }
+        }
+        LabCommand::Deaf { node, network } => Question::Deaf { node, network },
+        LabCommand::Mute { node, network } => Question::Mute { node, network },
+        LabCommand::HangWorker { node } => Question::Hang { node, part: Part::Worker },
+        LabCommand::HangDisk { node } => Question::Hang { node, part: Part::Disk },
         LabCommand::Heal { node, network } => Question::Heal { node, network },
         LabCommand::Freeze { node } => Question::Freeze { node },
         LabCommand::Thaw { node } => Question::Thaw { node },
@@ -203,7 +254,7 @@ fn print_status(status: &LabStatus) {
     let mut table = Table::new();
     let preset = if io::stdout().is_terminal() { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING };
     table.load_style(preset).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["node", "power", "state", "role", "links", "resources"]);
+    table.set_header(["node", "power", "state", "role", "links", "resources", "faults"]);
     for node in &status.nodes {
         let links: Vec<String> = node.links.iter().map(|link| format!("{} {}", link.address, link.state)).collect();
         table.add_row([
@@ -213,6 +264,7 @@ fn print_status(status: &LabStatus) {
             node.role.clone(),
             links.join(", "),
             node.resources.join(", "),
+            node.faults.join(", "),
         ]);
     }
     println!("{table}");

@@ -66,7 +66,8 @@ fn join_line(status: &Status, token: &str, name: Option<String>) -> String {
     format!("cardea join {address} --token {token} --node {name}{links}")
 }
 
-fn seconds(text: &str) -> anyhow::Result<u64> {
+/// Seconds of a time as people write it: `90s`, `15m`, `2h`.
+pub(super) fn seconds(text: &str) -> anyhow::Result<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "s" => 1,
@@ -76,7 +77,7 @@ fn seconds(text: &str) -> anyhow::Result<u64> {
     };
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)) {
         Some(seconds @ 1..=86_400) => Ok(seconds),
-        Some(_) | None => bail!("`{text}` is no time between 1s and 24h\n  for example `--valid 15m`"),
+        Some(_) | None => bail!("`{text}` is no time between 1s and 24h\n  for example `15m`"),
     }
 }
 

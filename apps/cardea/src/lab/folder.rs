@@ -9,15 +9,18 @@
 //!
 //! A folder with our mark and no lock was left by a lab that was killed; the next one sweeps it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
 const MARK: &str = ".cardea-lab";
 const LOCK: &str = "lab.lock";
+
+/// For its owner alone.
+const FOLDER_MODE: u32 = 0o700;
 
 /// Longest path of a Unix socket on Linux, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -31,6 +34,9 @@ pub enum FolderError {
     /// Something that is not ours is there.
     #[error("{0} exists and is not the folder of a lab: name another one with --dir")]
     Foreign(PathBuf),
+    /// Somebody else could change what is in it.
+    #[error("{0} belongs to another user, or is a link that does: name another folder with --dir")]
+    NotOwned(PathBuf),
     /// Paths in it would be too long.
     #[error("{0} is too long a path: the sockets of the nodes must fit into 107 bytes; name a shorter one with --dir")]
     TooLong(PathBuf),
@@ -72,6 +78,9 @@ impl Folder {
             return Err(FolderError::TooLong(path.to_owned()));
         }
         if fs::symlink_metadata(path).is_ok() {
+            check_owner(path)?;
+            // Closed first: whatever is found in it now, nobody else put there later.
+            fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE)).map_err(failed("close", path))?;
             if !is_marked(path) {
                 let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
                 if !is_empty {
@@ -81,7 +90,13 @@ impl Folder {
                 return Err(FolderError::Busy(path.to_owned()));
             }
         }
-        fs::create_dir_all(path).map_err(failed("make", path))?;
+        if let Some(above) = path.parent() {
+            fs::create_dir_all(above).map_err(failed("make", above))?;
+        }
+        match DirBuilder::new().mode(FOLDER_MODE).create(path) {
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => check_owner(path)?,
+            made => made.map_err(failed("make", path))?,
+        }
         // An absolute path without symbolic links, for everything that is told it later.
         let path = &fs::canonicalize(path).map_err(failed("find", path))?;
         let lock = File::create(path.join(LOCK)).map_err(failed("make a lock in", path))?;
@@ -108,6 +123,21 @@ impl Folder {
     /// Removes everything.
     pub fn remove(self) -> Result<(), FolderError> {
         remove(&self.path)
+    }
+}
+
+/// Refuses a folder that somebody else could change: what lies in a lab's folder is run with our rights.
+pub fn check_owner(path: &Path) -> Result<(), FolderError> {
+    let own = rustix::process::geteuid().as_raw();
+    let is_owned = |data: io::Result<fs::Metadata>| match data {
+        Ok(data) => Ok(data.uid() == own),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(cause) => Err(failed("look at", path)(cause)),
+    };
+    if is_owned(fs::symlink_metadata(path))? && is_owned(fs::metadata(path))? {
+        Ok(())
+    } else {
+        Err(FolderError::NotOwned(path.to_owned()))
     }
 }
 
@@ -178,6 +208,26 @@ mod tests {
         fs::write(dir.path().join("thesis.txt"), "years of work").expect("a file");
         assert!(matches!(Folder::create(dir.path()), Err(FolderError::Foreign(_))));
         assert!(dir.path().join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_refused_and_our_own_is_closed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lab");
+        fs::create_dir(&path).expect("a folder");
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("our own");
+        let folder = Folder::create(&path).expect("an empty folder of ours will do");
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, FOLDER_MODE);
+        folder.remove().expect("removed");
+        if rustix::process::geteuid().is_root() {
+            fs::create_dir(&path).expect("a folder");
+            std::os::unix::fs::chown(&path, Some(65534), Some(65534)).expect("root may");
+            assert!(matches!(Folder::create(&path), Err(FolderError::NotOwned(_))));
+            assert!(matches!(check_owner(&path), Err(FolderError::NotOwned(_))));
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).expect("a link");
+            assert!(matches!(Folder::create(&link), Err(FolderError::NotOwned(_))), "a link is no way around");
+        }
     }
 
     #[test]

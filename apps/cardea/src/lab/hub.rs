@@ -4,7 +4,7 @@
 //! In: questions over `DIR/lab.sock`. Out: answers, and a running cluster.
 //! Not here: how a machine or a switch works, how the hub is started (`launch.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -14,18 +14,20 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
 use super::bring_up::bring_up;
 use super::daemon_api;
 use super::disk::{self, Disk};
+use super::filters::{self, Dropped, Filters};
+use super::hang::Part;
 use super::layout::{Layout, nearest};
-use super::loss;
-use super::machine::{Machine, Site};
+use super::machine::{Machine, OwnEnd, Site};
 use super::power_switch::{self, Plugs};
 use super::protocol::{Answer, LabLink, LabNode, LabStatus, QUESTION_BYTES_MAX, Question, SOCKET};
 use super::switches::{Plug, Switches};
@@ -70,7 +72,7 @@ pub struct Hub {
     pub disk: Disk,
     dir: PathBuf,
     site: Arc<Site>,
-    loss: Mutex<Vec<u8>>,
+    filters: Mutex<Filters>,
     outcome: Mutex<Option<i32>>,
     outcome_known: Condvar,
 }
@@ -178,14 +180,14 @@ impl Hub {
             .enumerate()
             .map(|(position, node)| Machine::new(Arc::clone(&site), position, node.clone()))
             .collect::<anyhow::Result<Vec<Machine>>>()?;
-        let loss = Mutex::new(vec![0; layout.networks.len()]);
+        let filters = Mutex::new(Filters { loss: vec![0; layout.networks.len()], ..Filters::default() });
         let hub = Hub {
             layout,
             machines,
             disk,
             dir: orders.dir,
             site,
-            loss,
+            filters,
             outcome: Mutex::new(None),
             outcome_known: Condvar::new(),
         };
@@ -206,7 +208,41 @@ impl Hub {
                 let _ = thread::Builder::new().spawn(move || hub.talk(&stream));
             }
         })?;
+        let hub = Arc::clone(self);
+        thread::Builder::new().name("machines".to_owned()).spawn(move || hub.watch_machines())?;
         Ok(())
+    }
+
+    /// Switches a node that reboots itself on again.
+    fn watch_machines(&self) {
+        loop {
+            let lives: Vec<_> = self.machines.iter().filter_map(|machine| Some((machine, machine.life()?))).collect();
+            let mut fds: Vec<PollFd<'_>> = lives.iter().map(|(_, (fd, _))| PollFd::new(fd, PollFlags::IN)).collect();
+            // Machines that are switched on meanwhile are seen at the next look.
+            let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 }));
+            for ((machine, (_, boot_id)), fd) in lives.iter().zip(&fds) {
+                if fd.revents().is_empty() {
+                    continue;
+                }
+                let name = &machine.layout.name;
+                let done = machine.own_end(boot_id).and_then(|end| match end {
+                    None => Ok(()),
+                    Some(OwnEnd::Off) => {
+                        eprintln!("{name} switched itself off");
+                        Ok(())
+                    }
+                    Some(OwnEnd::Reboot) => {
+                        eprintln!("{name} reboots");
+                        machine.power_on()?;
+                        machine.start_daemon()
+                    }
+                });
+                if let Err(error) = done {
+                    eprintln!("{name} ended, and could not be followed: {error:#}");
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
     }
 
     /// The lab's folder.
@@ -237,47 +273,110 @@ impl Hub {
         self.each_port(machine, network, |switches, plug| switches.set_cut(plug, true))
     }
 
-    /// Opens them and gives the carrier back.
+    /// Opens the ports, gives the carrier back, drops nothing any more, and lets go on what hangs.
     pub fn heal(&self, machine: &Machine, network: Option<usize>) -> anyhow::Result<()> {
         self.each_port(machine, network, |switches, plug| {
             switches.set_carrier(plug, true)?;
             switches.set_cut(plug, false)
-        })
+        })?;
+        if network.is_none() {
+            machine.end_hangs();
+        }
+        let network = network.map(|number| number - 1);
+        self.set_filters(|filters| filters.drops.retain(|drop| !drop.concerns(machine.position(), network)))
     }
 
-    fn each_port(
-        &self,
-        machine: &Machine,
-        network: Option<usize>,
-        mut change: impl FnMut(&mut Switches, Plug) -> io::Result<()>,
-    ) -> anyhow::Result<()> {
+    /// Drops everything that is sent to a machine.
+    pub fn deafen(&self, machine: &Machine, network: Option<usize>) -> anyhow::Result<()> {
+        let plugs = self.plugs(machine, network)?;
+        self.set_filters(|filters| filters.drops.extend(plugs.into_iter().map(Dropped::To)))
+    }
+
+    /// Drops everything that a machine sends.
+    pub fn mute(&self, machine: &Machine, network: Option<usize>) -> anyhow::Result<()> {
+        let plugs = self.plugs(machine, network)?;
+        self.set_filters(|filters| filters.drops.extend(plugs.into_iter().map(Dropped::From)))
+    }
+
+    /// Drops what `from` says to `to`.
+    fn cut_one_way(&self, from: &Machine, to: &Machine, network: Option<usize>) -> anyhow::Result<()> {
+        anyhow::ensure!(from.position() != to.position(), "a node cannot be cut from itself");
+        let pairs = self.plugs(from, network)?.into_iter().zip(self.plugs(to, network)?);
+        let drops = pairs.map(|(from, to)| Dropped::Between { from, to });
+        self.set_filters(|filters| filters.drops.extend(drops))
+    }
+
+    fn set_filters(&self, change: impl FnOnce(&mut Filters)) -> anyhow::Result<()> {
+        let mut current = locked(&self.filters);
+        let mut wanted = current.clone();
+        change(&mut wanted);
+        if wanted != *current {
+            filters::set(&wanted)?;
+            *current = wanted;
+        }
+        Ok(())
+    }
+
+    /// Its places in one network (counted from 1) or all.
+    fn plugs(&self, machine: &Machine, network: Option<usize>) -> anyhow::Result<Vec<Plug>> {
         let count = machine.layout.addresses.len();
         let positions = match network {
             None => 0..count,
             Some(number) if (1..=count).contains(&number) => number - 1..number,
             Some(number) => bail!("there is no network {number}; the networks are 1 to {count}"),
         };
+        Ok(positions.map(|network| Plug { node: machine.position(), network }).collect())
+    }
+
+    /// What is wrong with a machine, in words.
+    fn faults(&self, machine: &Machine) -> Vec<String> {
+        let own = machine.position();
+        let name = |plug: Plug| self.machines[plug.node].layout.name.as_str();
+        let mut networks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for dropped in &locked(&self.filters).drops {
+            let (plug, what) = match *dropped {
+                Dropped::To(plug) => (plug, "deaf".to_owned()),
+                Dropped::From(plug) => (plug, "mute".to_owned()),
+                Dropped::Between { from, to } => (to, format!("does not hear {}", name(from))),
+            };
+            if plug.node == own {
+                networks.entry(what).or_default().push((plug.network + 1).to_string());
+            }
+        }
+        let dropped = networks.into_iter().map(|(what, networks)| {
+            let is_everywhere = networks.len() == machine.layout.addresses.len();
+            if is_everywhere { what } else { format!("{what} on network {}", networks.join(", ")) }
+        });
+        let hung = machine.hanging().into_iter().map(|part| match part {
+            Part::Worker => "hung worker".to_owned(),
+            Part::Disk => "hung disk".to_owned(),
+        });
+        dropped.chain(hung).collect()
+    }
+
+    fn each_port(
+        &self,
+        machine: &Machine,
+        network: Option<usize>,
+        change: impl Fn(&mut Switches, Plug) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let plugs = self.plugs(machine, network)?;
         let mut switches = locked(&self.site.switches);
-        for network in positions {
-            change(&mut switches, Plug { node: machine.position(), network })?;
+        for plug in plugs {
+            change(&mut switches, plug)?;
         }
         Ok(())
     }
 
     fn set_loss(&self, percent: u8, network: Option<usize>) -> anyhow::Result<()> {
         anyhow::ensure!(percent <= 100, "a loss is 0 to 100 percent, not {percent}");
-        let mut current = locked(&self.loss);
-        let mut wanted = current.clone();
-        match network {
-            None => wanted.fill(percent),
-            Some(number) => match number.checked_sub(1).and_then(|position| wanted.get_mut(position)) {
-                Some(slot) => *slot = percent,
-                None => bail!("there is no network {number}; the networks are 1 to {}", wanted.len()),
-            },
-        }
-        loss::set(&wanted)?;
-        *current = wanted;
-        Ok(())
+        let count = self.layout.networks.len();
+        let positions = match network {
+            None => 0..count,
+            Some(number) if (1..=count).contains(&number) => number - 1..number,
+            Some(number) => bail!("there is no network {number}; the networks are 1 to {count}"),
+        };
+        self.set_filters(|filters| filters.loss[positions].fill(percent))
     }
 
     /// The cluster as a node sees it that belongs to a majority, else as any node sees it.
@@ -317,6 +416,7 @@ impl Hub {
                 }
                 .to_owned(),
                 boot_id: machine.boot_id().unwrap_or_default(),
+                faults: self.faults(machine),
                 role: told.map(|node| node.vote.clone()).unwrap_or_default(),
                 state: told.map(|node| node.state.clone()).unwrap_or_default(),
                 links,
@@ -327,14 +427,16 @@ impl Hub {
                 root: machine.root().display().to_string(),
             }
         });
+        let nodes = nodes.collect();
+        let loss = locked(&self.filters).loss.clone();
         LabStatus {
             cluster: self.layout.cluster.clone(),
             dir: self.dir.display().to_string(),
             disk: Some(self.disk.clone()),
             leader: cluster.as_ref().and_then(|status| status.leader.clone()),
             quorate: cluster.as_ref().is_some_and(|status| status.quorate),
-            loss: locked(&self.loss).clone(),
-            nodes: nodes.collect(),
+            loss,
+            nodes,
         }
     }
 
@@ -370,15 +472,47 @@ impl Hub {
                 let exit_status = wait_while_heard(child, stream)?;
                 Ok(Answer { ok: true, exit_status: Some(exit_status), ..Answer::default() })
             }
-            Question::Crash { node } => {
-                self.machine(&node)?.power_off()?;
-                done(format!("{node} has no power"))
+            Question::Crash { nodes } => {
+                let machines = self.chosen(&nodes)?;
+                // Nobody may act on the loss of another while the power goes off, node by node.
+                machines.iter().try_for_each(|machine| machine.isolate())?;
+                on_each(&machines, Machine::power_off)?;
+                done(format!("{} without power", be(&machines)))
             }
-            Question::Start { node } => {
-                let machine = self.machine(&node)?;
-                machine.power_on()?;
-                machine.start_daemon()?;
-                done(format!("{node} is on"))
+            Question::Start { nodes, boot_takes_s } => {
+                let machines = self.chosen(&nodes)?;
+                let boot_takes = Duration::from_secs(boot_takes_s.unwrap_or(0));
+                on_each(&machines, |machine| {
+                    machine.set_boot_takes(boot_takes);
+                    machine.power_on()?;
+                    machine.start_daemon()
+                })?;
+                let boots = boot_takes_s.map_or_else(String::new, |s| format!("; the daemon starts in {s} s"));
+                done(format!("{} on{boots}", be(&machines)))
+            }
+            Question::CutBetween { node, other, one_way, network } => {
+                let (first, second) = (self.machine(&node)?, self.machine(&other)?);
+                self.cut_one_way(first, second, network)?;
+                if one_way {
+                    return done(format!("{other} does not hear {node} on {}", network_words(network)));
+                }
+                self.cut_one_way(second, first, network)?;
+                done(format!("{node} and {other} do not hear each other on {}", network_words(network)))
+            }
+            Question::Deaf { node, network } => {
+                self.deafen(self.machine(&node)?, network)?;
+                done(format!("{node} hears nothing on {}", network_words(network)))
+            }
+            Question::Mute { node, network } => {
+                self.mute(self.machine(&node)?, network)?;
+                done(format!("nobody hears {node} on {}", network_words(network)))
+            }
+            Question::Hang { node, part } => {
+                self.machine(&node)?.hang(part)?;
+                done(match part {
+                    Part::Worker => format!("the worker of {node} hangs; its heartbeats go on"),
+                    Part::Disk => format!("the disk of {node} takes writes and never finishes them"),
+                })
             }
             Question::Cut { node, network } => {
                 self.cut(self.machine(&node)?, network)?;
@@ -410,9 +544,7 @@ impl Hub {
                 done(format!("{node} has no carrier on network {network}"))
             }
             Question::Down => {
-                for machine in &self.machines {
-                    machine.power_off()?;
-                }
+                self.machines.iter().try_for_each(Machine::power_off)?;
                 // Here, because only root of this lab may remove what a node made unreadable to others.
                 std::fs::remove_dir_all(self.dir.join("nodes"))?;
                 done("the lab is down".to_owned())
@@ -425,6 +557,14 @@ impl Hub {
                 Ok(Answer { ok: true, exit_status: *outcome, ..Answer::default() })
             }
         }
+    }
+
+    /// The machines of these names; of no names, all.
+    fn chosen(&self, names: &[String]) -> anyhow::Result<Vec<&Machine>> {
+        if names.is_empty() {
+            return Ok(self.machines.iter().collect());
+        }
+        names.iter().map(|name| self.machine(name)).collect()
     }
 
     /// From here on nobody watches: words go to the lab's log.
@@ -443,6 +583,24 @@ fn fence_agents(file: &str) -> Vec<String> {
         .map(|device| device.agent)
         .filter(|agent| agent.starts_with("fence_") && !agent.contains('/'));
     named.chain(["fence_lab".to_owned()]).collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// Does something with several machines at the same time; the first error is told.
+fn on_each(machines: &[&Machine], act: impl Fn(&Machine) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let acts: Vec<_> = machines.iter().map(|machine| scope.spawn(|| act(machine))).collect();
+        let done: Vec<anyhow::Result<()>> = acts
+            .into_iter()
+            .map(|act| act.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of the lab panicked"))))
+            .collect();
+        done.into_iter().collect()
+    })
+}
+
+/// `a is`, `a, b are`.
+fn be(machines: &[&Machine]) -> String {
+    let names: Vec<&str> = machines.iter().map(|machine| machine.layout.name.as_str()).collect();
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn network_words(network: Option<usize>) -> String {

@@ -1,6 +1,7 @@
 //! What is PID 1 of a node? It furnishes the node, starts the daemon, reaps, and starts the daemon again if it fails.
 //!
-//! In: `daemon` on standard input starts the daemon; its end means that the hub is gone. Out: `ready` or
+//! In: `daemon MILLISECONDS` on standard input starts the daemon after that time, which is what the rest of the boot
+//! takes; its end means that the hub is gone. Out: `ready` or
 //! `error REASON` on standard output, once; the daemon's words go to the node's log.
 //! Not here: cables and addresses, which the hub lays before this process exists.
 
@@ -11,7 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -90,6 +91,18 @@ fn furnish(inside: &Inside) -> anyhow::Result<()> {
     }
     host::namespace::bind(&machine_id, target)?;
     hide_cgroups();
+    guard_reboot(&own)
+}
+
+/// A node that reboots itself must not reboot the machine that the lab runs on: `reboot(2)` ends the PID namespace, but
+/// the magic key would reach the kernel.
+fn guard_reboot(own: &Path) -> anyhow::Result<()> {
+    let trigger = Path::new("/proc/sysrq-trigger");
+    if trigger.exists() {
+        let blind = own.join("sysrq-trigger");
+        fs::write(&blind, "")?;
+        host::namespace::bind(&blind, trigger)?;
+    }
     Ok(())
 }
 
@@ -112,10 +125,12 @@ fn keep_running(inside: &Inside) -> anyhow::Result<()> {
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, ended_sender)?;
     let mut orders = Orders::default();
     let mut daemon: Option<Child> = None;
+    let mut start_at: Option<Instant> = None;
     loop {
         let stdin = io::stdin();
         let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&child_ended, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        let left = start_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.map(Timespec::try_from).transpose()?.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -137,15 +152,20 @@ fn keep_running(inside: &Inside) -> anyhow::Result<()> {
         if has_orders {
             match orders.read(&stdin)? {
                 None => return Ok(()),
-                Some(Order::StartDaemon) if daemon.is_none() => daemon = start(inside),
-                Some(Order::StartDaemon | Order::Nothing) => {}
+                Some(Order::StartDaemon { after }) if daemon.is_none() && start_at.is_none() => {
+                    start_at = Some(Instant::now() + after);
+                }
+                Some(Order::StartDaemon { .. } | Order::Nothing) => {}
             }
+        }
+        if start_at.take_if(|at| *at <= Instant::now()).is_some() {
+            daemon = start(inside);
         }
     }
 }
 
 enum Order {
-    StartDaemon,
+    StartDaemon { after: Duration },
     Nothing,
 }
 
@@ -162,7 +182,7 @@ impl Orders {
             Ok(0) => Ok(None),
             Ok(_) if byte[0] == b'\n' => {
                 let line = std::mem::take(&mut self.line);
-                Ok(Some(if line == b"daemon" { Order::StartDaemon } else { Order::Nothing }))
+                Ok(Some(order(&line)))
             }
             Ok(_) => {
                 self.line.push(byte[0]);
@@ -172,6 +192,11 @@ impl Orders {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn order(line: &[u8]) -> Order {
+    let after = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("daemon ")?.parse().ok());
+    after.map_or(Order::Nothing, |ms| Order::StartDaemon { after: Duration::from_millis(ms) })
 }
 
 fn start(inside: &Inside) -> Option<Child> {

@@ -1,7 +1,8 @@
 //! Is this node on? One machine of the lab: power, freeze, commands inside.
 //!
 //! Powered on, it is a process tree in namespaces of its own whose PID 1 is ours. Powered off, its ports are closed
-//! first, then PID 1 is killed and with it, by the kernel, everything else; it counts as off only when that is seen.
+//! first, then PID 1 is killed and with it, by the kernel, everything else; it counts as off only when that is seen. A
+//! node that calls `reboot(2)` ends in the same way, and is switched on again by the hub.
 //!
 //! In: orders of the hub. Out: processes. Not here: ports and bridges (`switches.rs`), what PID 1 does (`inside.rs`).
 
@@ -10,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,7 @@ use host::network::{Listeners, Netlink};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::hang::{Hang, Part};
 use super::inside::Inside;
 use super::layout::{NetworkLayout, NodeLayout};
 use super::processes::{self, PidNamespace};
@@ -57,6 +60,17 @@ pub struct Machine {
     power: Mutex<Power>,
     // Beside the power, so that whoever looks does not wait while the machine is switched.
     probe: Mutex<Option<Arc<Mutex<Probe>>>>,
+    hangs: Mutex<BTreeMap<Part, Hang>>,
+    boot_takes: Mutex<Duration>,
+}
+
+/// How a node ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnEnd {
+    /// It reboots.
+    Reboot,
+    /// It stays off.
+    Off,
 }
 
 enum Power {
@@ -138,8 +152,16 @@ impl Machine {
     /// A machine that is off.
     pub fn new(site: Arc<Site>, position: usize, layout: NodeLayout) -> anyhow::Result<Machine> {
         let machine_id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
-        let machine =
-            Machine { layout, position, site, machine_id, power: Mutex::new(Power::Off), probe: Mutex::new(None) };
+        let machine = Machine {
+            layout,
+            position,
+            site,
+            machine_id,
+            power: Mutex::new(Power::Off),
+            probe: Mutex::new(None),
+            hangs: Mutex::default(),
+            boot_takes: Mutex::default(),
+        };
         let agents = machine.root().join("usr/sbin");
         fs::create_dir_all(&agents)?;
         fs::create_dir_all(machine.root().join("etc"))?;
@@ -283,11 +305,17 @@ impl Machine {
         format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", own.display())
     }
 
-    /// Starts its daemon, unless it runs.
+    /// Makes its boots take this long from now on: the daemon starts so much later than the power is on.
+    pub fn set_boot_takes(&self, time: Duration) {
+        *locked(&self.boot_takes) = time;
+    }
+
+    /// Starts its daemon, unless it runs, when the rest of the boot is over.
     pub fn start_daemon(&self) -> anyhow::Result<()> {
+        let after = *locked(&self.boot_takes);
         match &mut *locked(&self.power) {
             Power::Off => bail!("{} is off: switch it on with `cardea lab start {0}`", self.layout.name),
-            Power::On(on) => Ok(on.orders.write_all(b"daemon\n")?),
+            Power::On(on) => Ok(on.orders.write_all(format!("daemon {}\n", after.as_millis()).as_bytes())?),
         }
     }
 
@@ -295,6 +323,40 @@ impl Machine {
     pub fn power_off(&self) -> anyhow::Result<()> {
         let mut power = locked(&self.power);
         let Power::On(on) = &mut *power else { return Ok(()) };
+        self.take_down(on)?;
+        *power = Power::Off;
+        Ok(())
+    }
+
+    /// Closes its ports, as the first part of a power failure that hits several nodes at once.
+    pub fn isolate(&self) -> io::Result<()> {
+        locked(&self.site.switches).disable(self.position)
+    }
+
+    /// The descriptor that becomes readable when PID 1 ends, and the boot that it belongs to; none while it is off.
+    pub fn life(&self) -> Option<(Arc<OwnedFd>, String)> {
+        match &*locked(&self.power) {
+            Power::Off => None,
+            Power::On(on) => Some((Arc::clone(&on.pidfd), on.boot_id.clone())),
+        }
+    }
+
+    /// Notices that the boot ended by itself; none if it goes on, or was ended from outside.
+    pub fn own_end(&self, boot_id: &str) -> anyhow::Result<Option<OwnEnd>> {
+        let mut power = locked(&self.power);
+        let Power::On(on) = &mut *power else { return Ok(None) };
+        if on.boot_id != boot_id {
+            return Ok(None);
+        }
+        let Some(status) = on.child.try_wait()? else { return Ok(None) };
+        self.take_down(on)?;
+        *power = Power::Off;
+        // What the kernel says of a PID namespace that called reboot(2).
+        let reboots = status.signal() == Some(Signal::HUP.as_raw());
+        Ok(Some(if reboots { OwnEnd::Reboot } else { OwnEnd::Off }))
+    }
+
+    fn take_down(&self, on: &mut On) -> anyhow::Result<()> {
         locked(&self.site.switches).disable(self.position)?;
         match rustix::process::pidfd_send_signal(&on.pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -313,8 +375,32 @@ impl Machine {
             thread::yield_now();
         }
         *locked(&self.probe) = None;
-        *power = Power::Off;
+        locked(&self.hangs).clear();
         Ok(())
+    }
+
+    /// Lets a part of its daemon hang, until it is repaired or the power goes off.
+    pub fn hang(&self, part: Part) -> anyhow::Result<()> {
+        let namespace = match &*locked(&self.power) {
+            Power::Off => bail!("{} is off", self.layout.name),
+            Power::On(on) => on.namespace,
+        };
+        let mut hangs = locked(&self.hangs);
+        if !hangs.contains_key(&part) {
+            let hang = Hang::start(namespace, part).with_context(|| format!("{} goes on", self.layout.name))?;
+            hangs.insert(part, hang);
+        }
+        Ok(())
+    }
+
+    /// Lets everything that hangs go on.
+    pub fn end_hangs(&self) {
+        locked(&self.hangs).clear();
+    }
+
+    /// The parts that hang.
+    pub fn hanging(&self) -> Vec<Part> {
+        locked(&self.hangs).keys().copied().collect()
     }
 
     /// Stops every process of it, as a hanging hypervisor would; returns when none can run.

@@ -10,7 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
-use super::folder::FolderError;
+use super::folder::{self, FolderError};
+use super::hang::Part;
 
 /// Name of the hub's socket in the lab's folder.
 pub const SOCKET: &str = "lab.sock";
@@ -31,15 +32,17 @@ pub enum Question {
         /// What.
         argv: Vec<String>,
     },
-    /// Cut the power of a node.
+    /// Cut the power of nodes, of all at the same moment.
     Crash {
-        /// Which.
-        node: String,
+        /// Which; none: all.
+        nodes: Vec<String>,
     },
-    /// Give it power and start its daemon.
+    /// Give them power and start their daemons.
     Start {
-        /// Which.
-        node: String,
+        /// Which; none: all.
+        nodes: Vec<String>,
+        /// How long their boots take from now on.
+        boot_takes_s: Option<u64>,
     },
     /// Close the switch ports of a node.
     Cut {
@@ -48,7 +51,39 @@ pub enum Question {
         /// Only in this network, counted from 1.
         network: Option<usize>,
     },
-    /// Open them and give the carrier back.
+    /// Drop what is sent between two nodes.
+    CutBetween {
+        /// One.
+        node: String,
+        /// The other.
+        other: String,
+        /// Only what the first says to the second.
+        one_way: bool,
+        /// Only in this network, counted from 1.
+        network: Option<usize>,
+    },
+    /// Drop everything that is sent to a node.
+    Deaf {
+        /// Which.
+        node: String,
+        /// Only in this network, counted from 1.
+        network: Option<usize>,
+    },
+    /// Drop everything that a node sends.
+    Mute {
+        /// Which.
+        node: String,
+        /// Only in this network, counted from 1.
+        network: Option<usize>,
+    },
+    /// Let a part of a node's daemon hang.
+    Hang {
+        /// Which.
+        node: String,
+        /// What hangs.
+        part: Part,
+    },
+    /// Open the ports, give the carrier back, drop nothing any more, and let go on what hangs.
     Heal {
         /// Which; none: all.
         node: Option<String>,
@@ -132,6 +167,8 @@ pub struct LabNode {
     pub role: String,
     /// What the cluster says of it: `online`, `lost`, …; empty if nobody says anything.
     pub state: String,
+    /// What is wrong with it: `deaf`, `mute`, `cut from b`, `hung worker`, …
+    pub faults: Vec<String>,
     /// Its switch ports.
     pub links: Vec<LabLink>,
     /// The resources that run there.
@@ -158,6 +195,7 @@ pub fn ask(dir: &Path, question: &Question) -> anyhow::Result<Answer> {
 
 /// Asks the hub of the lab in `dir`, with file descriptors for it to use.
 pub fn ask_with(dir: &Path, question: &Question, descriptors: &[BorrowedFd<'_>]) -> anyhow::Result<Answer> {
+    folder::check_owner(dir)?;
     let stream = UnixStream::connect(dir.join(SOCKET)).map_err(|_| FolderError::NoLab(dir.to_owned()))?;
     let mut line = serde_json::to_string(question)?;
     line.push('\n');

@@ -1,9 +1,10 @@
 //! Which cable is plugged in where? The bridges of the lab and the port of every node.
 //!
-//! In: plug, cut, heal, carrier, unplug. Out: what the bridges do. Lives in the hub's network namespace.
-//! Not here: random loss (`loss.rs`), the node's end of the cable (`machine.rs`).
+//! In: plug, cut, heal, carrier, unplug. Out: what the bridges do. Lives in the hub's network namespace. A port that is
+//! cut stays so while its node is off and after it is on again, until it is healed.
+//! Not here: which packets are dropped (`filters.rs`), the node's end of the cable (`machine.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -24,6 +25,8 @@ pub struct Switches {
     remover: Arc<Mutex<Netlink>>,
     bridges: Vec<LinkIndex>,
     ports: BTreeMap<Plug, Port>,
+    /// Ports that somebody has cut, with or without a cable in them.
+    cut: BTreeSet<Plug>,
 }
 
 /// Where a cable belongs: node number and network number, both from 0.
@@ -83,7 +86,7 @@ impl Switches {
             bridges.push(bridge);
         }
         let remover = Arc::new(Mutex::new(Netlink::open()?));
-        Ok(Switches { netlink, remover, bridges, ports: BTreeMap::new() })
+        Ok(Switches { netlink, remover, bridges, ports: BTreeMap::new(), cut: BTreeSet::new() })
     }
 
     /// Lays a cable from a free port to `ethN` in the network namespace `there`, and opens the port.
@@ -149,15 +152,30 @@ impl Switches {
         while begun.elapsed() < SETTLE_LIMIT {
             let links = self.netlink.links()?;
             if names.iter().all(|name| links.iter().any(|link| link.name == *name && link.is_running)) {
-                return Ok(());
+                return self.close_cut_ports(node);
             }
             thread::sleep(Duration::from_micros(200));
         }
         Err(io::Error::other("a cable of the node has no carrier"))
     }
 
+    fn close_cut_ports(&mut self, node: usize) -> io::Result<()> {
+        for plug in self.cut.iter().filter(|plug| plug.node == node) {
+            if let Some(port) = self.ports.get_mut(plug).filter(|port| port.has_carrier) {
+                self.netlink.set_port(port.link, PortState::Disabled)?;
+                port.is_cut = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Closes or opens one port, without a word to the node: its carrier stays.
     pub fn set_cut(&mut self, plug: Plug, cut: bool) -> io::Result<()> {
+        if cut {
+            self.cut.insert(plug);
+        } else {
+            self.cut.remove(&plug);
+        }
         let Some(port) = self.ports.get_mut(&plug).filter(|port| port.is_cut != cut) else { return Ok(()) };
         // Without a carrier the port is closed anyway, and opens with it.
         if port.has_carrier {
@@ -209,7 +227,7 @@ fn bridge_name(number: usize) -> String {
 }
 
 /// Name of the switch's end of a cable: network and node by number, so that long node names fit.
-fn cable_name(plug: Plug) -> String {
+pub fn cable_name(plug: Plug) -> String {
     format!("{}{}", cable_prefix(plug.network + 1), plug.node + 1)
 }
 
