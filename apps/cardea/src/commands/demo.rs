@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::demo::{self, Options};
+use crate::demo::{self, Fault, Options};
 use crate::lab::folder::{FolderError, default_path};
 use crate::lab::launch;
 
@@ -24,6 +24,9 @@ pub struct DemoArgs {
     /// Fail if a median misses its figure.
     #[arg(long)]
     check: bool,
+    /// Only this fault; repeat for several. Default: all but deaf and mute.
+    #[arg(long, value_enum, value_name = "FAULT")]
+    only: Vec<Fault>,
     /// Where the nodes' disks lie. Default: cardea-demo below $TMPDIR or /var/tmp.
     #[arg(long, value_name = "DIR")]
     dir: Option<std::path::PathBuf>,
@@ -34,7 +37,8 @@ pub struct DemoArgs {
 
 /// Runs it; returns the exit status.
 pub fn run(args: DemoArgs) -> anyhow::Result<i32> {
-    let options = Options { runs: args.runs, json: args.json, keep: args.keep, check: args.check };
+    let faults = if args.only.is_empty() { Fault::USUAL.to_vec() } else { args.only };
+    let options = Options { runs: args.runs, json: args.json, keep: args.keep, check: args.check, faults };
     let layout = demo::layout()?;
     let folder = match args.dir {
         Some(dir) => launch::make_folder(&dir, args.volatile)?,

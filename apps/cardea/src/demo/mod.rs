@@ -33,7 +33,8 @@ use crate::lab::layout::{Layout, LayoutError, SERVICE_ADDRESS, SERVICE_PORT};
 use crate::lab::machine::Machine;
 use client::{Client, now_us};
 use judge::{double_answers, longest_outage, ms};
-use report::{Fault, Report, Step};
+pub use report::Fault;
+use report::{Report, Step};
 use sampler::Sampler;
 use watch::{Watch, grant};
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub keep: bool,
     /// A missed figure is a failure.
     pub check: bool,
+    /// The faults, in this order.
+    pub faults: Vec<Fault>,
 }
 
 /// The lab of the demo: the example as it is, with nginx for the built-in responder where that is installed.
@@ -107,13 +110,11 @@ pub fn run(hub: &Arc<Hub>, options: &Options) -> anyhow::Result<i32> {
 
     let mut failure = None;
     'runs: for run in 1..=options.runs {
-        for (fault, leaders) in [
-            (Fault::Kill, &[None][..]),
-            (Fault::Poweroff, &[Some(true), Some(false)]),
-            (Fault::Cut, &[Some(true), Some(false)]),
-            (Fault::Freeze, &[Some(true), Some(false)]),
-            (Fault::Move, &[None]),
-        ] {
+        for fault in options.faults.iter().copied() {
+            let leaders: &[Option<bool>] = match fault {
+                Fault::Kill | Fault::Move => &[None],
+                Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Deaf | Fault::Mute => &[Some(true), Some(false)],
+            };
             for leader in leaders {
                 if let Err(error) = demo.survive(run, fault, *leader) {
                     failure = Some(format!("{}: {error:#}", fault.words()));
@@ -145,7 +146,7 @@ pub fn run(hub: &Arc<Hub>, options: &Options) -> anyhow::Result<i32> {
         problems,
     };
     // A demo that broke off has measured too little to be judged.
-    let missed = if options.check && report.ok { report::missed(&report.steps) } else { Vec::new() };
+    let missed = if options.check && report.ok { report::missed(&options.faults, &report.steps) } else { Vec::new() };
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -272,6 +273,8 @@ impl Demo<'_> {
             Fault::Poweroff => machine.power_off()?,
             Fault::Cut => self.hub.cut(machine, None)?,
             Fault::Freeze => machine.freeze()?,
+            Fault::Deaf => self.hub.deafen(machine, None)?,
+            Fault::Mute => self.hub.mute(machine, None)?,
             Fault::Move => {
                 let asked = status.leader.as_deref().unwrap_or(&machine.layout.name);
                 let request =
@@ -292,7 +295,9 @@ impl Demo<'_> {
             told = stages;
             let holder = match fault {
                 Fault::Kill => Some(told.to.as_deref().unwrap_or(victim)),
-                Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Move => told.to.as_deref(),
+                Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Deaf | Fault::Mute | Fault::Move => {
+                    told.to.as_deref()
+                }
             };
             let is_ready = told.ready.is_some();
             if let Some(holder) = holder
@@ -477,7 +482,7 @@ fn stages(events: &[Event], fault: Fault, victim: &str) -> Stages {
                 ..Stages::default()
             }
         }
-        Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Move => {
+        Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Deaf | Fault::Mute | Fault::Move => {
             let granted = events.iter().filter(|e| e.subject == UNIT).find_map(|e| {
                 let grant = grant(e).filter(|grant| grant.node != victim)?;
                 Some((grant, e.reason.clone()))

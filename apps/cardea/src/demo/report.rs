@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Spread, spread};
 
 /// What is done to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// The process of the service is killed.
@@ -19,13 +20,17 @@ pub enum Fault {
     Cut,
     /// Every process on it is stopped.
     Freeze,
+    /// It hears nothing, and is heard.
+    Deaf,
+    /// It hears all, and nobody hears it.
+    Mute,
     /// The service is moved by hand.
     Move,
 }
 
 impl Fault {
-    /// All, in the order of the table.
-    pub const ALL: [Fault; 5] = [Fault::Kill, Fault::Poweroff, Fault::Cut, Fault::Freeze, Fault::Move];
+    /// The faults of a demo that nobody asked for others.
+    pub const USUAL: [Fault; 5] = [Fault::Kill, Fault::Poweroff, Fault::Cut, Fault::Freeze, Fault::Move];
 
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +39,8 @@ impl Fault {
             Fault::Poweroff => "poweroff",
             Fault::Cut => "cut",
             Fault::Freeze => "freeze",
+            Fault::Deaf => "deaf",
+            Fault::Mute => "mute",
             Fault::Move => "move",
         }
     }
@@ -45,6 +52,8 @@ impl Fault {
             Fault::Poweroff => "the serving node loses power",
             Fault::Cut => "its network is cut, both cables",
             Fault::Freeze => "it is frozen, every process",
+            Fault::Deaf => "it hears nothing and is heard",
+            Fault::Mute => "it hears all and nobody hears it",
             Fault::Move => "the service is moved by hand",
         }
     }
@@ -53,7 +62,8 @@ impl Fault {
     fn limit_ms(self) -> f64 {
         match self {
             Fault::Kill => 60.0,
-            Fault::Poweroff | Fault::Cut | Fault::Freeze => 500.0,
+            Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Mute => 500.0,
+            Fault::Deaf => 600.0,
             Fault::Move => 100.0,
         }
     }
@@ -142,23 +152,23 @@ impl From<Spread> for Figures {
 /// The outages by fault.
 pub fn summary(steps: &[Step]) -> BTreeMap<String, Summary> {
     let of = |fault: Fault| spread(steps.iter().filter(|s| s.fault == fault).map(|s| s.outage_ms));
-    let found = Fault::ALL.into_iter().filter_map(|fault| Some((fault, of(fault)?)));
+    let found = Fault::value_variants().iter().copied().filter_map(|fault| Some((fault, of(fault)?)));
     found.map(|(fault, spread)| (fault.as_str().to_owned(), Summary { outage_ms: spread.into() })).collect()
 }
 
-/// The figures that are missed, one sentence each; empty if all are reached.
-pub fn missed(steps: &[Step]) -> Vec<String> {
+/// The figures of these faults that are missed, one sentence each; empty if all are reached.
+pub fn missed(faults: &[Fault], steps: &[Step]) -> Vec<String> {
     let of = |fault: Fault| {
         // What is over and above the service's own start is ours.
         let ours = |step: &Step| match fault {
             Fault::Kill => (step.outage_ms - step.start_ms.unwrap_or(0.0)).max(0.0),
-            Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Move => step.outage_ms,
+            Fault::Poweroff | Fault::Cut | Fault::Freeze | Fault::Deaf | Fault::Mute | Fault::Move => step.outage_ms,
         };
         spread(steps.iter().filter(|step| step.fault == fault).map(ours))
     };
-    Fault::ALL
-        .into_iter()
-        .filter_map(|fault| match of(fault) {
+    faults
+        .iter()
+        .filter_map(|fault| match of(*fault) {
             None => Some(format!("{}: nothing was measured", fault.as_str())),
             Some(spread) if spread.median > fault.limit_ms() => {
                 Some(format!("{}: median {:.1} ms, at most {:.0}", fault.as_str(), spread.median, fault.limit_ms()))
@@ -185,7 +195,7 @@ pub fn table(report: &Report) -> String {
         "client",
         "outage ms (min – max)",
     ]);
-    for fault in Fault::ALL {
+    for fault in Fault::value_variants().iter().copied() {
         for leader in [true, false] {
             let steps: Vec<&Step> =
                 report.steps.iter().filter(|step| step.fault == fault && step.leader == leader).collect();
@@ -249,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_start_of_the_service_itself_is_not_held_against_us() {
-        assert_eq!(missed(&good()), Vec::<String>::new());
+        assert_eq!(missed(&Fault::USUAL, &good()), Vec::<String>::new());
     }
 
     #[test]
@@ -257,7 +267,7 @@ mod tests {
         let mut steps = good();
         steps[4].outage_ms = 101.0;
         steps.remove(1);
-        let missed = missed(&steps);
+        let missed = missed(&Fault::USUAL, &steps);
         assert_eq!(missed.len(), 2, "{missed:?}");
         assert!(missed[0].starts_with("poweroff") && missed[1].starts_with("move"));
     }
