@@ -66,6 +66,14 @@ impl Figure {
         self
     }
 
+    /// The same with what went wrong: no pass, whatever was measured.
+    pub fn failed(mut self, why: &str) -> Figure {
+        self.pass = false;
+        let note = std::mem::take(&mut self.note);
+        self.note = if note.is_empty() { why.to_owned() } else { format!("{why}; {note}") };
+        self
+    }
+
     /// The same, measured beside a busy program.
     pub fn beside_load(mut self) -> Figure {
         self.load = true;
@@ -188,6 +196,7 @@ mod tests {
     fn what_was_not_measured_is_missed() {
         assert!(!figure(Must::MedianAtMost(5.0), &[]).pass);
         assert!(!Figure::not_measured(Row::Loss, "nft is missing").pass);
+        assert!(!figure(Must::MedianAtMost(5.0), &[1.0]).failed("it broke off").pass);
         assert!(!Report::new(Vec::new(), false).ok);
     }
 

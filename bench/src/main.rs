@@ -1,9 +1,10 @@
 //! Are the figures reached? Every promise about time and size, measured on the built binary in a lab of namespaces.
 //!
 //! ```text
-//!   cargo run --release -p bench -- line                 everything, about twenty minutes
+//!   cargo run --release -p bench -- line                 everything, about thirty-five minutes
 //!   cargo run --release -p bench -- line --only worker   one row
 //!   cargo run --release -p bench -- line --quick         shorter runs: a look, no proof
+//!   cargo run --release -p bench -- attacks              a local user's worst, twenty seconds each
 //! ```
 //!
 //! What cannot be measured here is said and counts as missed: no figure is ever assumed. Everything ends with the
@@ -34,6 +35,12 @@ struct Cli {
 enum Task {
     /// Measure every row and print requirement, measured, spread and pass; exit 1 on a miss.
     Line(Line),
+    /// Let a local user without rights do his worst on the serving node, twenty seconds each; exit 1 on any harm.
+    Attacks {
+        /// Print one JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fetch a page every 5 ms from inside a lab's networks.
     #[command(hide = true)]
     Client(client::Orders),
@@ -64,6 +71,9 @@ fn main() -> ExitCode {
         // Before any thread starts: it enters namespaces.
         Task::Client(orders) => client::run(&orders).map(|()| true),
         Task::Line(line) => measure(&line),
+        Task::Attacks { json } => {
+            measure(&Line { json, only: vec![Row::Attacks], quick: false, runs: 1, no_load: true })
+        }
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

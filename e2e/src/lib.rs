@@ -16,6 +16,7 @@ mod lab;
 pub mod processes;
 mod skip;
 mod wait;
+pub mod wild;
 
 pub use api::Api;
 pub use binary::{Said, cardea, run};

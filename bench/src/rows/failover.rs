@@ -31,9 +31,9 @@ const STAGES: [&str; 8] = ["detected", "elected", "condemned", "fenced", "grante
 
 pub(super) fn measure(line: &Line) -> Result<Vec<Figure>> {
     let runs = if line.quick { 1 } else { line.runs };
-    let mut figures = judge(&demo(runs)?, 1.0);
+    let mut figures = judge(&whole_demo(runs)?, 1.0);
     if !line.no_load {
-        match load::busy_processor().and_then(|load| Ok((demo(runs)?, load))) {
+        match load::busy_processor().and_then(|load| Ok((whole_demo(runs)?, load))) {
             Ok((report, _load)) => figures.extend(judge(&report, LOAD_FACTOR).into_iter().map(Figure::beside_load)),
             Err(error) => figures.push(Figure::not_measured(Row::Failover, &format!("{error:#}")).beside_load()),
         }
@@ -41,18 +41,24 @@ pub(super) fn measure(line: &Line) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The report of a demo.
-fn demo(runs: u32) -> Result<Value> {
-    let lab = Lab::reserve()?;
-    let mut command = Command::new(cardea());
-    command.args(["demo", "--json", "--runs", &runs.to_string(), "--dir"]).arg(lab.dir());
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let (_, text) = Beside::start(&mut command)?.output()?;
-    let report: Value = serde_json::from_str(&text).context("the demo printed no report")?;
+/// The report of a demo that survived everything.
+fn whole_demo(runs: u32) -> Result<Value> {
+    let report = demo(runs, &[])?;
     if report["ok"] != true {
         bail!("the demo failed: {}", report["problems"]);
     }
     Ok(report)
+}
+
+/// The report of a demo with these faults, or the usual ones. It may have broken off.
+pub(super) fn demo(runs: u32, only: &[&str]) -> Result<Value> {
+    let lab = Lab::reserve()?;
+    let mut command = Command::new(cardea());
+    command.args(["demo", "--json", "--runs", &runs.to_string(), "--dir"]).arg(lab.dir());
+    command.args(only.iter().flat_map(|fault| ["--only", fault]));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let (_, text) = Beside::start(&mut command)?.output()?;
+    serde_json::from_str(&text).context("the demo printed no report")
 }
 
 /// The figures of a report; every limit times `factor`.
@@ -62,8 +68,8 @@ fn judge(report: &Value, factor: f64) -> Vec<Figure> {
         .iter()
         .map(|(fault, leader, limit_ms, words)| {
             let of_fault = steps.iter().filter(|step| step["fault"] == *fault);
-            let hit: Vec<&&Value> =
-                of_fault.filter(|step| leader.is_none_or(|leader| step["leader"] == leader)).collect();
+            let hit: Vec<&Value> =
+                of_fault.filter(|step| leader.is_none_or(|leader| step["leader"] == leader)).copied().collect();
             let own_start = |step: &Value| if *fault == "kill" { step["start_ms"].as_f64() } else { Some(0.0) };
             let values = hit.iter().filter_map(|step| Some((step["outage_ms"].as_f64()? - own_start(step)?).max(0.0)));
             let values: Vec<f64> = values.map(|ms| (ms * 10.0).round() / 10.0).collect();
@@ -77,7 +83,7 @@ fn judge(report: &Value, factor: f64) -> Vec<Figure> {
 }
 
 /// When the stages were reached, medians in ms after the fault: `detected 241, elected 260, …`.
-fn stages(steps: &[&&Value]) -> String {
+pub(super) fn stages(steps: &[&Value]) -> String {
     let median = |stage: &&str| {
         let values: Vec<f64> = steps.iter().filter_map(|step| step[format!("{stage}_ms")].as_f64()).collect();
         spread(&values).map(|(_, median, _)| format!("{stage} {median:.1}"))

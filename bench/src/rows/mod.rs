@@ -4,8 +4,11 @@ mod change;
 mod cold_start;
 mod failover;
 mod loss;
+mod power;
 mod rest;
+mod sick;
 mod simulator;
+mod wild;
 mod worker;
 
 use anyhow::Result;
@@ -27,8 +30,12 @@ const VERDICTS: [&str; 4] = ["suspect", "condemned", "fence-called", "fenced"];
 pub enum Row {
     /// The faults of the demo.
     Failover,
+    /// Nodes that are sick and not dead.
+    Sick,
     /// All daemons from nothing.
     ColdStart,
+    /// A site whose power returns, without one machine.
+    PowerUp,
     /// A change on its way to the other nodes.
     Change,
     /// Memory and processor at rest.
@@ -37,6 +44,10 @@ pub enum Row {
     Loss,
     /// A worker that is killed.
     Worker,
+    /// Workers and supervisors that are replaced.
+    Replaced,
+    /// What a local user can do.
+    Attacks,
     /// The simulator.
     Simulator,
 }
@@ -51,11 +62,15 @@ impl Row {
     pub fn what(self) -> &'static str {
         match self {
             Row::Failover => "faults of the serving node, as in the demo",
+            Row::Sick => "serving node sick and not dead",
             Row::ColdStart => "cold start of all three daemons",
+            Row::PowerUp => "power returns to a site, and one machine late or never",
             Row::Change => "change applied until visible on the other nodes",
             Row::Rest => "one node at rest, of three, on two links",
             Row::Loss => "20 % of the packets between nodes lost",
             Row::Worker => "worker killed with SIGKILL",
+            Row::Replaced => "every worker replaced, then the service taken away",
+            Row::Attacks => "a local user without rights on the serving node",
             Row::Simulator => "simulator, schedules of 60 virtual seconds",
         }
     }
@@ -64,11 +79,15 @@ impl Row {
     pub fn measure(self, line: &Line) -> Result<Vec<Figure>> {
         match self {
             Row::Failover => failover::measure(line),
+            Row::Sick => sick::measure(line),
             Row::ColdStart => cold_start::measure(line),
+            Row::PowerUp => power::measure(line),
             Row::Change => change::measure(line),
             Row::Rest => rest::measure(line),
             Row::Loss => loss::measure(line),
             Row::Worker => worker::measure(line),
+            Row::Replaced => wild::replaced(line),
+            Row::Attacks => wild::attacks(line),
             Row::Simulator => simulator::measure(line),
         }
     }
