@@ -501,11 +501,11 @@ impl Hub {
             }
             Question::Deaf { node, network } => {
                 self.deafen(self.machine(&node)?, network)?;
-                done(format!("{node} hears nothing on {}", network_words(network)))
+                done(format!("{node} is deaf on {}", network_words(network)))
             }
             Question::Mute { node, network } => {
                 self.mute(self.machine(&node)?, network)?;
-                done(format!("nobody hears {node} on {}", network_words(network)))
+                done(format!("{node} is mute on {}", network_words(network)))
             }
             Question::Hang { node, part } => {
                 self.machine(&node)?.hang(part)?;
