@@ -274,8 +274,8 @@ impl Wild {
         })
     }
 
-    /// Replaces every worker, then takes the service from every node by another way each round: stop, move, standby of
-    /// everything. Returns what was left running where nothing should.
+    /// Replaces every worker, then takes the service from every node by another way each round: stop, move, standby.
+    /// Returns what was left running where nothing should.
     pub fn replace_and_stop(&self, round: usize) -> Result<Vec<String>> {
         let names = self.lab.names()?;
         for name in &names {
@@ -312,13 +312,19 @@ impl Wild {
                 Ok(self.left_on(&others))
             }
             _ => {
-                for name in &names {
-                    self.lab.leader()?.must(&["standby", name])?;
+                // One node after the other, until the last has it.
+                let mut left = Vec::new();
+                for _ in 1..names.len() {
+                    let place = self.lab.place_of(SERVICE)?;
+                    self.lab.leader()?.must(&["standby", &place])?;
+                    until("it runs elsewhere", || {
+                        let now = self.lab.place_now(SERVICE)?;
+                        if now == place { Err(now) } else { Ok(()) }
+                    })?;
+                    left.extend(self.left_on(&[place]));
                 }
-                until("both are stopped", is_stopped)?;
-                let left = self.left_on(&names);
                 for name in &names {
-                    self.lab.leader()?.must(&["standby", name, "--off"])?;
+                    self.lab.leader()?.cardea(&["standby", name, "--off"])?;
                 }
                 self.lab.wait_until_whole()?;
                 Ok(left)

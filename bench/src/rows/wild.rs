@@ -17,7 +17,7 @@ pub(super) fn replaced(line: &Line) -> Result<Vec<Figure>> {
         left.extend(wild.replace_and_stop(round)?);
     }
     let note = format!(
-        "{rounds} rounds of stop, move, standby of every node{}",
+        "{rounds} rounds of stop, move, standby of one node after the other{}",
         left.first().map(|left| format!("; first: {left}")).unwrap_or_default()
     );
     let what = "every worker replaced, then the service taken away: processes left";

@@ -33,6 +33,8 @@ pub struct Link {
     pub is_up: bool,
     /// Has a carrier, and everything that follows from it has happened.
     pub is_running: bool,
+    /// The kernel has seen it come up; an interface that is new can run before that.
+    pub is_operational: bool,
 }
 
 /// What a bridge does with frames at one of its ports.
@@ -66,6 +68,8 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
+const IF_OPER_UP: u8 = 6;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
@@ -217,6 +221,9 @@ impl Netlink {
         let mut links = Vec::new();
         self.dump(message, RTM_NEWLINK, |payload| {
             let (Some(index), Some(flags)) = (word(payload, 4), word(payload, 8)) else { return };
+            let state = attributes(payload.get(16..).unwrap_or_default())
+                .find(|(kind, _)| *kind == IFLA_OPERSTATE)
+                .and_then(|(_, value)| value.first().copied());
             let name = attributes(payload.get(16..).unwrap_or_default())
                 .find(|(kind, _)| *kind == IFLA_IFNAME)
                 .map(|(_, value)| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned())
@@ -226,6 +233,7 @@ impl Netlink {
                 name,
                 is_up: flags & IFF_UP != 0,
                 is_running: flags & IFF_RUNNING != 0,
+                is_operational: state == Some(IF_OPER_UP),
             });
         })?;
         Ok(links)

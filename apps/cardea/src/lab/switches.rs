@@ -160,11 +160,19 @@ impl Switches {
     }
 
     fn close_cut_ports(&mut self, node: usize) -> io::Result<()> {
-        for plug in self.cut.iter().filter(|plug| plug.node == node) {
-            if let Some(port) = self.ports.get_mut(plug).filter(|port| port.has_carrier) {
-                self.netlink.set_port(port.link, PortState::Disabled)?;
-                port.is_cut = true;
+        let plugs: Vec<Plug> = self.cut.iter().copied().filter(|plug| plug.node == node).collect();
+        for plug in plugs {
+            let Some(port) = self.ports.get(&plug).filter(|port| port.has_carrier).copied() else { continue };
+            // A port that was closed before the kernel saw its carrier would be opened by that.
+            let begun = Instant::now();
+            while !self.netlink.links()?.iter().any(|link| link.index == port.link && link.is_operational) {
+                if begun.elapsed() > SETTLE_LIMIT {
+                    return Err(io::Error::other("a cable of the node has no carrier"));
+                }
+                thread::sleep(Duration::from_micros(200));
             }
+            self.netlink.set_port(port.link, PortState::Disabled)?;
+            self.ports.insert(plug, Port { is_cut: true, ..port });
         }
         Ok(())
     }
