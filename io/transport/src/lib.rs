@@ -20,6 +20,7 @@ mod identity;
 mod join;
 mod replay;
 mod seal;
+mod slots;
 mod sockets;
 mod streams;
 mod tls;

@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{digest, hkdf};
+use aws_lc_rs::{digest, hkdf, hmac};
 use model::{LinkId, NodeId};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -32,6 +32,7 @@ const SESSIONS_KEPT: usize = 4;
 /// Pairs of nodes whose keys are kept.
 const PAIRS_KEPT: usize = 512;
 const CHECKSUM_BYTES: usize = 4;
+const DIAL_PREFIX: &str = "cardea-dial-";
 
 /// The secret that all members share; never printed, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,6 +86,29 @@ impl ClusterKey {
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let text = Zeroizing::new(format!("{} {}\n", hex::encode(&self.0), hex::encode(&self.checksum())));
         crate::files::write(path, text.as_bytes(), 0o600)
+    }
+
+    /// Shows whoever has the key, before any handshake, that `dialler` means to connect to `listener`.
+    ///
+    /// It decides whose turn a handshake is, and proves nothing more: the certificate does.
+    pub(crate) fn dial_proof(&self, dialler: NodeId, listener: NodeId) -> String {
+        let mut told = b"cardea dial".to_vec();
+        told.extend_from_slice(&dialler.0.to_be_bytes());
+        told.extend_from_slice(&listener.0.to_be_bytes());
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), &told);
+        format!("{DIAL_PREFIX}{dialler}-{}", hex::encode(&tag.as_ref()[..16]))
+    }
+
+    /// Is this such a proof for `listener`, of another node?
+    pub(crate) fn is_dial_proof(&self, proof: &[u8], listener: NodeId) -> bool {
+        let dialler = std::str::from_utf8(proof)
+            .ok()
+            .and_then(|proof| proof.strip_prefix(DIAL_PREFIX)?.split_once('-')?.0.parse().ok());
+        dialler.is_some_and(|dialler| {
+            let expected = self.dial_proof(NodeId(dialler), listener);
+            NodeId(dialler) != listener
+                && aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), proof).is_ok()
+        })
     }
 
     fn checksum(&self) -> [u8; CHECKSUM_BYTES] {
@@ -285,6 +309,17 @@ fn nonce(link: LinkId, seq: u64) -> Nonce {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_dial_is_proven_for_one_pair_of_nodes() {
+        let (ours, theirs) = (ClusterKey::generate(), ClusterKey::generate());
+        let proof = ours.dial_proof(NodeId(5), NodeId(9));
+        assert!(ours.is_dial_proof(proof.as_bytes(), NodeId(9)));
+        assert!(!ours.is_dial_proof(proof.as_bytes(), NodeId(8)));
+        assert!(!theirs.is_dial_proof(proof.as_bytes(), NodeId(9)));
+        assert!(!ours.is_dial_proof(proof.replace("-5-", "-6-").as_bytes(), NodeId(9)));
+        assert!(!ours.is_dial_proof(b"cardea-dial-", NodeId(9)) && !ours.is_dial_proof(&[0xff; 40], NodeId(9)));
+    }
+
     use super::*;
 
     const A: NodeId = NodeId(1);

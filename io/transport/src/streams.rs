@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use model::NodeId;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::pki_types::ServerName;
+use rustls::server::Acceptor;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -34,15 +35,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 use crate::allow_list::AllowList;
 use crate::identity::{Identity, NodeIdentity};
+use crate::seal::ClusterKey;
+use crate::slots::Slots;
 use crate::sockets::{REBIND_EVERY, SocketError, missing_or};
 use crate::tls;
 
-/// The longest message, in bytes: a snapshot.
-pub const STREAM_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest message, in bytes: a snapshot with all versions of the cluster file that are kept, with room to spare.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The longest frame, in bytes; a longer message takes several.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Set in the length of a frame whose message goes on in the next one.
+const IS_CONTINUED: u32 = 1 << 31;
 /// The longest request, answer or answer to a join, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// The longest request of a joining node, in bytes.
@@ -50,6 +57,8 @@ pub const JOIN_BYTES_MAX: usize = 64 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// For a connection to say anything, and for a stranger to be done with the handshake.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// From a handshake until the first frame of a request or join has arrived.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,11 +72,18 @@ const HELD: Duration = Duration::from_secs(1);
 const UNACKNOWLEDGED_MS: u32 = 1000;
 const QUEUE_MESSAGES_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// For strangers and for peers each, so that strangers cannot take the peers' turn.
-const HANDSHAKES_AT_ONCE: usize = 32;
+/// A longer message is a snapshot: it does not give way to shorter ones, only to the next snapshot.
+const SHORT_BYTES_MAX: usize = 1024 * 1024;
+/// Connections that have said nothing yet: in all, and from one address.
+const SILENT_MAX: usize = 256;
+const SILENT_PER_ADDRESS: usize = 32;
+/// Handshakes of strangers, in all and from one address. Peers have a turn of their own: they show at the first word
+/// that they know the cluster's key, since their address is also that of every local user on their machines.
+const STRANGERS_AT_ONCE: usize = 32;
+const STRANGERS_PER_ADDRESS: usize = 4;
+const PEERS_AT_ONCE: usize = 64;
 const JOINS_AT_ONCE: usize = 8;
 const STRANGER_HANDSHAKES_PER_SECOND: u32 = 10;
-const PEER_HANDSHAKES_PER_SECOND: u32 = 500;
 const VISITORS_KEPT: usize = 256;
 /// A buffer grows with what arrives, never with what a frame announces.
 const FRAME_BUFFER_BYTES: usize = 16 * 1024;
@@ -229,14 +245,16 @@ struct Owner {
 
 struct Shared {
     me: NodeIdentity,
+    key: ClusterKey,
     handler: Arc<dyn Handler>,
     tls: Mutex<Tls>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     allowed: AllowList,
     visitors: Mutex<Visitors>,
     listening: Mutex<Vec<SocketAddr>>,
+    silent: Slots,
+    strangers: Slots,
     peer_handshakes: Semaphore,
-    stranger_handshakes: Semaphore,
     joins: Semaphore,
 }
 
@@ -271,14 +289,16 @@ impl Streams {
             .map_err(StreamsError::Thread)?;
         let shared = Arc::new(Shared {
             me: config.identity.identity(),
+            key: config.identity.cluster_key().clone(),
             handler,
             tls: Mutex::new(Tls::of(&config.identity)?),
             peers: Mutex::default(),
             allowed: config.allowed,
             visitors: Mutex::default(),
             listening: Mutex::default(),
-            peer_handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
-            stranger_handshakes: Semaphore::new(HANDSHAKES_AT_ONCE),
+            silent: Slots::new(SILENT_MAX, SILENT_PER_ADDRESS),
+            strangers: Slots::new(STRANGERS_AT_ONCE, STRANGERS_PER_ADDRESS),
+            peer_handshakes: Semaphore::new(PEERS_AT_ONCE),
             joins: Semaphore::new(JOINS_AT_ONCE),
         });
         for address in config.listen {
@@ -405,24 +425,30 @@ struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     messages: VecDeque<Vec<u8>>,
+    /// Bytes of the short messages.
     bytes: usize,
 }
 
 impl Queue {
-    /// The newest message always fits; the oldest ones make room for it.
+    /// The newest message always fits; the oldest of its kind make room for it.
     fn push(&mut self, message: Vec<u8>) {
-        while !self.messages.is_empty()
-            && (self.messages.len() >= QUEUE_MESSAGES_MAX || self.bytes + message.len() > QUEUE_BYTES_MAX)
+        let is_short = message.len() <= SHORT_BYTES_MAX;
+        while let Some(oldest) = self.messages.iter().position(|waiting| (waiting.len() <= SHORT_BYTES_MAX) == is_short)
+            && (!is_short || self.messages.len() >= QUEUE_MESSAGES_MAX || self.bytes + message.len() > QUEUE_BYTES_MAX)
         {
-            self.pop();
+            self.remove(oldest);
         }
-        self.bytes += message.len();
+        self.bytes += if is_short { message.len() } else { 0 };
         self.messages.push_back(message);
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.len();
+        self.remove(0)
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Vec<u8>> {
+        let message = self.messages.remove(place)?;
+        self.bytes -= if message.len() <= SHORT_BYTES_MAX { message.len() } else { 0 };
         Some(message)
     }
 }
@@ -527,7 +553,7 @@ async fn pump(mut stream: client::TlsStream<TcpStream>, address: SocketAddr, out
             }
         }
         while let Some(message) = outbox.pop() {
-            if let Err(cause) = write_frame(&mut stream, &message).await {
+            if let Err(cause) = write_message(&mut stream, &message).await {
                 return End::Lost(cause);
             }
         }
@@ -568,7 +594,8 @@ async fn dial(
     addresses: &[SocketAddr],
     kind: Kind,
 ) -> io::Result<(client::TlsStream<TcpStream>, SocketAddr)> {
-    let connector = TlsConnector::from(Arc::clone(&lock(&shared.tls).client));
+    let proof = shared.key.dial_proof(shared.me.node, node);
+    let connector = TlsConnector::from(tls::dial_config(&lock(&shared.tls).client, proof));
     let name = NodeIdentity { node, cluster_id: shared.me.cluster_id }.dns_name();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address is known");
@@ -623,10 +650,9 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
     loop {
         match listener.accept().await {
             Ok((socket, from)) => {
-                let is_peer = lock(&shared.peers).values().any(|peer| peer.outbox.has_address(from.ip()));
-                if lock(&shared.visitors).admit(Instant::now(), from.ip(), is_peer) {
-                    tokio::spawn(welcome(Arc::clone(&shared), socket, from.ip(), is_peer));
-                }
+                tokio::spawn(welcome(Arc::clone(&shared), socket, from.ip()));
+                // A flood of connections must not keep those that are there from their turn.
+                tokio::task::yield_now().await;
             }
             // No descriptors, or a connection that is gone already: neither ends the listening.
             Err(cause) => {
@@ -638,21 +664,8 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
 }
 
 /// One incoming connection, from handshake to end.
-async fn welcome(shared: Arc<Shared>, socket: TcpStream, address: IpAddr, is_peer: bool) {
-    let shaken = {
-        // Too many at once: whoever means it dials again.
-        let handshakes = if is_peer { &shared.peer_handshakes } else { &shared.stranger_handshakes };
-        let Ok(_turn) = handshakes.try_acquire() else { return };
-        let acceptor = TlsAcceptor::from(Arc::clone(&lock(&shared.tls).server));
-        let shake = async {
-            prepare(&socket)?;
-            let mut stream = acceptor.accept(socket).await?;
-            let kind = stream.read_u8().await?;
-            Ok::<_, io::Error>((stream, kind))
-        };
-        timeout(HANDSHAKE_TIMEOUT, shake).await
-    };
-    let Ok(Ok((mut stream, kind))) = shaken else { return };
+async fn welcome(shared: Arc<Shared>, socket: TcpStream, address: IpAddr) {
+    let Some((mut stream, kind)) = shake(&shared, socket, address).await else { return };
     let member = member(&shared, &stream);
     // A connection that ends in an error is a connection that has ended.
     let _ = match (Kind::of(kind), member) {
@@ -669,6 +682,42 @@ async fn welcome(shared: Arc<Shared>, socket: TcpStream, address: IpAddr, is_pee
         (Some(Kind::Join), _) => join(&shared, &mut stream).await,
         (Some(Kind::Messages | Kind::Request), None) | (None, _) => Ok(()),
     };
+}
+
+/// A handshake, if it is this connection's turn; whoever means it and has none dials again.
+async fn shake(shared: &Shared, socket: TcpStream, address: IpAddr) -> Option<(server::TlsStream<TcpStream>, u8)> {
+    let hello = {
+        let slot = shared.silent.take(address);
+        prepare(&socket).ok()?;
+        tokio::select! {
+            hello = LazyConfigAcceptor::new(Acceptor::default(), socket) => hello.ok()?,
+            () = slot.lost() => return None,
+            () = sleep(STRANGER_TIMEOUT) => return None,
+        }
+    };
+    let is_peer = hello
+        .client_hello()
+        .alpn()
+        .is_some_and(|mut protocols| protocols.any(|word| shared.key.is_dial_proof(word, shared.me.node)));
+    let config = Arc::clone(&lock(&shared.tls).server);
+    let rest = async {
+        let mut stream = hello.into_stream(config).await?;
+        let kind = stream.read_u8().await?;
+        Ok::<_, io::Error>((stream, kind))
+    };
+    if is_peer {
+        let _turn = shared.peer_handshakes.try_acquire().ok()?;
+        return timeout(HANDSHAKE_TIMEOUT, rest).await.ok()?.ok();
+    }
+    if !lock(&shared.visitors).admit(Instant::now(), address) {
+        return None;
+    }
+    let slot = shared.strangers.take(address);
+    tokio::select! {
+        shaken = rest => shaken.ok(),
+        () = slot.lost() => None,
+        () = sleep(STRANGER_TIMEOUT) => None,
+    }
 }
 
 /// Serves a connection until it ends, or its node is removed.
@@ -690,7 +739,7 @@ fn member(shared: &Shared, stream: &server::TlsStream<TcpStream>) -> Option<Node
 
 async fn receive(shared: &Shared, stream: &mut server::TlsStream<TcpStream>, from: NodeId) -> io::Result<()> {
     loop {
-        let message = read_frame(stream, STREAM_MESSAGE_BYTES_MAX).await?;
+        let message = read_message(stream, STREAM_MESSAGE_BYTES_MAX).await?;
         shared.handler.on_message(from, message);
     }
 }
@@ -735,21 +784,55 @@ async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io
 
 async fn read_frame(stream: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> io::Result<Vec<u8>> {
     let length = stream.read_u32().await? as usize;
-    if length > bytes_max {
+    let mut frame = Vec::with_capacity(length.min(FRAME_BUFFER_BYTES));
+    read_part(stream, &mut frame, length, bytes_max).await?;
+    Ok(frame)
+}
+
+/// Reads the next `length` bytes behind those that are there.
+async fn read_part(
+    stream: &mut (impl AsyncRead + Unpin),
+    into: &mut Vec<u8>,
+    length: usize,
+    bytes_max: usize,
+) -> io::Result<()> {
+    let whole = into.len().saturating_add(length);
+    if whole > bytes_max {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is too long")));
     }
-    let mut frame = Vec::with_capacity(length.min(FRAME_BUFFER_BYTES));
-    stream.take(length as u64).read_to_end(&mut frame).await?;
-    if frame.len() == length { Ok(frame) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    stream.take(length as u64).read_to_end(into).await?;
+    if into.len() == whole { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-impl Outbox {
-    fn has_address(&self, address: IpAddr) -> bool {
-        lock(&self.addresses).iter().any(|known| known.ip() == address)
+/// Sends a message in as many frames as it needs.
+async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
+    let mut rest = message;
+    while let Some((part, more)) = rest.split_at_checked(FRAME_BYTES_MAX).filter(|(_, more)| !more.is_empty()) {
+        let length = u32::try_from(part.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        stream.write_all(&(length | IS_CONTINUED).to_be_bytes()).await?;
+        stream.write_all(part).await?;
+        rest = more;
+    }
+    write_frame(stream, rest).await
+}
+
+/// Reads a message of one frame or several; it grows with what arrives.
+async fn read_message(stream: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    loop {
+        let length = stream.read_u32().await?;
+        let part = (length & !IS_CONTINUED) as usize;
+        if part > FRAME_BYTES_MAX || (part == 0 && length != 0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {part} bytes")));
+        }
+        read_part(stream, &mut message, part, bytes_max).await?;
+        if length & IS_CONTINUED == 0 {
+            return Ok(message);
+        }
     }
 }
 
-/// How many handshakes each source may still begin; a bucket that fills with time.
+/// How many handshakes each address of a stranger may still begin; a bucket that fills with time.
 #[derive(Debug, Default)]
 struct Visitors(BTreeMap<IpAddr, Bucket>);
 
@@ -760,12 +843,12 @@ struct Bucket {
 }
 
 impl Visitors {
-    fn admit(&mut self, now: Instant, from: IpAddr, is_peer: bool) -> bool {
-        let per_second = f64::from(if is_peer { PEER_HANDSHAKES_PER_SECOND } else { STRANGER_HANDSHAKES_PER_SECOND });
+    fn admit(&mut self, now: Instant, from: IpAddr) -> bool {
+        let per_second = f64::from(STRANGER_HANDSHAKES_PER_SECOND);
         if self.0.len() >= VISITORS_KEPT && !self.0.contains_key(&from) {
             // Whoever has been quiet for a second has a full bucket again, and needs no entry.
             self.0.retain(|_, bucket| now.duration_since(bucket.at) < Duration::from_secs(1));
-            if self.0.len() >= VISITORS_KEPT && !is_peer {
+            if self.0.len() >= VISITORS_KEPT {
                 return false;
             }
         }
@@ -891,13 +974,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_snapshot_fits_and_nothing_longer() {
+    fn a_snapshot_of_several_frames_arrives_whole_and_nothing_longer_is_taken() {
         let secrets = secrets();
         let (a, b) = (start(&secrets, 1), start(&secrets, 2));
         a.knows(B, &b);
-        let snapshot: Vec<u8> = (0..STREAM_MESSAGE_BYTES_MAX).map(|place| (place % 251) as u8).collect();
-        assert!(a.handle.send(B, snapshot.clone()));
-        assert!(b.next() == (A, snapshot));
+        for bytes in [FRAME_BYTES_MAX, FRAME_BYTES_MAX + 1, 2 * FRAME_BYTES_MAX + 7] {
+            let snapshot: Vec<u8> = (0..bytes).map(|place| (place % 251) as u8).collect();
+            assert!(a.handle.send(B, snapshot.clone()));
+            assert!(b.next() == (A, snapshot), "{bytes}");
+        }
         assert!(!a.handle.send(B, vec![0; STREAM_MESSAGE_BYTES_MAX + 1]));
         a.reaches(B, &b);
     }
@@ -1061,9 +1146,38 @@ pub(crate) mod tests {
             let _ = socket.write_all(&garbage);
             open.push(socket);
         }
-        // The flood comes from an address of no peer; b is one.
-        a.handle.set_peers(BTreeMap::from([(B, b.handle.listening())]));
         b.reaches(A, &a);
+    }
+
+    /// A local user on a peer's machine has the address of the peer.
+    #[test]
+    fn half_open_connections_from_a_peers_address_keep_the_peer_from_nothing() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        let to = a.handle.listening()[0];
+        a.knows(B, &b);
+        b.knows(A, &a);
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let flood = {
+            let over = over.clone();
+            std::thread::spawn(move || {
+                let mut open = VecDeque::new();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    open.extend(std::net::TcpStream::connect(to));
+                    open.truncate(400);
+                    if open.len() == 400 {
+                        open.pop_front();
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            })
+        };
+        std::thread::sleep(Duration::from_millis(200));
+        for _ in 0..50 {
+            assert_eq!(b.handle.request(A, b"hello".to_vec(), LONG).wait().unwrap(), b"2 asked hello");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        flood.join().unwrap();
     }
 
     #[test]
@@ -1077,6 +1191,13 @@ pub(crate) mod tests {
         assert_eq!(read(b"\0\0\0\x04abcd", 3), Err(io::ErrorKind::InvalidData));
         assert_eq!(read(b"\xff\xff\xff\xff", REQUEST_BYTES_MAX), Err(io::ErrorKind::InvalidData));
         assert_eq!(read(b"\0\x0f\0\0abc", REQUEST_BYTES_MAX), Err(io::ErrorKind::UnexpectedEof));
+        let message = |bytes: &[u8], bytes_max| {
+            let mut bytes = bytes.to_vec();
+            runtime.block_on(read_message(&mut std::io::Cursor::new(&mut bytes), bytes_max)).map_err(|e| e.kind())
+        };
+        assert_eq!(message(b"\x80\0\0\x02ab\0\0\0\x01c", 3), Ok(b"abc".to_vec()));
+        assert_eq!(message(b"\x80\0\0\x02ab\0\0\0\x02cd", 3), Err(io::ErrorKind::InvalidData));
+        assert_eq!(message(b"\x80\0\0\0\x80\0\0\0", 3), Err(io::ErrorKind::InvalidData), "without end");
     }
 
     #[test]
@@ -1087,10 +1208,19 @@ pub(crate) mod tests {
         }
         assert_eq!(queue.messages.len(), QUEUE_MESSAGES_MAX);
         assert_eq!(queue.messages[0], vec![10; 3]);
-        queue.push(vec![1; QUEUE_BYTES_MAX * 2]);
-        assert_eq!((queue.messages.len(), queue.bytes), (1, QUEUE_BYTES_MAX * 2), "a snapshot passes, alone");
-        queue.push(vec![2]);
-        assert_eq!((queue.messages.len(), queue.bytes), (1, 1));
+        for byte in [1, 2] {
+            queue.push(vec![byte; QUEUE_BYTES_MAX * 2]);
+        }
+        for number in 0..QUEUE_MESSAGES_MAX * 2 {
+            queue.push(vec![number as u8; 3]);
+        }
+        let long: Vec<&Vec<u8>> = queue.messages.iter().filter(|message| message.len() > 3).collect();
+        assert_eq!(
+            (long.len(), long[0][0]),
+            (1, 2),
+            "only the newest snapshot waits, and it gives way to nothing else"
+        );
+        assert_eq!((queue.messages.len(), queue.bytes), (QUEUE_MESSAGES_MAX, 3 * (QUEUE_MESSAGES_MAX - 1)));
     }
 
     #[test]
@@ -1098,19 +1228,17 @@ pub(crate) mod tests {
         let mut visitors = Visitors::default();
         let start = Instant::now();
         let address = |number: u32| IpAddr::from(number.to_be_bytes());
-        let mut admitted = |at: u64, from, times, is_peer| {
+        let mut admitted = |at: u64, from, times| {
             let now = start + Duration::from_millis(at);
-            (0..times).filter(|_| visitors.admit(now, from, is_peer)).count()
+            (0..times).filter(|_| visitors.admit(now, from)).count()
         };
-        assert_eq!(admitted(0, address(1), 100, false), 10);
-        assert_eq!(admitted(0, address(2), 5, false), 5);
-        assert_eq!(admitted(500, address(1), 100, false), 5);
-        assert_eq!(admitted(9000, address(1), 100, false), 10);
-        assert_eq!(admitted(9000, address(3), 300, true), 300);
-        let newcomers: usize = (10..2000).map(|number| admitted(9000, address(number), 1, false)).sum();
+        assert_eq!(admitted(0, address(1), 100), 10);
+        assert_eq!(admitted(0, address(2), 5), 5);
+        assert_eq!(admitted(500, address(1), 100), 5);
+        assert_eq!(admitted(9000, address(1), 100), 10);
+        let newcomers: usize = (10..2000).map(|number| admitted(9000, address(number), 1)).sum();
         assert!(newcomers <= VISITORS_KEPT, "{newcomers}");
-        assert_eq!(admitted(9000, address(5000), 1, true), 1, "a peer is never turned away for strangers");
-        assert_eq!(admitted(11_000, address(5001), 1, false), 1);
+        assert_eq!(admitted(11_000, address(5001), 1), 1);
     }
 
     #[test]

@@ -51,6 +51,13 @@ pub fn client_config(identity: &Identity) -> Result<Arc<ClientConfig>, Error> {
     Ok(without_memory(config))
 }
 
+/// The same with a proof of who dials whom, among the protocols: others choose none of that name.
+pub fn dial_config(client: &ClientConfig, proof: String) -> Arc<ClientConfig> {
+    let mut config = client.clone();
+    config.alpn_protocols.push(proof.into_bytes());
+    Arc::new(config)
+}
+
 /// For a joining node, which knows nothing but the hash of the authority's public key.
 pub fn joiner_config(pin: [u8; 32]) -> Result<Arc<ClientConfig>, Error> {
     let pinned = Arc::new(Pinned { pin, algorithms: provider().signature_verification_algorithms });
