@@ -630,7 +630,7 @@ impl World {
         self.watch.forget(m);
         self.note("halt", name.as_str(), &format!("{halt:?}"));
         match halt {
-            Halt::Left => {}
+            Halt::Left | Halt::Unreadable => {}
             Halt::Removed | Halt::Condemned => {
                 let pause = self.chance.between(10 * MILLIS, 500 * MILLIS);
                 self.after(pause, Event::ServicesEnd { machine: m, boot });

@@ -171,6 +171,16 @@ impl Message {
         96 + entries + snapshot
     }
 
+    /// What its entries say, as the proposer wrote it.
+    pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| entry.data.as_slice()).filter(|data| !data.is_empty())
+    }
+
+    /// The state that it carries.
+    pub fn snapshot(&self) -> Option<&[u8]> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.data.as_slice())
+    }
+
     /// Could a working member have sent this?
     pub(crate) fn check(&self) -> Result<(), MessageRefusal> {
         let numbers =

@@ -198,7 +198,7 @@ pub enum Class {
 }
 
 /// The program that knows how to start, stop and monitor a resource.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum AgentName {
     /// Built in: `cardea:ip`, `cardea:process`.
@@ -224,6 +224,42 @@ pub enum AgentName {
         #[n(1)]
         name: String,
     },
+}
+
+/// As [`AgentName`] is written in the log.
+#[derive(Decode)]
+enum WrittenAgentName {
+    #[n(0)]
+    Native(#[n(0)] String),
+    #[n(1)]
+    Ocf {
+        #[n(0)]
+        provider: String,
+        #[n(1)]
+        name: String,
+    },
+    #[n(2)]
+    Other {
+        #[n(0)]
+        standard: String,
+        #[n(1)]
+        name: String,
+    },
+}
+
+/// A name from the log or the network names an agent in the agents' folder, or nothing.
+impl<'b, C> Decode<'b, C> for AgentName {
+    fn decode(decoder: &mut minicbor::Decoder<'b>, context: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let written = match WrittenAgentName::decode(decoder, context)? {
+            WrittenAgentName::Native(name) => AgentName::Native(name),
+            WrittenAgentName::Ocf { provider, name } => AgentName::Ocf { provider, name },
+            WrittenAgentName::Other { standard, name } => AgentName::Other { standard, name },
+        };
+        match AgentName::try_from(written.to_string()) {
+            Ok(name) if name == written => Ok(name),
+            Ok(_) | Err(_) => Err(minicbor::decode::Error::message("not the name of an agent")),
+        }
+    }
 }
 
 /// Standards of agents that are known by name and not run.
@@ -535,6 +571,23 @@ impl ClusterConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_from_the_log_names_nothing_outside_the_agents_folder() {
+        let written = |provider: &str, name: &str| {
+            let agent = AgentName::Ocf { provider: provider.to_owned(), name: name.to_owned() };
+            minicbor::to_vec(&agent).expect("a vector takes everything")
+        };
+        assert!(minicbor::decode::<AgentName>(&written("heartbeat", "IPaddr2")).is_ok());
+        for (provider, name) in [("..", "sh"), ("heartbeat", "../../../bin/sh"), ("", "x"), ("a", ""), ("a:b", "c")] {
+            assert!(minicbor::decode::<AgentName>(&written(provider, name)).is_err(), "{provider} {name}");
+        }
+        for name in ["../x", "..", "a/b", "a\u{1b}[2J", &"x".repeat(2000)] {
+            let bytes = minicbor::to_vec(name).expect("a vector takes everything");
+            assert!(minicbor::decode::<NodeName>(&bytes).is_err(), "{name:?}");
+        }
+        assert!(minicbor::decode::<NodeName>(&minicbor::to_vec("web-1.x").expect("bytes")).is_ok());
+    }
 
     /// What a node with an older version stored: fields 0 to 5 of a placement, 0 to 2 of a node.
     #[test]

@@ -5,6 +5,16 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+/// The longest name that is read, in bytes.
+const NAME_BYTES_MAX: usize = 1024;
+
+/// Can a name from the log or the network do no harm in a path, a message or a log?
+///
+/// What a name is, the cluster file decides; this holds also for names that no file has.
+fn is_harmless(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && !matches!(name, "." | "..") && !name.contains(|c: char| c == '/' || c.is_control())
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -26,10 +36,20 @@ macro_rules! number {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Serialize, Deserialize)]
         #[cbor(transparent)]
         #[serde(transparent)]
         pub struct $name(#[n(0)] pub String);
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(decoder: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                let name = decoder.str()?;
+                match is_harmless(name) {
+                    true => Ok($name(name.to_owned())),
+                    false => Err(minicbor::decode::Error::message("not a name")),
+                }
+            }
+        }
 
         impl $name {
             /// The name as text.

@@ -213,6 +213,9 @@ pub enum Halt {
     Removed,
     /// The others condemned this incarnation: whatever runs here must end at once.
     Condemned,
+    /// The agreed log or a snapshot says something that this program cannot read: whoever cannot follow the log must
+    /// not act on it, and reading it again would change nothing.
+    Unreadable,
 }
 
 /// What the driver is asked to do.

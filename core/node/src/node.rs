@@ -60,6 +60,8 @@ pub struct Node {
     pub(crate) digest: (LogIndex, u64),
     /// Another node's state differs from ours at the same index.
     pub(crate) diverged: Option<String>,
+    /// Another node's log holds what this program cannot read.
+    pub(crate) unreadable: Option<String>,
     pub(crate) revision: u64,
     /// Entries up to here were known to be committed when this life began.
     replayed: LogIndex,
@@ -179,6 +181,7 @@ impl Node {
             is_isolated: false,
             digest: (LogIndex(0), 0),
             diverged: None,
+            unreadable: None,
             revision: 1,
             replayed,
             is_order_stale: true,
@@ -459,10 +462,25 @@ impl Node {
 
     fn on_message(&mut self, now: Moment, from: NodeId, message: Message, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         match message {
-            Message::Consensus(message) => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
+            Message::Consensus(message) => match why_unreadable(&message) {
+                None => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
+                Some(what) => self.note_unreadable(from, &what, out),
+            },
             Message::Executor(message) => self.on_executor_message(now, from, message, todo, out),
             Message::Announce(announce) => self.on_announce(now, from, announce, todo, out),
             Message::Leave { incarnation } => self.on_leave(now, from, incarnation, todo, out),
+        }
+    }
+
+    /// Another member's log says something that this program cannot read: it is not taken into our own.
+    fn note_unreadable(&mut self, from: NodeId, what: &str, out: &mut Vec<Action>) {
+        if self.unreadable.is_none() {
+            let name = self.state.name_of(from);
+            let reason = format!(
+                "{name} sends {what}, which this node cannot read and does not take: compare `cardea --version` on both"
+            );
+            out.push(event("problem", &name, reason.clone()));
+            self.unreadable = Some(reason);
         }
     }
 
@@ -578,6 +596,9 @@ impl Node {
                 }
                 consensus::Action::Committed(entries) => {
                     for entry in entries {
+                        if self.halted == Some(Halt::Unreadable) {
+                            return;
+                        }
                         self.apply(now, entry, todo, out);
                     }
                     self.compact(todo);
@@ -585,9 +606,14 @@ impl Node {
                     todo.push(Todo::Applied);
                 }
                 consensus::Action::Install { index, snapshot, .. } => {
-                    let state = state::decode_snapshot(&snapshot)
-                        .unwrap_or_else(|cause| panic!("the leader's snapshot cannot be read: {cause}"));
-                    assert!(state.applied == index, "a snapshot of {} says it is of {index}", state.applied);
+                    let state = match state::decode_snapshot(&snapshot) {
+                        Ok(state) if state.applied == index => state,
+                        Ok(state) => {
+                            let what = format!("a snapshot of index {index} says that it is of {}", state.applied);
+                            return self.stop_reading(what, out);
+                        }
+                        Err(cause) => return self.stop_reading(format!("a snapshot cannot be read: {cause}"), out),
+                    };
                     self.state = Arc::new(state);
                     self.compacted = index;
                     self.digest = (LogIndex(0), 0);
@@ -642,13 +668,17 @@ impl Node {
     }
 
     fn apply(&mut self, now: Moment, entry: consensus::Committed, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        let state = Arc::make_mut(&mut self.state);
         let mut answer = Answer::Done { index: entry.index.0 };
         if entry.data.is_empty() {
-            state.applied = entry.index;
+            Arc::make_mut(&mut self.state).applied = entry.index;
         } else {
-            let mut decoded = Entry::decode(&entry.data)
-                .unwrap_or_else(|cause| panic!("log entry {} cannot be read: {cause}", entry.index));
+            let mut decoded = match Entry::decode(&entry.data) {
+                Ok(decoded) => decoded,
+                Err(cause) => {
+                    return self.stop_reading(format!("log entry {} cannot be read: {cause}", entry.index), out);
+                }
+            };
+            let state = Arc::make_mut(&mut self.state);
             if self.settings.bugs.has(model::Bug::DigestSkipped)
                 && state.members.keys().next_back() == Some(&self.identity.own)
                 && matches!(decoded.command, Command::Observed { .. })
@@ -694,6 +724,17 @@ impl Node {
         self.check_own_membership(now, out);
         if self.needs_announcement() {
             self.announce_at.get_or_insert(now.at);
+        }
+    }
+
+    /// The log holds what this program cannot read: a newer one wrote it, or somebody who should not.
+    fn stop_reading(&mut self, what: String, out: &mut Vec<Action>) {
+        if self.halted.is_none() {
+            self.halted = Some(Halt::Unreadable);
+            let name = self.state.name_of(self.identity.own);
+            let next = "compare `cardea --version` on all nodes";
+            out.push(event("problem", &name, format!("{what}; this node stops: {next}")));
+            out.push(Action::Halt(Halt::Unreadable));
         }
     }
 
@@ -1048,6 +1089,15 @@ impl Node {
     pub fn revision(&self) -> u64 {
         self.revision
     }
+}
+
+/// What in a message could never be applied.
+fn why_unreadable(message: &consensus::Message) -> Option<String> {
+    let entry = message.entries().find_map(|data| Entry::decode(data).err());
+    let snapshot = message.snapshot().and_then(|data| state::decode_snapshot(data).err());
+    entry
+        .map(|cause| format!("a log entry ({cause})"))
+        .or_else(|| snapshot.map(|cause| format!("a snapshot ({cause})")))
 }
 
 pub(crate) fn event(event: &'static str, subject: &str, reason: String) -> Action {

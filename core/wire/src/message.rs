@@ -12,6 +12,11 @@ const VERSION: u8 = 1;
 /// Encoded messages up to this length travel as datagrams over every link at once, longer ones over a stream.
 pub const DATAGRAM_BYTES_MAX: usize = 1100;
 
+/// The longest message to or from an executor: an inventory of all resources that a cluster may have.
+const EXECUTOR_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The longest id of a boot, machine or storage.
+const ID_BYTES_MAX: usize = 128;
+
 /// One message between two nodes. It may be lost, repeated and late.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Message {
@@ -75,5 +80,22 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     if *version != VERSION {
         return Err(WireError::Foreign { what: "message", known: VERSION });
     }
-    minicbor::decode(body).map_err(|cause| WireError::Damaged { what: "message", cause: cause.to_string() })
+    let message: Message =
+        minicbor::decode(body).map_err(|cause| WireError::Damaged { what: "message", cause: cause.to_string() })?;
+    match &message {
+        Message::Executor(_) if bytes.len() > EXECUTOR_BYTES_MAX => Err(too_long("a report of an executor")),
+        Message::Announce(announce) if announce.is_too_long() => Err(too_long("an announcement")),
+        Message::Consensus(_) | Message::Executor(_) | Message::Announce(_) | Message::Leave { .. } => Ok(message),
+    }
+}
+
+/// What ends up in the log must be of a length that the log can carry.
+fn too_long(what: &str) -> WireError {
+    WireError::Damaged { what: "message", cause: format!("{what} is too long") }
+}
+
+impl Announce {
+    fn is_too_long(&self) -> bool {
+        [&self.boot_id, &self.machine_id, &self.storage_uuid].into_iter().any(|text| text.len() > ID_BYTES_MAX)
+    }
 }

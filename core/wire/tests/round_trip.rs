@@ -4,7 +4,8 @@ mod samples;
 
 use minicbor::{Decoder, Encoder};
 use wire::{
-    DATAGRAM_BYTES_MAX, HEADER_BYTES, WireError, decode, decode_beat, decode_header, encode, encode_beat, encode_header,
+    Announce, DATAGRAM_BYTES_MAX, HEADER_BYTES, Message, WireError, decode, decode_beat, decode_header, encode,
+    encode_beat, encode_header,
 };
 
 /// Begins a list with one element, in CBOR.
@@ -25,6 +26,17 @@ fn every_message_survives_the_wire() {
     for (name, message) in samples::messages() {
         assert_eq!(decode(&encode(&message)).as_ref(), Ok(&message), "{name}");
     }
+}
+
+#[test]
+fn ids_that_would_not_fit_the_log_are_refused() {
+    let (_, message) = samples::messages()
+        .into_iter()
+        .find(|(_, message)| matches!(message, Message::Announce(_)))
+        .expect("there is a sample");
+    let Message::Announce(announce) = message else { panic!("{message:?}") };
+    let long = Message::Announce(Announce { boot_id: "x".repeat(16 * 1024 * 1024), ..announce });
+    assert!(matches!(decode(&encode(&long)), Err(WireError::Damaged { .. })));
 }
 
 #[test]

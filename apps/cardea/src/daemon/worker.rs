@@ -663,6 +663,13 @@ impl Worker {
                 self.agents.end_everything();
                 EXIT_FINAL
             }
+            Halt::Unreadable => {
+                tracing::error!(
+                    "this node takes no part until a program that can read its log is installed, or until it is \
+                     removed and joined anew"
+                );
+                EXIT_FINAL
+            }
             Halt::Condemned => {
                 tracing::error!(
                     "the cluster condemned this node: whatever it ran here ends now; it may come back after a reboot"
