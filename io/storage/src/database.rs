@@ -17,6 +17,7 @@ use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::io::Errno;
 
 type Records = TableDefinition<'static, u64, &'static [u8]>;
 
@@ -105,6 +106,26 @@ pub enum StorageError {
     },
 }
 
+impl StorageError {
+    /// May the disk have lost what was written to it? Then what the kernel gives to readers proves nothing until the
+    /// next boot. A disk that is full refuses, and loses nothing.
+    pub fn is_disk_fault(&self) -> bool {
+        match self {
+            StorageError::Io { cause, .. } => {
+                // EIO, a file system that was damaged, went read-only or away.
+                let faults = [Errno::IO, Errno::UCLEAN, Errno::ROFS, Errno::NODEV, Errno::NXIO, Errno::REMOTEIO];
+                cause.raw_os_error().is_some_and(|code| faults.contains(&Errno::from_raw_os_error(code)))
+            }
+            StorageError::Missing { .. }
+            | StorageError::Exists { .. }
+            | StorageError::InUse { .. }
+            | StorageError::Damaged { .. }
+            | StorageError::TooNew { .. }
+            | StorageError::Ended { .. } => false,
+        }
+    }
+}
+
 /// The open database of a node; the file is locked while this lives.
 #[derive(Debug)]
 pub struct Storage {
@@ -174,6 +195,8 @@ impl Storage {
         if is_empty {
             return Err(StorageError::Damaged { path: path.to_owned(), what: "it is empty".to_owned() });
         }
+        // What an earlier life wrote and did not make durable must be so before it is read and claimed.
+        File::open(path).and_then(|file| file.sync_all()).map_err(|cause| failure("make durable", path, cause))?;
         let database = builder().open(path).map_err(|error| not_opened(error, path))?;
         reserve_spare(path);
         let storage = Storage { database, path: path.to_owned(), has_failed: false };

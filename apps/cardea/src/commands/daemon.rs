@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, anyhow};
 use clap::Args;
 
+use crate::daemon::log;
 use crate::daemon::node_file::NodeFile;
 use crate::daemon::paths::Paths;
 use crate::daemon::worker;
@@ -27,11 +28,17 @@ pub fn run(root: &Path, args: &DaemonArgs) -> anyhow::Result<i32> {
     if args.restart {
         return restart(&paths);
     }
-    log();
+    log::start();
     NodeFile::load(&paths)?;
     if args.worker {
         abort_on_panic();
-        return Ok(i32::from(worker::run(&paths)?));
+        // Nothing at the end waits for standard error: a process that stands still would go on beating.
+        let status = worker::run(&paths).unwrap_or_else(|cause| {
+            log::line(format!("cardea: {cause:#}\n"));
+            1
+        });
+        log::finish();
+        std::process::exit(i32::from(status));
     }
     let program = std::env::current_exe().context("cannot find this program")?;
     let worker = || {
@@ -59,18 +66,6 @@ fn restart(paths: &Paths) -> anyhow::Result<i32> {
     daemon.signal(rustix::process::Signal::HUP).context("cannot signal the daemon")?;
     println!("the worker is being replaced; services stay as they are");
     Ok(0)
-}
-
-/// Logs go to standard error; journald picks them up there.
-fn log() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("CARDEA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        .init();
 }
 
 /// A worker that broke one of its own rules must not go on in any of its threads.

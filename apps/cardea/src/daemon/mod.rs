@@ -2,7 +2,9 @@
 
 mod doors;
 pub mod events;
+mod file_writer;
 pub mod http;
+pub mod log;
 pub mod node_file;
 pub mod paths;
 pub mod peers;

@@ -54,6 +54,11 @@ impl Paths {
         self.root.join("run/cardea")
     }
 
+    /// Says that the disk lost something in this boot.
+    pub fn storage_failed(&self) -> PathBuf {
+        self.run().join("storage-failed")
+    }
+
     /// Where commands talk to the daemon.
     pub fn socket(&self) -> PathBuf {
         self.run().join("api.sock")
@@ -75,6 +80,7 @@ mod tests {
             paths.node_file(),
             paths.pulse_file(),
             paths.run(),
+            paths.storage_failed(),
             paths.socket(),
         ];
         assert!(all.iter().all(|path| path.starts_with("/tmp/x")), "{all:?}");

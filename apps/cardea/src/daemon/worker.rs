@@ -33,6 +33,7 @@ use transport::{AllowList, ClusterKey, DatagramConfig, DatagramSender, StreamsCo
 use wire::Message;
 
 use super::events::Events;
+use super::file_writer::FileWriter;
 use super::http::{self, Picture};
 use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer};
 use super::paths::Paths;
@@ -47,6 +48,9 @@ const LEAVING_BEATS: Duration = Duration::from_millis(120);
 
 /// Nodes that are not known yet and talked to all the same.
 const NEWCOMERS_MAX: usize = 64;
+
+/// How long the end of a worker waits for its small files.
+const LAST_FILES: Duration = Duration::from_secs(1);
 
 /// How long a former worker may take to hand over.
 const HAND_OVER: Duration = Duration::from_millis(500);
@@ -161,6 +165,10 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     let key = certificate.cluster_key().clone();
     let boot_id = host::identity::boot_id().context("cannot read the boot id")?;
     let machine_id = host::identity::machine_id(paths.root()).context("cannot read the machine id")?;
+    if let Some(why) = disk_fault_of(paths, &boot_id) {
+        tracing::error!("{why}");
+        return Ok(EXIT_FINAL);
+    }
     let incarnation = incarnation(&boot_id, &file.storage_uuid);
     let own = NodeId(file.id);
 
@@ -169,8 +177,13 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     let pulse = start_pulse(&file, &pulse_file, &key, incarnation, vitals.clone(), work.clone())?;
     signals(work.clone())?;
 
-    let (database, contents) = Storage::open(&paths.database())?;
+    let opened = Storage::open(&paths.database());
+    if let Err(cause) = &opened {
+        note_disk_fault(paths, &boot_id, cause);
+    }
+    let (database, contents) = opened?;
     let stored = consensus::Stored::decode(&contents.meta, contents.log)?;
+    let own_boot_id = boot_id.clone();
     let identity = Identity {
         own,
         cluster: file.cluster,
@@ -187,7 +200,15 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
     };
     let first_peers = pulse_file.orders();
     let now = moment();
-    let (node, first) = Node::new(now, Start { identity, settings, stored, journal: contents.journal, first_peers })?;
+    let start = Start { identity, settings, stored, journal: contents.journal, first_peers };
+    let (node, first) = match Node::new(now, start) {
+        Ok(begun) => begun,
+        Err(cause) => {
+            // It would be the same the next time; beats of a node that cannot take part only mislead the others.
+            tracing::error!("{cause}\n  keep a copy of {}, remove this node and join it anew", paths.lib().display());
+            return Ok(EXIT_FINAL);
+        }
+    };
 
     let hub = Arc::new(Hub {
         own,
@@ -267,12 +288,17 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         asks: BTreeMap::new(),
         next_ask: 1,
         published: 0,
+        files: FileWriter::start(paths)?,
+        boot_id: own_boot_id,
+        unsent: BTreeSet::new(),
         quorate_at: now.at,
         config_written: model::ConfigVersion(0),
         leave_by: None,
     };
     worker.learn_addresses();
-    worker.run(first, &inbox)
+    let ended = worker.run(first, &inbox);
+    worker.files.finish(LAST_FILES);
+    ended
 }
 
 /// One life of this kernel on this storage.
@@ -365,6 +391,10 @@ struct Worker {
     /// Each other member's address on each network.
     addresses: BTreeMap<NodeId, Vec<IpAddr>>,
     pulse_file: PulseFile,
+    files: FileWriter,
+    boot_id: String,
+    /// Members that something could not be sent to, which has been said.
+    unsent: BTreeSet<NodeId>,
     /// Calls of agents that are not answered.
     calls: BTreeMap<CallKey, (ResourceName, AgentAction)>,
     asks: BTreeMap<u64, oneshot::Sender<Answer>>,
@@ -431,6 +461,11 @@ impl Worker {
             }
             Work::DiskFailed(cause) => {
                 // What was not written may not be claimed: this node must go, and be fenced if it holds anything.
+                if note_disk_fault(self.hub.paths(), &self.boot_id, &cause) {
+                    let cause = anyhow!(cause);
+                    tracing::error!("the disk lost something: {cause:#}; this node takes no part until its next boot");
+                    return Ok(Next::End(EXIT_FINAL));
+                }
                 return Err(anyhow!(cause).context("the disk failed; this node leaves the cluster"));
             }
             Work::Agent(AgentEvent::Done { key, outcome }) => {
@@ -553,7 +588,13 @@ impl Worker {
                 self.streams.send(to, bytes);
             }
         } else {
-            self.streams.send(to, bytes);
+            let length = bytes.len();
+            if !self.streams.send(to, bytes) && self.unsent.insert(to) {
+                let name = self.node.state().name_of(to);
+                tracing::error!(
+                    "a message of {length} bytes to {name} is too long, or {name} has no address; {name} may fall behind"
+                );
+            }
         }
     }
 
@@ -610,9 +651,7 @@ impl Worker {
                 voters: order.voters.iter().map(|id| id.0).collect(),
             };
             if file != self.pulse_file {
-                if let Err(cause) = file.save(self.hub.paths()) {
-                    tracing::error!("{cause:#}; a restarted worker would be heard late");
-                }
+                self.files.save_pulse(file.clone());
                 if file.own != self.pulse_file.own {
                     tracing::info!("this node's own addresses changed: a new worker takes them up");
                     self.hub.tell(Work::HandOver);
@@ -646,7 +685,7 @@ impl Worker {
             && let Some(record) = state.config_history.back()
         {
             self.config_written = state.config_version;
-            write_cluster_file(self.hub.paths(), &record.text);
+            self.files.save_cluster_file(record.text.clone());
         }
     }
 
@@ -692,14 +731,53 @@ enum Next {
     End(u8),
 }
 
-/// A copy for reading; the truth is in the agreed state.
-fn write_cluster_file(paths: &Paths, text: &str) {
-    let path = paths.cluster_file();
-    let written = path
-        .parent()
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| host::supervise::replace_file(&path, text.as_bytes()));
+/// After a failed write the kernel may hold pages that the disk has lost, and give them to whoever reads. Only a boot
+/// ends that: until then this node must not claim what it reads. True if it was such a failure.
+fn note_disk_fault(paths: &Paths, boot_id: &str, cause: &StorageError) -> bool {
+    if !cause.is_disk_fault() {
+        return false;
+    }
+    let mark = paths.storage_failed();
+    let written = std::fs::create_dir_all(paths.run()).and_then(|()| std::fs::write(&mark, boot_id));
     if let Err(cause) = written {
-        tracing::warn!("cannot write {}: {cause}", path.display());
+        tracing::error!("cannot write {}: {cause}", mark.display());
+    }
+    true
+}
+
+/// Why this node may not take part in this boot, if its disk failed earlier in it.
+fn disk_fault_of(paths: &Paths, boot_id: &str) -> Option<String> {
+    let mark = paths.storage_failed();
+    let is_noted = match std::fs::read(&mark) {
+        Ok(noted) => noted == boot_id.as_bytes(),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
+        // A mark that cannot be read is a mark.
+        Err(_) => true,
+    };
+    is_noted.then(|| {
+        format!(
+            "the disk of this node failed earlier in this boot, and what is read from it may never have reached it: \
+             this node takes no part until it has booted again\n  \
+             check the disk (`dmesg`), then reboot; or, if the disk is replaced and {} restored, remove {}",
+            paths.lib().display(),
+            mark.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_disk_fault_a_node_takes_no_part_until_the_next_boot() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let failure = |cause: std::io::Error| StorageError::Io { what: "write to", path: "x".into(), cause };
+        assert!(!note_disk_fault(&paths, "boot 1", &failure(std::io::ErrorKind::StorageFull.into())));
+        assert_eq!(disk_fault_of(&paths, "boot 1"), None, "a full disk has lost nothing");
+        assert!(note_disk_fault(&paths, "boot 1", &failure(std::io::Error::from_raw_os_error(5))));
+        assert!(disk_fault_of(&paths, "boot 1").is_some_and(|why| why.contains("reboot")));
+        assert_eq!(disk_fault_of(&paths, "boot 2"), None);
     }
 }
