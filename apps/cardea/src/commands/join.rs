@@ -1,9 +1,9 @@
 //! `cardea join`: enter a cluster.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
@@ -23,9 +23,12 @@ pub struct JoinArgs {
     /// Addresses of members, the first that answers is asked.
     #[arg(required = true, value_name = "MEMBER")]
     addresses: Vec<IpAddr>,
-    /// What `cardea token create` printed on a member.
-    #[arg(long)]
-    token: String,
+    /// What `cardea token create` printed on a member. Other users of this machine can see it while the command runs.
+    #[arg(long, required_unless_present = "token_file")]
+    token: Option<String>,
+    /// A file that holds the token; `-` reads it from standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// The name of this node.
     #[arg(long, value_name = "NAME")]
     node: String,
@@ -37,11 +40,22 @@ pub struct JoinArgs {
     json: bool,
 }
 
+fn token(args: &JoinArgs) -> anyhow::Result<String> {
+    match (&args.token, &args.token_file) {
+        (Some(token), _) => Ok(token.clone()),
+        (None, Some(path)) if path.as_os_str() == "-" => {
+            std::io::read_to_string(std::io::stdin()).context("cannot read the token from standard input")
+        }
+        (None, Some(path)) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
+        (None, None) => bail!("a token is needed: `cardea token create` on a member makes one"),
+    }
+}
+
 /// Runs the command.
 pub fn run(root: &Path, args: JoinArgs) -> anyhow::Result<()> {
     let paths = Paths::new(root);
     init::refuse_if_member(&paths)?;
-    let token: JoinToken = args.token.parse()?;
+    let token: JoinToken = token(&args)?.trim().parse()?;
     let details = JoinDetails {
         name: args.node.clone(),
         links: args.links,

@@ -505,3 +505,17 @@ impl Picture {
         u64::try_from(host::identity::now().since(self.quorate_at).as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_do_not_steer_terminals_and_files_stay_as_they_are() {
+        let stop = Request::Stop { unit: "db".to_owned(), reason: "why\u{1b}[2J\nnot".to_owned() };
+        let cleaned = Request::Stop { unit: "db".to_owned(), reason: "why [2J not".to_owned() };
+        assert_eq!(shown_safely(stop), cleaned);
+        let apply = Request::Apply { text: "a\nb\t".to_owned(), expected_version: None, reason: "x".to_owned() };
+        assert_eq!(shown_safely(apply.clone()), apply);
+    }
+}

@@ -23,6 +23,9 @@ use super::worker::{Hub, Work};
 /// How long the leader may take over a join.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
+/// The longest id of a storage or machine, in bytes.
+const ID_BYTES_MAX: usize = 128;
+
 /// What a joining node says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinDetails {
@@ -178,6 +181,9 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
     }
     let details: JoinDetails =
         serde_json::from_slice(&request.details).context("the request to join makes no sense")?;
+    if details.storage_uuid.len() > ID_BYTES_MAX || details.machine_id.len() > ID_BYTES_MAX {
+        bail!("the request to join makes no sense: its ids are too long");
+    }
     let authority = Authority::load(&hub.paths().identity())?
         .ok_or_else(|| anyhow!("the leader has no authority key (it is a witness); `cardea lead NODE` first"))?;
     // What the joiner becomes is bound to its token.
@@ -293,4 +299,20 @@ fn renew(hub: &Arc<Hub>, streams: &StreamsHandle) -> anyhow::Result<()> {
     streams.set_identity(&renewed)?;
     tracing::info!("this node's certificate was renewed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{B, C, W, change, view};
+    use super::*;
+
+    #[test]
+    fn only_online_members_that_run_resources_pass_something_on() {
+        let mut view = view();
+        change(&mut view, |state| state.members.get_mut(&C).expect("c").state = MemberState::Left);
+        assert_eq!(may_pass_on(&view.state, B), Ok(()));
+        assert!(may_pass_on(&view.state, W).is_err_and(|why| why.contains("witness")));
+        assert!(may_pass_on(&view.state, C).is_err_and(|why| why.starts_with("c is")));
+        assert!(may_pass_on(&view.state, NodeId(77)).is_err_and(|why| why.contains("no member")));
+    }
 }
