@@ -123,3 +123,25 @@ fn a_wrong_clock_suppresses_nobody_for_ever() {
         .run_for(60.s())
         .expect(resource("db").runs_on("b"));
 }
+
+/// A service that can be stopped nowhere costs one node, not one after the other.
+#[test]
+fn a_stop_that_fails_everywhere_costs_one_node() {
+    cluster(4)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stops_are("a", "db", Mood::Fails)
+        .stops_are("b", "db", Mood::Fails)
+        .stops_are("c", "db", Mood::Fails)
+        .stops_are("d", "db", Mood::Fails)
+        .move_to("db", "c")
+        .run_for(5.s())
+        .expect(node("b").was_fenced(1))
+        .expect(resource("db").runs_on("c"))
+        .move_to("db", "d")
+        .run_for(20.s())
+        .expect(resource("db").runs_on("c"))
+        .expect(node("c").was_condemned(0));
+}

@@ -378,6 +378,15 @@ impl Dispatcher {
             }
         }
         self.block(now, state, epoch, actions);
+        for (unit, holder) in &state.holders {
+            if matches!(holder.state, HolderState::Blocked { .. }) && state.stop_cost_node.contains(unit) {
+                self.problems.push(format!(
+                    "{unit} cannot be stopped on {} either: one node was fenced for it already, and no second one is; \
+                     correct the file, or stop it by hand and run `cardea clear`",
+                    state.name_of(holder.node)
+                ));
+            }
+        }
         self.problems.extend(self.debtors.iter().map(|node| {
             let name = state.name_of(*node);
             format!("{name} is heard but does not answer: nothing is given to it or awaited from it until it does")

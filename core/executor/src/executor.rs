@@ -6,6 +6,10 @@
 //! begun already is refused. A start needs the current grant in the locally applied state, and nothing at or below the
 //! tombstone that the last stop wrote before it ran; so a delayed start can never follow the stop.
 //!
+//! An executor obeys only whom this node follows: the leader of the agreed epoch, or the one that consensus names. An
+//! epoch counts, and is kept, when its begin is applied here. What is run is what the applied configuration says, or what
+//! the resource was started with; so a forged order runs nothing that was not agreed on.
+//!
 //! One operation per resource at a time, and one may wait; what runs is checked again and again, with at most one check
 //! outstanding. An operation does not wait for a check: the check is abandoned.
 //!
@@ -36,6 +40,9 @@ const REPEAT_FIRST: Duration = Duration::from_millis(100);
 /// … up to this.
 const REPEAT_MAX: Duration = Duration::from_secs(1);
 
+/// What does not fit the applied configuration is refused after this: a newer version may be on its way.
+const CONFIG_LIMIT: Duration = Duration::from_secs(1);
+
 /// An order is not acknowledged while a write has been under way for this long: the disk may never come back.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -62,28 +69,24 @@ pub struct Executor {
     arrivals: u64,
     /// The epoch of a question for the inventory that has no answer yet.
     asked: Option<Epoch>,
+    /// Whom consensus follows.
+    leader: Option<NodeId>,
     deadline: Option<Instant>,
 }
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum ExecutorInput {
-    /// The leader orders an operation.
-    Op(Op),
-    /// A new leader asks what is known; answered by `ExecutorAction::Inventory` as soon as no older one is obeyed.
-    AskInventory {
-        /// The leader's epoch.
-        epoch: Epoch,
+    /// A member sends this. Only orders, questions and acknowledgements of whom this node follows count; a question for
+    /// the inventory is answered by `ExecutorAction::Inventory` as soon as no older leader is obeyed.
+    Message {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: ExecutorMessage,
     },
-    /// The leader needs no repetition of this report.
-    Ack {
-        /// The resource.
-        resource: ResourceName,
-        /// The operation of the report.
-        op: OpId,
-        /// Was it a `Changed`?
-        is_change: bool,
-    },
+    /// Whom consensus follows; this node itself if it leads.
+    Leader(Option<NodeId>),
     /// The applied state changed.
     Applied,
     /// The writes of this token are durable.
@@ -145,23 +148,6 @@ pub enum ExecutorAction {
     },
 }
 
-impl TryFrom<ExecutorMessage> for ExecutorInput {
-    /// A message that is for the leader's dispatcher.
-    type Error = ExecutorMessage;
-
-    fn try_from(message: ExecutorMessage) -> Result<Self, ExecutorMessage> {
-        match message {
-            ExecutorMessage::Op(op) => Ok(ExecutorInput::Op(op)),
-            ExecutorMessage::Ack { resource, op, is_change } => Ok(ExecutorInput::Ack { resource, op, is_change }),
-            ExecutorMessage::AskInventory { epoch } => Ok(ExecutorInput::AskInventory { epoch }),
-            ExecutorMessage::Result(_)
-            | ExecutorMessage::Changed(_)
-            | ExecutorMessage::Inventory { .. }
-            | ExecutorMessage::Accepted { .. } => Err(message),
-        }
-    }
-}
-
 /// One resource on this node.
 struct Slot {
     /// Key of its record in the journal.
@@ -197,6 +183,8 @@ struct Waiting {
     arrival: u64,
     /// A start whose grant is not applied here by then is refused.
     hold_until: Instant,
+    /// So is whatever does not fit the applied configuration by then.
+    fits_until: Instant,
 }
 
 /// The recurring check of what runs.
@@ -270,6 +258,7 @@ impl Executor {
             next_token: 1,
             arrivals: 0,
             asked: None,
+            leader: None,
             deadline: None,
         })
     }
@@ -313,14 +302,8 @@ impl Executor {
         let mut actions = Vec::new();
         self.max_epoch = self.max_epoch.max(state.epoch);
         match input {
-            ExecutorInput::Op(op) => self.on_op(now, op, &mut actions),
-            ExecutorInput::AskInventory { epoch } => {
-                if epoch >= self.max_epoch {
-                    self.max_epoch = epoch;
-                    self.asked = Some(epoch);
-                }
-            }
-            ExecutorInput::Ack { resource, op, is_change } => self.on_ack(&resource, op, is_change),
+            ExecutorInput::Message { from, message } => self.on_message(now, state, from, message, &mut actions),
+            ExecutorInput::Leader(leader) => self.leader = leader,
             ExecutorInput::Persisted { token } => self.on_persisted(now, state, token, &mut actions),
             ExecutorInput::CallDone { key, outcome } => self.on_call_done(now, key, outcome, &mut actions),
             ExecutorInput::Exited { key, how } => self.on_exited(now, key, how, &mut actions),
@@ -360,6 +343,32 @@ impl Executor {
         }
     }
 
+    fn on_message(
+        &mut self,
+        now: Instant,
+        state: &ClusterState,
+        from: NodeId,
+        message: ExecutorMessage,
+        actions: &mut Vec<ExecutorAction>,
+    ) {
+        let leads_epoch = state.epoch != Epoch(0) && from == state.coordinator;
+        if !leads_epoch && self.leader != Some(from) && !self.bugs.has(Bug::EpochIgnored) {
+            return;
+        }
+        match message {
+            // The leader repeats what comes before its epoch is applied here.
+            ExecutorMessage::Op(op) if op.id.epoch <= state.epoch => self.on_op(now, op, actions),
+            ExecutorMessage::AskInventory { epoch } if epoch >= self.max_epoch => self.asked = Some(epoch),
+            ExecutorMessage::Ack { resource, op, is_change } => self.on_ack(&resource, op, is_change),
+            ExecutorMessage::Op(_)
+            | ExecutorMessage::AskInventory { .. }
+            | ExecutorMessage::Result(_)
+            | ExecutorMessage::Changed(_)
+            | ExecutorMessage::Inventory { .. }
+            | ExecutorMessage::Accepted { .. } => {}
+        }
+    }
+
     fn on_op(&mut self, now: Instant, op: Op, actions: &mut Vec<ExecutorAction>) {
         if op.incarnation != self.incarnation {
             return self.refuse(&op, "it was meant for another life of this node", actions);
@@ -368,7 +377,6 @@ impl Executor {
         if op.id.epoch < self.max_epoch && !obeys_all {
             return self.refuse(&op, "a newer leader has been heard of", actions);
         }
-        self.max_epoch = self.max_epoch.max(op.id.epoch);
 
         if let Some(slot) = self.slots.get(&op.resource) {
             if slot.in_flight().is_some_and(|running| running.id == op.id)
@@ -405,7 +413,8 @@ impl Executor {
         }
 
         self.arrivals += 1;
-        let waiting = Waiting { arrival: self.arrivals, hold_until: now + op.timeout, op };
+        let waiting =
+            Waiting { arrival: self.arrivals, hold_until: now + op.timeout, fits_until: now + CONFIG_LIMIT, op };
         let next_key = self.slots.values().map(|slot| slot.key).max().unwrap_or(0) + 1;
         let resource = waiting.op.resource.clone();
         let slot = self
@@ -442,9 +451,15 @@ impl Executor {
             Phase::Journaling => {
                 let op = slot.record.intent.clone().expect("an operation that is journaled is the intent");
                 assert!(op.id == id, "operation {id:?} of {resource} is durable while {:?} is journaled", op.id);
-                if op.action == AgentAction::Start
-                    && let Gate::Shut(reason) = gate(self.own, self.incarnation, state, &op)
-                {
+                let shut = match op.action {
+                    AgentAction::Start => match gate(self.own, self.incarnation, state, &op) {
+                        Gate::Open if slot.fits(state, &op) => None,
+                        Gate::Open | Gate::NotYet => Some("what it rests on has changed meanwhile".to_owned()),
+                        Gate::Shut(reason) => Some(reason),
+                    },
+                    AgentAction::Stop | AgentAction::Monitor => None,
+                };
+                if let Some(reason) = shut {
                     return self.finish(now, &resource, &op, Err(reason), actions);
                 }
                 actions.push(slot.call(&op, false));
@@ -615,9 +630,15 @@ impl Executor {
         let mut ready: Vec<(bool, u64, ResourceName)> = Vec::new();
         let mut refused: Vec<(ResourceName, String)> = Vec::new();
         for (resource, slot) in self.slots.iter().filter(|(_, slot)| !slot.is_busy()) {
-            let Some(Waiting { op, arrival, hold_until }) = &slot.waiting else { continue };
+            let Some(Waiting { op, arrival, hold_until, fits_until }) = &slot.waiting else { continue };
             if op.id.epoch < self.max_epoch && !obeys_all {
                 refused.push((resource.clone(), "a newer leader has been heard of".to_owned()));
+                continue;
+            }
+            if !slot.fits(state, op) {
+                if now >= *fits_until {
+                    refused.push((resource.clone(), "the configuration says something else here".to_owned()));
+                }
                 continue;
             }
             let gate = match op.action {
@@ -643,16 +664,23 @@ impl Executor {
         ready.sort();
         let running = self.slots.values().filter(|slot| slot.is_busy()).count();
         for (_, _, resource) in ready.into_iter().take(PARALLEL_MAX.saturating_sub(running)) {
-            self.begin_op(now, &resource, actions);
+            self.begin_op(now, state, &resource, actions);
         }
     }
 
     /// Journals the intent of the waiting operation; its agent is called when that is durable.
     ///
     /// A leader whose record of a start was lost orders it once more: what runs already is not started again.
-    fn begin_op(&mut self, now: Instant, resource: &ResourceName, actions: &mut Vec<ExecutorAction>) {
+    fn begin_op(
+        &mut self,
+        now: Instant,
+        state: &ClusterState,
+        resource: &ResourceName,
+        actions: &mut Vec<ExecutorAction>,
+    ) {
         let slot = self.slots.get_mut(resource).expect("the caller found it");
         let mut op = slot.waiting.take().expect("the caller saw it wait").op;
+        op.is_proven_free &= state.proven_free.contains_key(&op.unit);
         if let Some(told) = slot.record.told.as_ref().filter(|_| slot.is_told_better(&op)) {
             op.agent = told.agent.clone();
             op.parameters = told.parameters.clone();
@@ -720,20 +748,18 @@ impl Executor {
     }
 
     fn begin_checks(&mut self, now: Instant, state: &ClusterState, actions: &mut Vec<ExecutorAction>) {
-        let mut outstanding = self.slots.values().filter(|slot| matches!(slot.check, Check::Running { .. })).count();
-        for slot in self.slots.values_mut() {
-            if outstanding == PARALLEL_MAX {
-                break;
-            }
-            if slot.is_busy() || slot.check_at(state).is_none_or(|at| now < at) {
-                continue;
-            }
+        let outstanding = self.slots.values().filter(|slot| matches!(slot.check, Check::Running { .. })).count();
+        // Whose check has been due for the longest time goes first, so that none is left out for ever.
+        let due_at = |slot: &Slot| slot.check_at(state).filter(|at| *at <= now && !slot.is_busy());
+        let mut due: Vec<(Instant, &mut Slot)> =
+            self.slots.values_mut().filter_map(|slot| Some((due_at(slot)?, slot))).collect();
+        due.sort_by_key(|(at, _)| *at);
+        for (_, slot) in due.into_iter().take(PARALLEL_MAX.saturating_sub(outstanding)) {
             let Some(told) = slot.record.told.clone() else { continue };
             slot.attempts += 1;
             let (_, timeout) = slot.check_timing(state, &told);
             let key = CallKey { op: told.id, attempt: slot.attempts };
             slot.check = Check::Running { key, timeout, stalled: Duration::ZERO };
-            outstanding += 1;
             actions.push(ExecutorAction::Call(AgentCall {
                 key,
                 resource: told.resource,
@@ -754,7 +780,11 @@ impl Executor {
             .values()
             .flat_map(|slot| {
                 let report = slot.report.as_ref().map(|report| report.again_at);
-                let held = slot.waiting.as_ref().filter(|_| !slot.is_busy()).map(|waiting| waiting.hold_until);
+                let waiting = slot.waiting.as_ref().filter(|_| !slot.is_busy());
+                let held = waiting.map(|waiting| match slot.fits(state, &waiting.op) {
+                    true => waiting.hold_until,
+                    false => waiting.fits_until,
+                });
                 let check = slot.check_at(state).filter(|_| !slot.is_busy() && checks < PARALLEL_MAX);
                 [report, held, check]
             })
@@ -868,6 +898,16 @@ impl Slot {
             }
     }
 
+    /// Is it what the applied configuration says, or what the journal knows to have been run here?
+    fn fits(&self, state: &ClusterState, op: &Op) -> bool {
+        self.is_told_better(op)
+            || state.config.resources.get(&op.resource).is_some_and(|resource| {
+                resource.agent == op.agent
+                    && resource.parameters == op.parameters
+                    && state.config.unit_of(&op.resource) == op.unit
+            })
+    }
+
     /// Is there something that was started, or found, and has not stopped since?
     fn may_run(&self) -> bool {
         match self.record.state {
@@ -941,6 +981,9 @@ fn has_no_agent(op: &Op) -> bool {
 /// May this start begin, as far as the locally applied state says?
 fn gate(own: NodeId, incarnation: Incarnation, state: &ClusterState, op: &Op) -> Gate {
     let Some(grant) = op.grant else { return Gate::Shut("a start needs a grant".to_owned()) };
+    if state.barred.contains(&op.resource) {
+        return Gate::NotYet;
+    }
     match state.holders.get(&op.unit) {
         Some(holder) if holder.node == own && holder.incarnation == incarnation && holder.grant == grant => {
             match &holder.state {

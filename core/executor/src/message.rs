@@ -66,6 +66,19 @@ pub enum ExecutorMessage {
     },
 }
 
+impl ExecutorMessage {
+    /// Is it for an executor? Else it is for the leader's dispatcher.
+    pub fn is_for_executor(&self) -> bool {
+        match self {
+            ExecutorMessage::Op(_) | ExecutorMessage::Ack { .. } | ExecutorMessage::AskInventory { .. } => true,
+            ExecutorMessage::Result(_)
+            | ExecutorMessage::Changed(_)
+            | ExecutorMessage::Inventory { .. }
+            | ExecutorMessage::Accepted { .. } => false,
+        }
+    }
+}
+
 /// A resource changed without an operation: it died, or a recurring check failed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Change {

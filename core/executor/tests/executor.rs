@@ -1,16 +1,17 @@
 //! Stories of one executor: a disk that forgets what was not made durable, an agent that counts, a process that dies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use executor::{Change, Executor, ExecutorAction, ExecutorInput, ExecutorMessage, Inventory};
 use model::{
-    AgentAction, AgentCall, AgentName, Bugs, CallKey, ClusterState, Epoch, GrantId, Holder, HolderState, Incarnation,
-    Instant, Known, LogIndex, Member, MemberState, NodeId, Op, OpId, OpResult, Outcome, ParameterValue, ResourceState,
-    Table, WallTime, Write,
+    AgentAction, AgentCall, AgentName, Bugs, CallKey, Class, ClusterState, Epoch, GrantId, Holder, HolderState,
+    Incarnation, Instant, Known, LogIndex, Member, MemberState, MonitorConfig, NodeId, Op, OpId, OpResult, Outcome,
+    ParameterValue, Placement, ResourceConfig, ResourceState, Table, Timeouts, WallTime, Write,
 };
 
 const OWN: NodeId = NodeId(2);
+const LEADER: NodeId = NodeId(1);
 const LIFE: Incarnation = Incarnation(77);
 
 /// A node with one executor.
@@ -35,7 +36,8 @@ impl World {
     }
 
     fn with(bugs: Bugs) -> World {
-        let mut state = ClusterState { applied: LogIndex(100), epoch: Epoch(10), ..ClusterState::default() };
+        let (applied, epoch) = (LogIndex(100), Epoch(10));
+        let mut state = ClusterState { applied, epoch, coordinator: LEADER, ..ClusterState::default() };
         let member = Member {
             name: "b".into(),
             role: model::NodeRole::Member,
@@ -104,10 +106,32 @@ impl World {
     }
 
     fn say(&mut self, message: ExecutorMessage) {
-        self.step(ExecutorInput::try_from(message).expect("a message for an executor"));
+        self.step(ExecutorInput::Message { from: LEADER, message });
     }
 
+    /// The configuration says what the operation says.
+    fn configure(&mut self, op: &Op) {
+        let resource = ResourceConfig {
+            agent: op.agent.clone(),
+            class: Class::Exclusive,
+            domains: BTreeSet::new(),
+            parameters: op.parameters.clone(),
+            monitor: MonitorConfig { every: op.monitor_every, timeout: op.monitor_timeout },
+            timeouts: Timeouts { start: op.timeout, stop: op.timeout },
+            failures_max: 3,
+            placement: Placement::default(),
+            needs: BTreeMap::new(),
+            failures_forgotten_after: None,
+        };
+        self.state.config.resources.insert(op.resource.clone(), resource);
+    }
+
+    /// Orders what is configured; an operation of a new leader comes after the begin of its epoch.
     fn order(&mut self, op: &Op) {
+        if op.agent != AgentName::Native("unknown".into()) {
+            self.configure(op);
+        }
+        self.state.epoch = self.state.epoch.max(op.id.epoch);
         self.say(ExecutorMessage::Op(op.clone()));
     }
 
@@ -207,6 +231,7 @@ impl World {
     }
 
     fn ask_inventory(&mut self, epoch: u64) -> Inventory {
+        self.state.epoch = self.state.epoch.max(Epoch(epoch));
         self.say(ExecutorMessage::AskInventory { epoch: Epoch(epoch) });
         self.settle();
         match self.sent.last() {
@@ -353,6 +378,10 @@ fn orders_of_an_older_leader_are_refused() {
 fn who_answers_a_new_leader_obeys_no_older_one_after_a_crash_either() {
     let mut world = World::new();
     world.say(ExecutorMessage::AskInventory { epoch: Epoch(15) });
+    world.settle();
+    assert!(world.sent.is_empty(), "answered before that leader's epoch is applied");
+    world.state.epoch = Epoch(15);
+    world.step(ExecutorInput::Applied);
     assert!(world.sent.is_empty(), "answered before it is durable");
     world.settle();
     assert!(matches!(world.sent.last(), Some(ExecutorMessage::Inventory { epoch: Epoch(15), .. })));
@@ -367,6 +396,122 @@ fn what_the_state_says_of_a_new_leader_counts_too() {
     world.state.epoch = Epoch(20);
     world.order(&start(19, 1, 50));
     assert!(refusal(&world.last_result()).contains("newer leader"));
+}
+
+/// An epoch that nobody agreed on is neither obeyed nor kept: it would lock out the real leader for good.
+#[test]
+fn an_epoch_that_is_not_agreed_counts_for_nothing() {
+    let mut world = World::new();
+    world.say(ExecutorMessage::AskInventory { epoch: Epoch(1 << 60) });
+    let op = Op { id: OpId { epoch: Epoch(1 << 60), index: 1 }, ..start(10, 1, 50) };
+    world.configure(&op);
+    world.say(ExecutorMessage::Op(op));
+    assert_eq!((world.writes.len(), world.sent.len()), (0, 0));
+    world.restart();
+    world.order(&start(10, 2, 50));
+    world.settle();
+    assert_eq!(world.calls.len(), 1, "the real leader is obeyed");
+    assert_eq!(world.ask_inventory(12).max_epoch, Epoch(12));
+}
+
+/// Whom this node does not follow can order, ask and acknowledge nothing.
+#[test]
+fn only_the_leader_that_this_node_follows_is_obeyed() {
+    let mut world = World::new();
+    let stranger = NodeId(77);
+    let op = start(10, 1, 50);
+    world.configure(&op);
+    let say = |world: &mut World, from: NodeId, message: ExecutorMessage| {
+        world.step(ExecutorInput::Message { from, message });
+    };
+    say(&mut world, stranger, ExecutorMessage::Op(op.clone()));
+    say(&mut world, stranger, ExecutorMessage::AskInventory { epoch: Epoch(10) });
+    world.settle();
+    assert_eq!((world.calls.len(), world.sent.len()), (0, 0));
+    world.run(&op, Outcome::Success);
+    world.sent.clear();
+    say(&mut world, stranger, ExecutorMessage::Ack { resource: "web".into(), op: op.id, is_change: false });
+    world.pass(Duration::from_secs(1));
+    assert!(!world.results().is_empty(), "the report is repeated");
+    world.step(ExecutorInput::Leader(Some(stranger)));
+    world.sent.clear();
+    say(&mut world, stranger, ExecutorMessage::AskInventory { epoch: Epoch(10) });
+    assert!(matches!(world.sent[..], [ExecutorMessage::Inventory { .. }]), "consensus names it: {:?}", world.sent);
+}
+
+/// Nothing runs that the agreed configuration does not say, whoever orders it.
+#[test]
+fn only_what_is_configured_is_run() {
+    let shell = BTreeMap::from([("command".to_owned(), ParameterValue::Text("/bin/sh".into()))]);
+    let forged = [
+        Op { parameters: shell.clone(), ..start(10, 1, 50) },
+        Op { agent: AgentName::Native("ip".into()), ..start(10, 1, 50) },
+        Op { resource: "shell".into(), ..start(10, 1, 50) },
+        Op { parameters: shell.clone(), ..stop(10, 1, 50) },
+        Op { parameters: shell.clone(), ..probe(10, 1) },
+        Op { unit: "db".into(), ..start(10, 1, 60) },
+    ];
+    for op in forged {
+        let mut world = World::new();
+        world.hold("db", 60);
+        world.configure(&start(10, 1, 50));
+        world.say(ExecutorMessage::Op(op.clone()));
+        world.pass(Duration::from_millis(999));
+        assert_eq!((world.calls.len(), world.results().len()), (0, 0), "a newer version may be on its way: {op:?}");
+        world.pass(Duration::from_millis(1));
+        assert_eq!(refusal(&world.last_result()), "the configuration says something else here", "{op:?}");
+        assert_eq!(world.writes.len(), 0, "{op:?}");
+    }
+}
+
+/// An order that was made from a newer version waits for that version.
+#[test]
+fn an_order_waits_for_the_configuration_that_it_was_made_from() {
+    let mut world = World::new();
+    world.configure(&start(10, 1, 50));
+    let changed = BTreeMap::from([("command".to_owned(), ParameterValue::Text("another".into()))]);
+    let op = Op { parameters: changed, ..start(10, 2, 50) };
+    world.say(ExecutorMessage::Op(op.clone()));
+    world.settle();
+    assert_eq!(world.calls.len(), 0);
+    world.configure(&op);
+    world.step(ExecutorInput::Applied);
+    world.settle();
+    assert_eq!(world.calls[0].parameters, op.parameters);
+}
+
+/// What joined a held unit is not started before it is known to run nowhere else, whoever orders it.
+#[test]
+fn what_is_barred_is_not_started() {
+    let mut world = World::new();
+    world.state.barred.insert("web".into());
+    world.order(&start(10, 1, 50));
+    world.settle();
+    assert_eq!(world.calls.len(), 0);
+    world.state.barred.clear();
+    world.step(ExecutorInput::Applied);
+    world.settle();
+    assert_eq!(world.calls.len(), 1);
+}
+
+/// Checks that are due begin in the order in which they fell due: no name starves.
+#[test]
+fn every_check_has_its_turn() {
+    let mut world = World::new();
+    for index in 0..20 {
+        let op = op_of(&format!("r{index:02}"), AgentAction::Start, 10, 1 + index, Some(100 + index));
+        world.state.applied = LogIndex(1000);
+        world.hold(&format!("r{index:02}"), 100 + index);
+        world.run(&op, Outcome::Success);
+    }
+    let mut checked = BTreeSet::new();
+    for _ in 0..20 {
+        world.pass(Duration::from_secs(5));
+        for _ in 0..world.calls.len() {
+            checked.insert(world.answer(Outcome::Success).resource);
+        }
+    }
+    assert_eq!(checked.len(), 20, "{checked:?}");
 }
 
 #[test]

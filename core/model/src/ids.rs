@@ -15,6 +15,9 @@ fn is_harmless(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX && !matches!(name, "." | "..") && !name.contains(|c: char| c == '/' || c.is_control())
 }
 
+/// Boot ids, machine ids and the identities of storage are not longer than this.
+pub const IDENTITY_BYTES_MAX: usize = 128;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

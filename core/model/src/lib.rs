@@ -27,8 +27,8 @@ pub use cluster::{
 };
 pub use disk::{Table, Write};
 pub use ids::{
-    ConfigVersion, Epoch, FenceName, GrantId, GroupName, Incarnation, LinkId, LogIndex, NodeId, NodeName, ResourceName,
-    Term, UnitName,
+    ConfigVersion, Epoch, FenceName, GrantId, GroupName, IDENTITY_BYTES_MAX, Incarnation, LinkId, LogIndex, NodeId,
+    NodeName, ResourceName, Term, UnitName,
 };
 pub use leaning::{Binding, Copies, Leaning, OnLoss, Promotion, Sequence, Spread, TicketNeed, Tie, Weight};
 pub use operation::{

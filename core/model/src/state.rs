@@ -78,6 +78,12 @@ pub struct ClusterState {
     #[cbor(default)]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ends: BTreeMap<NodeId, LifeEnd>,
+    /// Units for which a node was condemned because it could not stop them, since this version of the file: no second
+    /// node is condemned for the same.
+    #[n(19)]
+    #[cbor(default)]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub stop_cost_node: BTreeSet<UnitName>,
 }
 
 /// How the life of a condemned or fenced member ends.

@@ -196,7 +196,9 @@ impl Node {
         }
     }
 
-    /// What cannot be stopped is cut off: the holder of a blocked exclusive unit is condemned (SAFETY §2.6).
+    /// What cannot be stopped is cut off: the holder of a blocked exclusive unit is condemned (SAFETY §2.6). That is done
+    /// once for a unit and a version of the file: what fails alike on the next node is a mistake in the file, and would
+    /// cost node after node.
     fn condemn_blocked(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let blocked: Vec<(NodeId, Incarnation, String)> = self
             .state
@@ -204,6 +206,7 @@ impl Node {
             .iter()
             .filter(|(unit, holder)| {
                 matches!(holder.state, HolderState::Blocked { .. })
+                    && !self.state.stop_cost_node.contains(*unit)
                     && (self.state.config.is_exclusive(unit) || self.state.config.members_of(unit).is_empty())
                     && self.state.members.get(&holder.node).is_some_and(|member| {
                         member.state == MemberState::Online && member.incarnation == holder.incarnation
@@ -271,7 +274,8 @@ impl Node {
         self.propose_own(now, command, todo, out);
     }
 
-    /// A member wants to leave in order.
+    /// A member wants to leave in order. The message alone may be an old one that somebody sends once more: it counts
+    /// only together with heartbeats of this life that say the same.
     pub(crate) fn on_leave(
         &mut self,
         now: Moment,
@@ -280,7 +284,12 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
+        let says_so = from == self.identity.own
+            || self.peers.get(&from).is_some_and(|peer| {
+                peer.report.incarnation == incarnation && peer.report.flags.has(liveness::BeatFlags::LEAVING)
+            });
         let is_wanted = self.reign.is_some()
+            && says_so
             && self
                 .state
                 .members

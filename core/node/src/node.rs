@@ -493,13 +493,11 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
-        match ExecutorInput::try_from(message) {
-            Ok(input) => {
-                let actions = self.executor.step(now.at, &self.state, input);
-                self.on_executor(actions, todo, out);
-            }
-            Err(answer) if self.reign.is_some() => todo.push(Todo::Dispatcher(answer, from)),
-            Err(_) => {}
+        if message.is_for_executor() {
+            let actions = self.executor.step(now.at, &self.state, ExecutorInput::Message { from, message });
+            self.on_executor(actions, todo, out);
+        } else if self.reign.is_some() {
+            todo.push(Todo::Dispatcher(message, from));
         }
     }
 
@@ -795,6 +793,7 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
+        todo.push(Todo::Executor(ExecutorInput::Leader(leader)));
         match role {
             Role::Leader => {
                 if self.reign.is_none() {
@@ -998,7 +997,7 @@ impl Node {
 
     /// Gives the other half whatever changed for it.
     fn order_pulse(&mut self, out: &mut Vec<Action>) {
-        let is_leaving = self.halted == Some(Halt::Left);
+        let is_leaving = self.leave != Leave::No || self.halted == Some(Halt::Left);
         let facts = Facts {
             term: self.consensus.term(),
             leader: self.consensus.leader(),

@@ -301,6 +301,9 @@ pub(crate) fn condemn(
     if node == state.coordinator {
         return Err(Refusal::Leads(name));
     }
+    if !is_for_silence {
+        remember_failed_stops(state, node);
+    }
     set_state(state, context, node, MemberState::Condemned);
     state.ends.insert(node, LifeEnd { incarnation, is_for_silence, ..LifeEnd::default() });
     context.note("condemned", &name, reason);
@@ -370,6 +373,22 @@ fn end_of(state: &mut ClusterState, node: NodeId, incarnation: Incarnation) -> &
         *end = LifeEnd { incarnation, ..LifeEnd::default() };
     }
     end
+}
+
+/// Remembers what the node could not stop, so that the same mistake does not cost one node after the other.
+fn remember_failed_stops(state: &mut ClusterState, node: NodeId) {
+    let held = state
+        .holders
+        .iter()
+        .filter(|(_, holder)| holder.node == node && matches!(holder.state, HolderState::Blocked { .. }));
+    let blocked = state
+        .config
+        .resources
+        .keys()
+        .filter(|resource| state.known_state(resource, node) == ResourceState::Blocked)
+        .map(|resource| state.config.unit_of(resource));
+    let units: Vec<UnitName> = held.map(|(unit, _)| unit.clone()).chain(blocked).collect();
+    state.stop_cost_node.extend(units);
 }
 
 /// The condemned incarnation is proven off, as far as `covers` reaches. It is dead once nothing is held by it any

@@ -10,8 +10,8 @@
 use std::collections::VecDeque;
 
 use model::{
-    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HistoryEntry, Incarnation, LogIndex, Member,
-    MemberState, NodeId, NodeName, NodeRole, WallTime,
+    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HistoryEntry, IDENTITY_BYTES_MAX,
+    Incarnation, LogIndex, Member, MemberState, NodeId, NodeName, NodeRole, WallTime,
 };
 
 use crate::apply::Context;
@@ -90,6 +90,7 @@ pub(crate) fn admit(state: &mut ClusterState, context: &mut Context<'_>, command
     else {
         unreachable!("admit is called for Admit alone");
     };
+    check_identities(name.as_str(), &[storage_uuid, machine_id])?;
     if state.member_named(name).is_some() {
         return Err(Refusal::NameTaken(name.to_string()));
     }
@@ -171,6 +172,7 @@ pub(crate) fn join(state: &mut ClusterState, context: &mut Context<'_>, command:
     let (node, incarnation) = (*node, *incarnation);
     let old = member(state, node)?;
     let name = old.name.to_string();
+    check_identities(&name, &[boot_id, machine_id, storage_uuid])?;
     if old.storage_uuid != *storage_uuid {
         return Err(Refusal::OtherStorage(name));
     }
@@ -212,6 +214,13 @@ pub(crate) fn join(state: &mut ClusterState, context: &mut Context<'_>, command:
     }
     set_state(state, context, node, MemberState::Online);
     forget_leaving(state, node);
+    Ok(())
+}
+
+fn check_identities(name: &str, identities: &[&String]) -> Result<(), Refusal> {
+    if identities.iter().any(|identity| identity.len() > IDENTITY_BYTES_MAX) {
+        return Err(Refusal::LongIdentity(name.to_owned()));
+    }
     Ok(())
 }
 

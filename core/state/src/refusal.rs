@@ -65,6 +65,8 @@ pub enum Refusal {
     DropsMember(String),
     #[error("the file has no node `{0}`")]
     NodeNotInFile(String),
+    #[error("an identity of the machine or storage of {0} is longer than any real one")]
+    LongIdentity(String),
     #[error("a member named `{0}` exists already")]
     NameTaken(String),
     #[error("this storage already belongs to the member `{0}`: a copied disk cannot join")]

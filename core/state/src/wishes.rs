@@ -139,6 +139,7 @@ pub(crate) fn set_config(
     };
     let barred: Vec<ResourceName> = new.resources.keys().filter(is_new_there).cloned().collect();
     state.barred.extend(barred);
+    state.stop_cost_node.clear();
     state.failures.retain(|resource, _| is_same(resource));
     state.proven_free.retain(|unit, _| {
         let members = new.members_of(unit);
@@ -258,6 +259,7 @@ pub(crate) fn clear(
         }
     }
     let unit = resource.map(|resource| state.config.unit_of(resource));
+    state.stop_cost_node.retain(|name| unit.as_ref().is_some_and(|unit| unit != name));
     for (name, holder) in &mut state.holders {
         if unit.as_ref().is_none_or(|unit| unit == name)
             && is_there(holder.node)

@@ -135,6 +135,27 @@ fn who_has_not_joined_may_run_what_was_never_granted() {
     cluster.must(cluster.grant("db", A));
 }
 
+/// A mistake in the file fails alike on every node: it costs one node at most, until the file or an operator says
+/// otherwise.
+#[test]
+fn that_a_stop_cost_a_node_is_remembered_until_something_changes() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", A);
+    cluster.run("db", C);
+    cluster.see(C, "db", ResourceState::Blocked);
+    cluster.must(cluster.block("db"));
+    let Command::Condemn { node, incarnation, epoch, reason, .. } = cluster.condemn(C) else { unreachable!() };
+    cluster.must(Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false });
+    let db: UnitName = "db".into();
+    assert_eq!(cluster.state.stop_cost_node.iter().collect::<Vec<_>>(), [&db]);
+    cluster.must(cluster.fence_done(C, "power", &[Domain::Storage, Domain::Network]));
+    assert!(cluster.state.stop_cost_node.contains(&db), "the next holder is meant");
+    cluster.must(Command::Clear { resource: Some("web".into()), node: None, reason: String::new() });
+    assert!(cluster.state.stop_cost_node.contains(&db));
+    cluster.must(Command::Clear { resource: Some("db".into()), node: None, reason: String::new() });
+    assert!(cluster.state.stop_cost_node.is_empty());
+}
+
 #[test]
 fn a_late_result_does_not_hide_a_failure_of_the_same_operation() {
     let mut cluster = Cluster::ready();

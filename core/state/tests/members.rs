@@ -192,6 +192,23 @@ fn a_wrong_clock_suppresses_nobody_for_long() {
     assert!(!is_suppressed(&cluster.state.members[&B], right));
 }
 
+/// A member that lies about itself cannot fill the log of all.
+#[test]
+fn an_endless_identity_is_refused() {
+    let mut cluster = Cluster::ready();
+    let mut join = cluster.join(B, 2);
+    if let Command::Join { boot_id, .. } = &mut join {
+        *boot_id = "x".repeat(129);
+    }
+    let why = "an identity of the machine or storage of b is longer than any real one";
+    assert_eq!(cluster.refused(join), why);
+    let mut admit = cluster.admit("d", &["a", "b", "c", "w", "d"]);
+    if let Command::Admit { machine_id, .. } = &mut admit {
+        *machine_id = "x".repeat(129);
+    }
+    assert_eq!(cluster.refused(admit), why.replace(" b ", " d "));
+}
+
 #[test]
 fn names_and_disks_are_taken_once_and_the_file_must_name_the_newcomer() {
     let mut cluster = Cluster::ready();

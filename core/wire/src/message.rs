@@ -46,12 +46,15 @@ pub struct Announce {
     pub incarnation: Incarnation,
     /// Its boot id.
     #[n(1)]
+    #[cbor(decode_with = "identity")]
     pub boot_id: String,
     /// Its machine id.
     #[n(2)]
+    #[cbor(decode_with = "identity")]
     pub machine_id: String,
     /// The identity of its storage.
     #[n(3)]
+    #[cbor(decode_with = "identity")]
     pub storage_uuid: String,
     /// The term of its last log entry.
     #[n(4)]
@@ -59,6 +62,15 @@ pub struct Announce {
     /// The index of its last log entry.
     #[n(5)]
     pub last_index: LogIndex,
+}
+
+/// Reads an identity: a longer text is none, and would go into the log of every node.
+fn identity<Context>(decoder: &mut minicbor::Decoder<'_>, _: &mut Context) -> Result<String, minicbor::decode::Error> {
+    let text = decoder.str()?;
+    if text.len() > model::IDENTITY_BYTES_MAX {
+        return Err(minicbor::decode::Error::message("an identity is longer than any that a machine has"));
+    }
+    Ok(text.to_owned())
 }
 
 /// The message as bytes.

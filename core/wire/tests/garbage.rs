@@ -50,6 +50,23 @@ fn hear(bytes: &[u8]) {
     }
 }
 
+/// A member that lies about itself cannot fill the log of all.
+#[test]
+fn an_endless_identity_is_no_announcement() {
+    for (length, is_fine) in [(128, true), (129, false), (1 << 20, false)] {
+        let announce = wire::Announce {
+            incarnation: Default::default(),
+            boot_id: "x".repeat(length),
+            machine_id: String::new(),
+            storage_uuid: String::new(),
+            last_term: Default::default(),
+            last_index: Default::default(),
+        };
+        let bytes = wire::encode(&wire::Message::Announce(announce));
+        assert_eq!(wire::decode(&bytes).is_ok(), is_fine, "{length}");
+    }
+}
+
 #[test]
 fn a_truncated_message_is_no_message() {
     for bytes in valid() {

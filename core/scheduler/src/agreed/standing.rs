@@ -343,7 +343,7 @@ pub(super) fn blockers(
             .filter(|node| {
                 unit.members.iter().any(|resource| match state.known_state(resource, node.id) {
                     ResourceState::Stopped => false,
-                    ResourceState::Blocked => true,
+                    ResourceState::Blocked => !state.stop_cost_node.contains(name) || node.reach.is_err(),
                     ResourceState::Unknown | ResourceState::Running | ResourceState::Failed => node.reach.is_err(),
                 })
             })
