@@ -148,8 +148,13 @@ impl World {
         let is_active = machine.services.contains_key(&call.resource);
         let failed = |what: &str| Outcome::Failed { reason: what.to_owned(), is_permanent: false };
         let outcome = match (call.action, mood) {
-            (_, Mood::FailsForGood) => {
-                Outcome::Failed { reason: "a file that it needs cannot be read".to_owned(), is_permanent: true }
+            (action, Mood::FailsForGood) => {
+                let reason = "a file that it needs cannot be read".to_owned();
+                match action {
+                    AgentAction::Start if !is_active => Outcome::NotBegun { reason },
+                    AgentAction::Start | AgentAction::Stop => Outcome::Failed { reason, is_permanent: true },
+                    AgentAction::Monitor => Outcome::Unknown { reason, is_permanent: call.started_by.is_none() },
+                }
             }
             (AgentAction::Monitor, Mood::SaysRunning) => Outcome::Success,
             (AgentAction::Monitor, Mood::SaysStopped) => Outcome::NotRunning,

@@ -45,21 +45,43 @@ pub(crate) fn conclude(action: AgentAction, outcome: &Outcome) -> Option<Conclus
         (AgentAction::Start, Outcome::Stuck { reason }) => {
             failed(format!("its start hangs and cannot be ended: {reason}"), FailureKind::Passing)
         }
+        // It may have begun, so that it must be stopped first.
+        (AgentAction::Start, Outcome::Unknown { reason, is_permanent }) => {
+            failed(format!("nobody knows what its start did: {reason}"), kind(*is_permanent))
+        }
+        (AgentAction::Start, Outcome::NotBegun { reason }) => Conclusion {
+            state: ResourceState::Stopped,
+            reason: format!("it could not be started: {reason}"),
+            failure: Some(FailureKind::Permanent),
+        },
         (AgentAction::Stop, Outcome::Success | Outcome::NotRunning) => fine(ResourceState::Stopped),
-        (AgentAction::Stop, Outcome::Failed { reason, .. }) => blocked(format!("its stop failed: {reason}")),
+        (AgentAction::Stop, Outcome::Failed { reason, .. } | Outcome::NotBegun { reason }) => {
+            blocked(format!("its stop failed: {reason}"))
+        }
+        (AgentAction::Stop, Outcome::Unknown { reason, .. }) => {
+            blocked(format!("nobody knows whether its stop worked: {reason}"))
+        }
         (AgentAction::Stop, Outcome::TimedOut) => blocked("its stop gave no answer in time".to_owned()),
         (AgentAction::Stop, Outcome::Stuck { reason }) => blocked(format!("its stop left something behind: {reason}")),
         (AgentAction::Monitor, Outcome::Success) => fine(ResourceState::Running),
         (AgentAction::Monitor, Outcome::NotRunning) => fine(ResourceState::Stopped),
-        // What is not installed cannot run.
-        (AgentAction::Monitor, Outcome::Failed { reason, is_permanent: true }) => Conclusion {
-            state: ResourceState::Stopped,
+        // Only "not running" proves that it does not run.
+        (
+            AgentAction::Monitor,
+            Outcome::Failed { reason, is_permanent: true }
+            | Outcome::Unknown { reason, is_permanent: true }
+            | Outcome::NotBegun { reason },
+        ) => Conclusion {
+            state: ResourceState::Unknown,
             reason: format!("its probe failed: {reason}"),
             failure: Some(FailureKind::Permanent),
         },
         (AgentAction::Monitor, Outcome::Failed { reason, is_permanent: false }) => {
             failed(format!("its probe failed: {reason}"), FailureKind::Passing)
         }
-        (AgentAction::Monitor, Outcome::TimedOut | Outcome::Stuck { .. }) => return None,
+        (
+            AgentAction::Monitor,
+            Outcome::TimedOut | Outcome::Stuck { .. } | Outcome::Unknown { is_permanent: false, .. },
+        ) => return None,
     })
 }

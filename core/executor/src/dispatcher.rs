@@ -633,6 +633,16 @@ impl Dispatcher {
             actions.push(DispatcherAction::Send { to: from, message: ack });
             return;
         };
+        if conclusion.state == ResourceState::Unknown {
+            self.retries.insert(key, now + PROBE_AGAIN_AFTER);
+            let is_known = known(state, &result.resource, from)
+                .is_some_and(|known| known.state == ResourceState::Unknown && known.reason == conclusion.reason);
+            if is_known {
+                // The log would grow by an entry with each try.
+                actions.push(DispatcherAction::Send { to: from, message: ack });
+                return;
+            }
+        }
         let observation = Observation {
             resource: result.resource.clone(),
             op: result.id,

@@ -369,6 +369,29 @@ impl Executor {
         }
     }
 
+    /// The stop of everything that may run here, as far as the journal knows: for a node whose life is over, and which
+    /// feeds nothing in any more. `timeout` is for each.
+    pub fn last_stops(&self, timeout: Duration) -> Vec<AgentCall> {
+        let running = self.slots.values().filter_map(|slot| {
+            let started = slot.record.intent.as_ref().filter(|op| op.action == AgentAction::Start);
+            let told = slot.record.told.as_ref().filter(|_| slot.may_run() || slot.is_busy());
+            started.or(told)
+        });
+        let stop_of = |op: &Op| AgentCall {
+            // No call of an operation has this number.
+            key: CallKey { op: op.id, attempt: u64::MAX },
+            resource: op.resource.clone(),
+            agent: op.agent.clone(),
+            action: AgentAction::Stop,
+            parameters: op.parameters.clone(),
+            timeout,
+            is_proven_free: false,
+            is_adoption: false,
+            started_by: (op.action == AgentAction::Start).then_some(CallKey { op: op.id, attempt: 0 }),
+        };
+        running.map(stop_of).collect()
+    }
+
     fn on_op(&mut self, now: Instant, op: Op, actions: &mut Vec<ExecutorAction>) {
         if op.incarnation != self.incarnation {
             return self.refuse(&op, "it was meant for another life of this node", actions);
@@ -496,7 +519,14 @@ impl Executor {
                 // what is gone is reported as stopped, and what could not be ended is not tried twice.
                 let is_open = match (op.action, &outcome) {
                     (AgentAction::Stop, Outcome::NotRunning | Outcome::Stuck { .. }) => false,
-                    (AgentAction::Stop, Outcome::Success | Outcome::Failed { .. } | Outcome::TimedOut) => is_adoption,
+                    (
+                        AgentAction::Stop,
+                        Outcome::Success
+                        | Outcome::Failed { .. }
+                        | Outcome::TimedOut
+                        | Outcome::Unknown { .. }
+                        | Outcome::NotBegun { .. },
+                    ) => is_adoption,
                     (AgentAction::Start | AgentAction::Monitor, _) => false,
                 };
                 if is_open {
@@ -525,6 +555,11 @@ impl Executor {
         let reason = match outcome {
             Outcome::Success => {
                 slot.is_forgiven = false;
+                slot.check = Check::Due { ended: now, is_at_once: false };
+                return;
+            }
+            // Nothing was learned: what ran is taken to run on, and is asked again.
+            Outcome::Unknown { .. } | Outcome::NotBegun { .. } => {
                 slot.check = Check::Due { ended: now, is_at_once: false };
                 return;
             }
@@ -924,6 +959,10 @@ impl Slot {
         let Some(Conclusion { state, reason, .. }) = outcome.as_ref().ok().and_then(|o| conclude(op.action, o)) else {
             return;
         };
+        // An answer that is none takes nothing away from what is known.
+        if state == ResourceState::Unknown && is_known_since {
+            return;
+        }
         match op.action {
             // What runs is still known by the call that started it.
             AgentAction::Start if is_started_alike => {}

@@ -444,11 +444,51 @@ fn a_probe_without_an_answer_says_nothing_and_is_tried_again_later() {
 }
 
 #[test]
-fn what_is_not_installed_does_not_run_and_may_not_be_tried() {
+fn a_probe_that_cannot_be_made_proves_nothing_and_bars_the_node() {
     let mut world = World::settled();
-    world.plan(&[(StepKind::Probe("web".into()), B)]);
+    let probe = StepKind::Probe("web".into());
+    for outcome in [
+        Outcome::Unknown { reason: "not installed".into(), is_permanent: true },
+        // An older node says it in this way.
+        Outcome::Failed { reason: "not installed".into(), is_permanent: true },
+    ] {
+        world.plan(&[(probe.clone(), B)]);
+        let op: Op = (*world.ops().last().unwrap()).clone();
+        world.say_result(B, &op, Ok(outcome));
+        let observed = world.observed();
+        assert_eq!(observed.last().unwrap().state, ResourceState::Unknown);
+        assert!(observed.last().unwrap().failure.as_ref().unwrap().is_permanent);
+        world.pass(Duration::from_secs(6));
+    }
+}
+
+#[test]
+fn a_probe_that_fails_in_the_same_way_again_and_again_does_not_fill_the_log() {
+    let mut world = World::settled();
+    let probe = StepKind::Probe("web".into());
+    let outcome = Ok(Outcome::Unknown { reason: "not installed".into(), is_permanent: true });
+    world.plan(&[(probe.clone(), B)]);
     let op = world.ops()[0].clone();
-    world.say_result(B, &op, Ok(Outcome::Failed { reason: "not installed".into(), is_permanent: true }));
+    world.say_result(B, &op, outcome.clone());
+    let reason = world.observed()[0].reason.clone();
+    world.know(B, ResourceState::Unknown, op.id);
+    world.state.known.get_mut(&"web".into()).unwrap().get_mut(&B).unwrap().reason = reason;
+    world.plan(&[(probe.clone(), B)]);
+    assert_eq!(world.ops().len(), 1, "not at once");
+    world.pass(Duration::from_secs(6));
+    world.plan(&[(probe, B)]);
+    let op = world.ops()[1].clone();
+    world.say_result(B, &op, outcome);
+    assert_eq!(world.observed().len(), 1);
+}
+
+#[test]
+fn a_start_that_never_began_leaves_nothing_to_stop() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.plan(&[(start(), B)]);
+    let op = world.ops()[0].clone();
+    world.say_result(B, &op, Ok(Outcome::NotBegun { reason: "not installed".into() }));
     let observed = world.observed();
     assert_eq!(observed[0].state, ResourceState::Stopped);
     assert!(observed[0].failure.as_ref().unwrap().is_permanent);

@@ -752,6 +752,47 @@ fn a_check_that_timed_out_while_this_process_stalled_is_forgiven_once() {
 }
 
 #[test]
+fn a_life_that_is_over_knows_what_it_must_stop() {
+    let limit = Duration::from_secs(2);
+    let mut world = World::new();
+    assert!(world.executor.last_stops(limit).is_empty());
+    world.order(&start(10, 1, 50));
+    world.settle();
+    assert_eq!(world.executor.last_stops(limit).len(), 1, "a start that has begun may have done its work");
+    world.answer(Outcome::Success);
+    world.settle();
+    let stops = world.executor.last_stops(limit);
+    assert_eq!((stops.len(), stops[0].action, stops[0].timeout), (1, AgentAction::Stop, limit));
+    world.run(&stop(10, 2, 50), Outcome::Success);
+    assert!(world.executor.last_stops(limit).is_empty());
+}
+
+#[test]
+fn a_check_that_cannot_be_made_changes_nothing() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Success);
+    for is_permanent in [false, true, true] {
+        world.pass(Duration::from_secs(10));
+        world.answer(Outcome::Unknown { reason: "too many open files".to_owned(), is_permanent });
+        assert!(world.changes().is_empty());
+        assert!(world.calls.is_empty(), "it is not asked again at once");
+    }
+    world.pass(Duration::from_secs(10));
+    world.answer(Outcome::NotRunning);
+    assert_eq!(world.changes().len(), 1);
+}
+
+#[test]
+fn a_stop_that_cannot_be_proven_is_no_stop() {
+    let mut world = World::new();
+    world.run(&start(10, 1, 50), Outcome::Success);
+    let outcome = Outcome::Unknown { reason: "the processes cannot be listed".to_owned(), is_permanent: false };
+    world.run(&stop(10, 2, 50), outcome);
+    let inventory = world.executor.inventory(&world.state);
+    assert_eq!(inventory.resources[0].state, ResourceState::Blocked);
+}
+
+#[test]
 fn a_check_that_timed_out_without_a_stall_is_a_failure() {
     let mut world = World::new();
     world.run(&start(10, 1, 50), Outcome::Success);

@@ -107,6 +107,26 @@ pub enum Outcome {
         #[n(0)]
         reason: String,
     },
+    /// The question could not be put, or the agent could not answer it: the resource may run or not.
+    ///
+    /// Never read it as "not running" (SAFETY §10.3).
+    #[n(5)]
+    Unknown {
+        /// Why.
+        #[n(0)]
+        reason: String,
+        /// Will another try on this node give the same answer until somebody repairs something?
+        #[n(1)]
+        is_permanent: bool,
+    },
+    /// The start never began, and no process of it is there: there is nothing to stop. Another try on this node gives
+    /// the same answer until somebody repairs something (agent missing, parameters wrong or unreadable).
+    #[n(6)]
+    NotBegun {
+        /// Why.
+        #[n(0)]
+        reason: String,
+    },
 }
 
 /// What an executor reports about an operation.

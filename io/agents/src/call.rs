@@ -1,15 +1,18 @@
 //! What does one call need to know, and who runs it?
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host::cgroup::Cgroup;
+use host::limits::is_exhaustion;
 use host::process::{Ladder, Marks, Process, end_all, find_marked};
 use model::{AgentAction, AgentCall, AgentName, Outcome};
 
 use crate::output::Output;
+use crate::parameters::{Prefer, Resolved};
 use crate::watch::Watch;
 use crate::{AgentsConfig, ip, mark, ocf, parameters, service};
 
@@ -21,7 +24,8 @@ pub(crate) struct Call<'a> {
     pub(crate) config: &'a Arc<AgentsConfig>,
     pub(crate) watch: &'a Arc<Watch>,
     pub(crate) call: &'a AgentCall,
-    pub(crate) parameters: BTreeMap<String, String>,
+    /// What the agent is told.
+    resolved: Resolved,
     pub(crate) deadline: Instant,
     is_given_up: &'a AtomicBool,
 }
@@ -45,24 +49,58 @@ pub(crate) fn run(
     is_given_up: &AtomicBool,
 ) -> Outcome {
     let deadline = Instant::now() + call.timeout;
-    let mut running = Call { config, watch, call, parameters: BTreeMap::new(), deadline, is_given_up };
-    match parameters::resolve(&call.parameters) {
-        Ok(parameters) => running.parameters = parameters,
-        // To end a process of ours nothing needs to be read.
-        Err(_) if call.action == AgentAction::Stop && matches!(call.agent, AgentName::Native(_)) => {}
-        Err(reason) => return permanent(reason),
+    let kept = parameters::kept(config, &call.resource, &call.parameters);
+    let new = |resolved| Call { config, watch, call, resolved, deadline, is_given_up };
+    // A stop is told what the start was told; a check, what holds at present.
+    let prefer = match (call.action, call.is_adoption) {
+        (AgentAction::Stop, _) | (AgentAction::Start, true) => Prefer::Kept,
+        (AgentAction::Start, false) | (AgentAction::Monitor, _) => Prefer::File,
+    };
+    let resolved = match parameters::look_up(&call.parameters, &kept, prefer) {
+        Ok(resolved) => resolved,
+        Err(reason) => return new(Resolved::default()).cannot(reason),
+    };
+    let running = new(resolved);
+    match call.action {
+        AgentAction::Start => {
+            if let Some(why) = running.unreadable() {
+                return running.cannot(why);
+            }
+            if !call.is_adoption {
+                parameters::keep(config, &call.resource, &call.parameters, &running.resolved.texts);
+            }
+            ask(&running)
+        }
+        AgentAction::Monitor => ask(&running),
+        AgentAction::Stop => {
+            let mut outcome = ask(&running);
+            if let Outcome::Failed { .. } = outcome
+                && let Ok(present) = parameters::look_up(&call.parameters, &kept, Prefer::File)
+                && present != running.resolved
+            {
+                // A secret that was changed while it ran: the newer one may be the right one by now.
+                outcome = ask(&new(present));
+            }
+            if matches!(outcome, Outcome::Success | Outcome::NotRunning) {
+                parameters::forget(config, &call.resource);
+            }
+            outcome
+        }
     }
-    match &call.agent {
+}
+
+fn ask(call: &Call<'_>) -> Outcome {
+    match &call.call.agent {
         AgentName::Native(name) => match name.as_str() {
-            "process" => service::run(&running),
-            "ip" => ip::run(&running),
-            _ => permanent(format!(
+            "process" => service::run(call),
+            "ip" => ip::run(call),
+            _ => call.cannot(format!(
                 "there is no built-in agent `{}`; there are cardea:ip and cardea:process",
-                call.agent
+                call.call.agent
             )),
         },
-        AgentName::Ocf { provider, name } => ocf::run(&running, provider, name),
-        AgentName::Other { .. } => permanent(format!("agents such as `{}` cannot be called yet", call.agent)),
+        AgentName::Ocf { provider, name } => ocf::run(call, provider, name),
+        AgentName::Other { .. } => call.cannot(format!("agents such as `{}` cannot be called yet", call.call.agent)),
     }
 }
 
@@ -74,7 +112,79 @@ pub(crate) fn permanent(reason: impl Into<String>) -> Outcome {
     Outcome::Failed { reason: reason.into(), is_permanent: true }
 }
 
+/// The answer when the question could not be put for now.
+pub(crate) fn unknown(reason: impl Into<String>) -> Outcome {
+    Outcome::Unknown { reason: reason.into(), is_permanent: false }
+}
+
+/// The answer when nobody can say which processes there are.
+pub(crate) fn unseen(error: &io::Error) -> Outcome {
+    unknown(format!("its processes cannot be looked for: {error}"))
+}
+
 impl Call<'_> {
+    /// What the agent is told, as far as it can be read.
+    pub(crate) fn parameters(&self) -> &BTreeMap<String, String> {
+        &self.resolved.texts
+    }
+
+    /// Why a parameter cannot be read any more, if there is such a one.
+    pub(crate) fn unreadable(&self) -> Option<String> {
+        self.resolved.unreadable.values().next().cloned()
+    }
+
+    /// Why this parameter cannot be read any more, if that is so.
+    pub(crate) fn why_unreadable(&self, name: &str) -> Option<&String> {
+        self.resolved.unreadable.get(name)
+    }
+
+    /// Does it ask about something of which it is not known that it runs?
+    pub(crate) fn is_probe(&self) -> bool {
+        self.call.action == AgentAction::Monitor && self.call.started_by.is_none()
+    }
+
+    /// The answer where the agent cannot be asked at all, and that will be so until somebody repairs something.
+    pub(crate) fn cannot(&self, reason: impl Into<String>) -> Outcome {
+        let reason = reason.into();
+        match self.call.action {
+            // An earlier worker may have begun it.
+            AgentAction::Start if self.call.is_adoption => Outcome::Unknown { reason, is_permanent: true },
+            AgentAction::Start => self.not_begun(reason),
+            AgentAction::Monitor => Outcome::Unknown { reason, is_permanent: self.is_probe() },
+            AgentAction::Stop => permanent(reason),
+        }
+    }
+
+    /// The answer of a start that never began, if no process of the resource is there.
+    pub(crate) fn not_begun(&self, reason: impl Into<String>) -> Outcome {
+        let reason = reason.into();
+        match self.find_all() {
+            Ok(found) if found.is_empty() => Outcome::NotBegun { reason },
+            Ok(found) => permanent(format!("{reason}; and there are processes of it: {}", mark::show(&found))),
+            Err(error) => failed(format!("{reason}; and its processes cannot be looked for: {error}")),
+        }
+    }
+
+    /// Every process that was ever started for the resource and has not ended.
+    pub(crate) fn find_all(&self) -> io::Result<Vec<Process>> {
+        let cgroup = self.find_cgroup(AgentAction::Start)?;
+        find_marked(&Marks {
+            environment: mark::wanted(self.config, mark::of_resource(self.config, self.call)),
+            members: cgroup.as_ref().map(Cgroup::members).transpose()?.unwrap_or_default(),
+            ..mark::search(self.config)
+        })
+    }
+
+    /// Does something again and again while the system has no room for it and there is time.
+    pub(crate) fn patiently<T>(&self, mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match run() {
+                Err(error) if is_exhaustion(&error) && !self.is_time_up() => std::thread::sleep(SLICE.min(self.left())),
+                answer => return answer,
+            }
+        }
+    }
+
     /// Time until the call's own end.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
@@ -117,26 +227,34 @@ impl Call<'_> {
     }
 
     /// The cgroup that this action of the resource ran in, if there is one.
-    pub(crate) fn find_cgroup(&self, action: AgentAction) -> Option<Cgroup> {
-        Cgroup::find(self.config.cgroup.as_deref()?, &self.cgroup_name(action))
+    pub(crate) fn find_cgroup(&self, action: AgentAction) -> io::Result<Option<Cgroup>> {
+        match self.config.cgroup.as_deref() {
+            Some(parent) => Cgroup::find(parent, &self.cgroup_name(action)),
+            None => Ok(None),
+        }
     }
 
     /// Ends everything that this call has started; the answer to give when its time was up.
     pub(crate) fn end_what_was_started(&self, main: &Process, cgroup: Option<&Cgroup>) -> Outcome {
-        let environment = mark::entries(&mark::of_call(self.config, self.call));
+        let environment = mark::wanted(self.config, mark::of_call(self.config, self.call));
         let ladder = Ladder { polite: self.config.polite, forced: self.config.forced };
         let left = end_all(ladder, cgroup, || {
             find_marked(&Marks {
                 environment: environment.clone(),
                 session: Some((main.pid(), main.started())),
-                members: cgroup.map(Cgroup::members).unwrap_or_default(),
+                members: cgroup.map(Cgroup::members).transpose()?.unwrap_or_default(),
+                ..mark::search(self.config)
             })
         });
         main.reap();
         if let Some(cgroup) = cgroup {
             cgroup.remove();
         }
-        if left.is_empty() { Outcome::TimedOut } else { stuck(&left) }
+        match left {
+            Ok(left) if left.is_empty() => Outcome::TimedOut,
+            Ok(left) => stuck(&left),
+            Err(error) => unseen(&error),
+        }
     }
 }
 

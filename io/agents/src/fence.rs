@@ -19,7 +19,7 @@ use model::{FenceAction, FenceCall, FenceOutcome, FenceStatus};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::output::last_line;
-use crate::{AgentsConfig, mark, parameters};
+use crate::{AgentsConfig, mark, parameters, trust};
 
 /// What is read of an agent's output.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
@@ -33,9 +33,9 @@ pub(crate) fn run(config: &AgentsConfig, call: &FenceCall, is_abandoned: &Atomic
     let outcome = || -> Result<FenceOutcome, String> {
         let agent = find(&config.root, &call.agent)?;
         let input = input(call)?;
+        trust::check(&agent)?;
         let mut environment = mark::base_environment();
-        environment.insert(mark::OPERATION.to_owned(), format!("fence.{}", call.key));
-        environment.insert(mark::RUNTIME.to_owned(), mark::runtime(config));
+        environment.extend(mark::of_fencing(config, call.key));
         let answer = ask_until(&agent, Vec::new(), &input, environment, call.timeout, config.forced, is_abandoned)?;
         judge(call.action, answer.exit, &answer.errors)
     };
@@ -132,7 +132,7 @@ fn ask_until(
     let given = memory("input").map_err(cannot)?;
     given.write_all_at(input.as_bytes(), 0).map_err(cannot)?;
     let (output, errors) = (memory("output").map_err(cannot)?, memory("errors").map_err(cannot)?);
-    let entries = [mark::OPERATION, mark::RUNTIME]
+    let entries = [mark::OPERATION, mark::RUNTIME, mark::TOKEN]
         .iter()
         .filter_map(|name| Some(format!("{name}={}", environment.get(*name)?)))
         .collect();
@@ -168,10 +168,15 @@ fn ask_until(
             break "the agent prints without end and was killed".to_owned();
         }
     };
-    let marks = Marks { environment: entries, session: Some((process.pid(), process.started())), members: Vec::new() };
+    let session = Some((process.pid(), process.started()));
+    let marks = Marks { environment: entries, session, oldest: Some(process.started()), ..Marks::default() };
     let left = end_all(Ladder { polite: Duration::ZERO, forced }, None, || find_marked(&marks));
     process.reap();
-    if left.is_empty() { Err(why) } else { Err(format!("{why}, but these are left: {}", mark::show(&left))) }
+    Err(match left {
+        Ok(left) if left.is_empty() => why,
+        Ok(left) => format!("{why}, but these are left: {}", mark::show(&left)),
+        Err(error) => format!("{why}, but nobody knows what is left of it: {error}"),
+    })
 }
 
 /// A file without a place on any disk: no secret is left anywhere, and no disk can be full.

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use host::address::{Interface, add_address, interfaces, remove_address};
 use host::arp::{self, Arp};
+use host::limits::with_reserve;
 use model::{AgentAction, CallKey, Outcome, ResourceName};
 
 use crate::begin_thread;
-use crate::call::{Call, failed, permanent};
+use crate::call::{Call, failed, permanent, unknown};
 use crate::watch::Watch;
 
 /// How long an owner of the address has to answer.
@@ -28,9 +29,7 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) fn run(call: &Call<'_>) -> Outcome {
     let wanted = match Wanted::parse(call) {
         Ok(wanted) => wanted,
-        // What is no address is on no interface.
-        Err(_) if call.call.action == AgentAction::Stop => return Outcome::Success,
-        Err(reason) => return permanent(reason),
+        Err(reason) => return without_address(call, reason),
     };
     let answer = match (call.call.action, call.call.is_adoption) {
         (AgentAction::Start, is_adoption) => start(call, &wanted, is_adoption),
@@ -39,10 +38,37 @@ pub(crate) fn run(call: &Call<'_>) -> Outcome {
         (AgentAction::Stop, true) => stop(call, &wanted).map(|_| Outcome::NotRunning),
         (AgentAction::Monitor, _) => monitor(call, &wanted),
     };
-    answer.unwrap_or_else(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => permanent(format!("no permission to change addresses: {error}")),
-        _ => failed(format!("{}: {error}", wanted.address)),
+    answer.unwrap_or_else(|error| match (call.call.action, error.kind()) {
+        (AgentAction::Monitor, _) => unknown(format!("{}: {error}", wanted.address)),
+        (AgentAction::Start, io::ErrorKind::PermissionDenied) => {
+            let reason = format!("no permission to change addresses: {error}");
+            match interfaces() {
+                Ok(found) if holders(&found, wanted.address).next().is_none() => call.not_begun(reason),
+                Ok(_) | Err(_) => permanent(reason),
+            }
+        }
+        (AgentAction::Start | AgentAction::Stop, _) => failed(format!("{}: {error}", wanted.address)),
     })
+}
+
+/// The answer where nobody can say which address it is.
+fn without_address(call: &Call<'_>, reason: String) -> Outcome {
+    let unreadable = call.why_unreadable("address");
+    match (call.call.action, unreadable) {
+        // What is no address is on no interface.
+        (AgentAction::Stop, None) => Outcome::Success,
+        (AgentAction::Stop, Some(why)) => match call.watch.address(&call.call.resource) {
+            Some(address) => {
+                call.watch.forget(&call.call.resource);
+                match call.patiently(|| remove(address)) {
+                    Ok(()) => Outcome::Success,
+                    Err(error) => failed(format!("{address}: {error}")),
+                }
+            }
+            None => failed(why.clone()),
+        },
+        (AgentAction::Start | AgentAction::Monitor, why) => call.cannot(why.cloned().unwrap_or(reason)),
+    }
 }
 
 /// What the parameters say.
@@ -54,9 +80,9 @@ struct Wanted {
 
 impl Wanted {
     fn parse(call: &Call<'_>) -> Result<Wanted, String> {
-        let text = call.parameters.get("address").ok_or("parameter `address` is missing")?;
+        let text = call.parameters().get("address").ok_or("parameter `address` is missing")?;
         let (address, prefix) = parse_address(text)?;
-        Ok(Wanted { address, prefix, device: call.parameters.get("device").cloned() })
+        Ok(Wanted { address, prefix, device: call.parameters().get("device").cloned() })
     }
 
     /// The interface that the address goes to, and the length of the prefix that it gets there.
@@ -220,27 +246,28 @@ impl After {
 
 fn stop(call: &Call<'_>, wanted: &Wanted) -> io::Result<Outcome> {
     call.watch.forget(&call.call.resource);
-    for (interface, prefix) in holders(&interfaces()?, wanted.address) {
-        remove_address(interface.index, wanted.address, prefix)?;
-    }
+    call.patiently(|| remove(wanted.address))?;
     Ok(Outcome::Success)
+}
+
+/// Takes the address off every interface.
+fn remove(address: Ipv4Addr) -> io::Result<()> {
+    let found = with_reserve(interfaces)?;
+    holders(&found, address)
+        .try_for_each(|(interface, prefix)| with_reserve(|| remove_address(interface.index, address, prefix)).map(drop))
 }
 
 /// Takes these addresses off every interface.
 pub(crate) fn remove_all(addresses: &[Ipv4Addr]) {
     for address in addresses {
-        let removed = interfaces().and_then(|found| {
-            holders(&found, *address)
-                .try_for_each(|(interface, prefix)| remove_address(interface.index, *address, prefix).map(drop))
-        });
-        if let Err(error) = removed {
+        if let Err(error) = remove(*address) {
             tracing::error!("{address} cannot be taken away: {error}");
         }
     }
 }
 
 fn monitor(call: &Call<'_>, wanted: &Wanted) -> io::Result<Outcome> {
-    let found = interfaces()?;
+    let found = with_reserve(interfaces)?;
     let Some((interface, _)) = holders(&found, wanted.address).next() else { return Ok(Outcome::NotRunning) };
     if let Some(key) = call.call.started_by {
         call.watch.watch_address(&call.call.resource, key, wanted.address);

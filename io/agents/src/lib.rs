@@ -23,20 +23,26 @@ mod ocf;
 mod output;
 mod parameters;
 mod readiness;
+mod secret;
 mod service;
+mod trust;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use model::{AgentCall, CallKey, FenceCall, FenceOutcome, Outcome};
+use model::{AgentAction, AgentCall, CallKey, FenceCall, FenceOutcome, Outcome};
 
 pub use metadata::{Metadata, MetadataError, Operation, Parameter, fence_metadata, metadata};
 
+use secret::Secret;
 use watch::Watch;
 
 /// Where agents are found, and where what concerns them is kept.
@@ -55,6 +61,8 @@ pub struct AgentsConfig {
     pub polite: Duration,
     /// How long what was sent SIGKILL may take to vanish.
     pub forced: Duration,
+    /// What proves that a mark is ours; of `Agents::new`.
+    secret: Secret,
 }
 
 impl AgentsConfig {
@@ -67,6 +75,7 @@ impl AgentsConfig {
             cgroup: host::cgroup::delegated(),
             polite: Duration::from_secs(5),
             forced: Duration::from_secs(5),
+            secret: Secret::default(),
         }
     }
 }
@@ -97,6 +106,13 @@ pub enum AgentEvent {
     },
 }
 
+/// How long one of the last stops may take, and the killing before and after them.
+pub const LAST_STOP_MAX: Duration = Duration::from_secs(2);
+/// How long all of the last stops may take.
+const LAST_STOPS_MAX: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce() + Send>;
+
 pub(crate) type Events = Arc<dyn Fn(AgentEvent) + Send + Sync>;
 
 /// Runs agents. Dropping it ends no call and no service; only their watch ends.
@@ -108,29 +124,61 @@ pub struct Agents {
     calls: Arc<Mutex<BTreeMap<CallKey, Arc<AtomicBool>>>>,
     /// The same for fence calls.
     fences: Arc<Mutex<BTreeMap<u64, Arc<AtomicBool>>>>,
+    /// The thread that is there already when no other can be made.
+    spare: Sender<Job>,
 }
 
 impl Agents {
     /// Gets ready; makes the folders that it needs. `events` is called from other threads and should not wait.
-    pub fn new(config: AgentsConfig, events: impl Fn(AgentEvent) + Send + Sync + 'static) -> Self {
-        for folder in [&config.runtime_dir, &config.output_dir] {
-            if let Err(error) = std::fs::create_dir_all(folder) {
-                tracing::warn!("cannot make {}: {error}; what is kept there is lost", folder.display());
-            }
+    ///
+    /// Fails if processes of ours could not be told from others.
+    pub fn new(mut config: AgentsConfig, events: impl Fn(AgentEvent) + Send + Sync + 'static) -> io::Result<Self> {
+        host::supervise::open_folder(&config.runtime_dir)?;
+        if let Err(error) = host::supervise::private_folder(&config.output_dir) {
+            tracing::warn!("cannot make {}: {error}; what is printed is lost", config.output_dir.display());
         }
+        let own = format!("{}={}", mark::RUNTIME, mark::runtime(&config));
+        config.secret = Secret::load(&config.runtime_dir, &own)?;
         let config = Arc::new(config);
         let events: Events = Arc::new(events);
         let watch = Watch::begin(Arc::clone(&config), Arc::clone(&events));
-        Agents { config, events, watch, calls: Arc::default(), fences: Arc::default() }
+        let (spare, jobs) = channel::<Job>();
+        begin_thread(move || jobs.into_iter().for_each(|job| job()))?;
+        Ok(Agents { config, events, watch, calls: Arc::default(), fences: Arc::default(), spare })
     }
 
-    /// Ends everything that any call of this daemon started, at once and without asking: for a node that may no longer
-    /// run what it runs. What cannot be ended is said in the log.
-    pub fn end_everything(&self) {
-        let addresses = self.watch.addresses();
+    /// Ends everything that any call of this daemon started, at once: for a node that may no longer run what it runs.
+    ///
+    /// First the `addresses` go and every process is killed, so that nothing is served any more; then the agents are
+    /// asked to `stop` what processes alone do not tell, all at the same time and not for long. What cannot be ended is
+    /// said in the log.
+    pub fn end_everything(&self, stops: Vec<AgentCall>, addresses: &[Ipv4Addr]) {
+        let watched = self.watch.addresses();
         self.watch.end();
-        ip::remove_all(&addresses);
-        service::end_all_of(&self.config);
+        ip::remove_all(&watched);
+        ip::remove_all(addresses);
+        let is_service = |action: &str| action != mark::action_word(AgentAction::Stop);
+        service::end_all_of(&self.config, LAST_STOP_MAX, is_service);
+        let (done, answers) = channel();
+        let mut open = 0;
+        for call in stops {
+            let (config, watch, done) = (Arc::clone(&self.config), Arc::clone(&self.watch), done.clone());
+            let begun = begin_thread(move || {
+                let outcome = call::run(&config, &watch, &call, &AtomicBool::new(false));
+                tracing::info!("the last stop of {}: {outcome:?}", call.resource);
+                // Nobody waits any more when it comes too late.
+                let _ = done.send(());
+            });
+            match begun {
+                Ok(()) => open += 1,
+                Err(error) => tracing::error!("the agent of a stop cannot be asked: {error}"),
+            }
+        }
+        let until = Instant::now() + LAST_STOPS_MAX;
+        while open > 0 && answers.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {
+            open -= 1;
+        }
+        service::end_all_of(&self.config, LAST_STOP_MAX, |_| true);
     }
 
     /// Begins a call of a resource agent; `Done` with its key follows. A call that is running is not begun again.
@@ -142,16 +190,26 @@ impl Agents {
         }
         let (config, events) = (Arc::clone(&self.config), Arc::clone(&self.events));
         let (watch, calls) = (Arc::clone(&self.watch), Arc::clone(&self.calls));
-        let begun = begin_thread(move || {
+        self.do_beside(Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| call::run(&config, &watch, &call, &switch)))
-                .unwrap_or_else(|_| broken_off());
+                .unwrap_or_else(|_| broken_off(call.action));
             calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             events(AgentEvent::Done { key, outcome });
-        });
+        }));
+    }
+
+    /// Does a job in a thread of its own; where the system has none left, in the one that is kept for that, when its
+    /// turn comes.
+    fn do_beside(&self, job: Job) {
+        let job = Arc::new(Mutex::new(Some(job)));
+        let take = |job: &Mutex<Option<Job>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let own = Arc::clone(&job);
+        let begun = begin_thread(move || take(&own).into_iter().for_each(|job| job()));
         if let Err(error) = begun {
-            self.running().remove(&key);
-            let reason = format!("cannot start a thread for the call: {error}");
-            (self.events)(AgentEvent::Done { key, outcome: Outcome::Failed { reason, is_permanent: false } });
+            tracing::warn!("no thread is left for a call; it waits for its turn: {error}");
+            if let Some(job) = take(&job) {
+                self.spare.send(job).expect("the spare thread lives as long as this");
+            }
         }
     }
 
@@ -161,17 +219,12 @@ impl Agents {
         let switch = Arc::new(AtomicBool::new(false));
         self.fences.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&switch));
         let (config, events, fences) = (Arc::clone(&self.config), Arc::clone(&self.events), Arc::clone(&self.fences));
-        let begun = begin_thread(move || {
+        self.do_beside(Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| fence::run(&config, &call, &switch)))
                 .unwrap_or_else(|_| FenceOutcome::Failed { reason: BROKEN_OFF.to_owned() });
             fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             events(AgentEvent::FenceDone { key, outcome });
-        });
-        if let Err(error) = begun {
-            self.fences.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            let reason = format!("cannot start a thread for the call: {error}");
-            (self.events)(AgentEvent::FenceDone { key, outcome: FenceOutcome::Failed { reason } });
-        }
+        }));
     }
 
     /// Ends a running call early, as if its time were up; its `Done` still follows.
@@ -201,8 +254,11 @@ impl Drop for Agents {
 
 const BROKEN_OFF: &str = "the call broke off by a fault of the daemon; see its log";
 
-fn broken_off() -> Outcome {
-    Outcome::Failed { reason: BROKEN_OFF.to_owned(), is_permanent: false }
+fn broken_off(action: AgentAction) -> Outcome {
+    match action {
+        AgentAction::Monitor => call::unknown(BROKEN_OFF),
+        AgentAction::Start | AgentAction::Stop => call::failed(BROKEN_OFF),
+    }
 }
 
 pub(crate) fn begin_thread(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {

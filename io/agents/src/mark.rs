@@ -2,12 +2,12 @@
 //!
 //! Every process of a call carries in its environment which daemon, which resource, which call and which action it
 //! belongs to. All of them are needed: two daemons may share a machine, and operation numbers begin again in another
-//! cluster.
+//! cluster. A token proves that this daemon set the mark (`secret.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use host::process::{Process, command_line};
+use host::process::{Environment, Marks, Process, command_line};
 use model::{AgentAction, AgentCall, CallKey};
 
 use crate::AgentsConfig;
@@ -16,6 +16,10 @@ pub(crate) const OPERATION: &str = "CARDEA_OP";
 pub(crate) const RUNTIME: &str = "CARDEA_RUN";
 pub(crate) const RESOURCE: &str = "CARDEA_RESOURCE";
 pub(crate) const ACTION: &str = "CARDEA_ACTION";
+pub(crate) const TOKEN: &str = "CARDEA_TOKEN";
+
+/// For what fence agents get their token: they belong to no resource.
+const FENCING: &str = "/fencing";
 
 pub(crate) fn operation(key: CallKey) -> String {
     format!("{}.{}.{}", key.op.epoch, key.op.index, key.attempt)
@@ -36,16 +40,48 @@ pub(crate) fn of_call(config: &AgentsConfig, call: &AgentCall) -> BTreeMap<Strin
         (RUNTIME.to_owned(), runtime(config)),
         (RESOURCE.to_owned(), call.resource.to_string()),
         (ACTION.to_owned(), action_word(call.action).to_owned()),
+        (TOKEN.to_owned(), config.secret.token(call.resource.as_str())),
     ])
+}
+
+/// What every process that was ever started for the resource of a call has in its mark.
+pub(crate) fn of_resource(config: &AgentsConfig, call: &AgentCall) -> BTreeMap<String, String> {
+    let mut mark = of_call(config, call);
+    mark.remove(OPERATION);
+    mark.remove(ACTION);
+    mark
+}
+
+/// The mark of a fence agent.
+pub(crate) fn of_fencing(config: &AgentsConfig, key: u64) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (OPERATION.to_owned(), format!("fence.{key}")),
+        (RUNTIME.to_owned(), runtime(config)),
+        (TOKEN.to_owned(), config.secret.token(FENCING)),
+    ])
+}
+
+/// Was the process of this environment, which names this daemon, really started by it?
+pub(crate) fn is_genuine(config: &AgentsConfig, environment: &Environment) -> bool {
+    let what = environment.value(RESOURCE).unwrap_or(FENCING);
+    !config.secret.is_strict() || environment.value(TOKEN) == Some(config.secret.token(what).as_str())
+}
+
+/// What every search for processes of ours begins with.
+pub(crate) fn search<'a>(config: &AgentsConfig) -> Marks<'a> {
+    Marks { oldest: Some(config.secret.since()), ..Marks::default() }
+}
+
+/// `NAME=value` as it is looked for in environments.
+pub(crate) fn wanted(config: &AgentsConfig, mut mark: BTreeMap<String, String>) -> Vec<String> {
+    if !config.secret.is_strict() {
+        mark.remove(TOKEN);
+    }
+    mark.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 pub(crate) fn runtime(config: &AgentsConfig) -> String {
     config.runtime_dir.display().to_string()
-}
-
-/// `NAME=value` as it stands in an environment.
-pub(crate) fn entries(mark: &BTreeMap<String, String>) -> Vec<String> {
-    mark.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// The environment that agents and services begin with: little, and the same everywhere.
@@ -82,7 +118,7 @@ pub(crate) fn show(processes: &[Process]) -> String {
         .iter()
         .take(SHOWN_MAX)
         .map(|process| {
-            let line = command_line(process.pid());
+            let line = command_line(process.pid()).unwrap_or_default();
             let name = line.first().map_or("?", |program| {
                 Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program)
             });

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use model::ResourceName;
@@ -34,7 +34,7 @@ impl Output {
 
     /// Opens it for a process to append to. A process whose output cannot be kept runs without (`None`).
     pub(crate) fn open(&self) -> Option<File> {
-        match OpenOptions::new().create(true).append(true).open(&self.path) {
+        match OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path) {
             Ok(file) => Some(file),
             Err(error) => {
                 tracing::warn!("cannot write {}: {error}; the output is lost", self.path.display());

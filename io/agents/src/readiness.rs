@@ -8,6 +8,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use host::limits::{is_exhaustion, with_reserve};
+
 /// Longest piece of an answer that is read to find its status.
 const STATUS_BYTES_MAX: usize = 256;
 
@@ -27,6 +29,8 @@ pub(crate) enum Silence {
     TimedOut,
     /// Something else than an answer came.
     Refused(String),
+    /// This node had no room for the question: nothing is known.
+    NotAsked(String),
 }
 
 impl fmt::Display for Probe {
@@ -64,12 +68,15 @@ impl Probe {
         let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let refused = |error: std::io::Error| match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Silence::TimedOut,
+            // No port is left to ask from.
+            ErrorKind::AddrNotAvailable => Silence::NotAsked(format!("{self}: {error}")),
+            _ if is_exhaustion(&error) => Silence::NotAsked(format!("{self}: {error}")),
             _ => Silence::Refused(format!("{self}: {error}")),
         };
         let address = match self {
             Probe::Tcp(address) | Probe::Http { address, .. } => address,
         };
-        let mut stream = TcpStream::connect_timeout(address, left()).map_err(refused)?;
+        let mut stream = with_reserve(|| TcpStream::connect_timeout(address, left())).map_err(refused)?;
         let Probe::Http { path, .. } = self else { return Ok(()) };
         stream.set_write_timeout(Some(left())).map_err(refused)?;
         let request =

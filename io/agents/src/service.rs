@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::cgroup::Cgroup;
-use host::process::{Ladder, Launch, Marks, Process, StartTime, end_all, find_marked, session_of};
-use host::supervise::replace_file;
+use host::limits::with_reserve;
+use host::process::{Environment, Ladder, Launch, Marks, Process, StartTime, end_all, find_marked, session_of};
+use host::supervise::{private_folder, replace_private_file};
 use model::{AgentAction, Outcome};
 
-use crate::call::{Call, Waited, failed, permanent, stuck};
+use crate::call::{Call, Waited, failed, stuck, unknown, unseen};
 use crate::output::Output;
 use crate::readiness::{Probe, Silence};
 use crate::{AgentsConfig, mark, watch};
@@ -86,23 +87,31 @@ impl Service {
 }
 
 fn start(call: &Call<'_>, is_adoption: bool) -> Outcome {
-    let service = match Service::parse(&call.parameters) {
+    let service = match Service::parse(call.parameters()) {
         Ok(service) => service,
-        Err(reason) => return permanent(reason),
+        Err(reason) => return call.not_begun(reason),
     };
     let output = call.output();
-    if let Some(process) = main_process(call) {
-        return finish_start(call, &service, process, &output);
-    }
-    let remains = find_remains(call);
+    let found = main_process(call).and_then(|main| match main {
+        Some(main) => Ok((Some(main), Vec::new())),
+        None => Ok((None, find_remains(call)?)),
+    });
+    let remains = match found {
+        Ok((Some(process), _)) => return finish_start(call, &service, process, &output),
+        Ok((None, remains)) => remains,
+        Err(error) => return unseen(&error),
+    };
     if is_adoption {
         return if remains.is_empty() { Outcome::NotRunning } else { failed(remains_reason(&remains)) };
     }
     if !remains.is_empty() {
         // They would hold what the new one needs.
-        let left = end_everything(call, Duration::ZERO);
-        if !left.is_empty() {
-            return failed(format!("what is left of an earlier run cannot be ended: {}", mark::show(&left)));
+        match end_everything(call, Duration::ZERO) {
+            Ok(left) if left.is_empty() => {}
+            Ok(left) => {
+                return failed(format!("what is left of an earlier run cannot be ended: {}", mark::show(&left)));
+            }
+            Err(error) => return unseen(&error),
         }
     }
     match spawn(call, &service, &output) {
@@ -140,15 +149,16 @@ fn spawn(call: &Call<'_>, service: &Service, output: &Output) -> Result<Process,
         output: printed,
         cgroup: cgroup.as_ref(),
     };
-    launch.spawn().map_err(|error| spawn_failed(&named, &error))
+    launch.spawn().map_err(|error| spawn_failed(call, &named, &error))
 }
 
 /// Why a program could not be run; without it, or without permission, another try is useless.
-pub(crate) fn spawn_failed(program: &str, error: &io::Error) -> Outcome {
-    match error.kind() {
-        io::ErrorKind::NotFound => permanent(format!("{program} does not exist (or what it is to be run with)")),
-        io::ErrorKind::PermissionDenied => permanent(format!("{program} may not be run: {error}")),
-        _ => failed(format!("cannot run {program}: {error}")),
+pub(crate) fn spawn_failed(call: &Call<'_>, program: &str, error: &io::Error) -> Outcome {
+    match (error.kind(), call.call.action) {
+        (io::ErrorKind::NotFound, _) => call.cannot(format!("{program} does not exist (or what it is to be run with)")),
+        (io::ErrorKind::PermissionDenied, _) => call.cannot(format!("{program} may not be run: {error}")),
+        (_, AgentAction::Monitor) => unknown(format!("cannot run {program}: {error}")),
+        (_, AgentAction::Start | AgentAction::Stop) => failed(format!("cannot run {program}: {error}")),
     }
 }
 
@@ -174,11 +184,13 @@ fn finish_start(call: &Call<'_>, service: &Service, process: Process, output: &O
             };
             let left = end_everything(call, call.config.polite);
             process.reap();
-            if left.is_empty() {
-                forget(call);
-                failed(how)
-            } else {
-                stuck(&left)
+            match left {
+                Ok(left) if left.is_empty() => {
+                    forget(call);
+                    failed(how)
+                }
+                Ok(left) => stuck(&left),
+                Err(error) => unseen(&error),
             }
         }
     }
@@ -211,7 +223,7 @@ fn await_ready(call: &Call<'_>, probe: Option<&Probe>, process: &Process) -> Res
             Waited::TimeUp => {
                 let last = match silence {
                     Silence::TimedOut => format!("{probe} gives no answer"),
-                    Silence::Refused(why) => why,
+                    Silence::Refused(why) | Silence::NotAsked(why) => why,
                 };
                 return Err(NotReady::TimeUp { last: Some(last) });
             }
@@ -222,28 +234,43 @@ fn await_ready(call: &Call<'_>, probe: Option<&Probe>, process: &Process) -> Res
 
 fn stop(call: &Call<'_>) -> Outcome {
     call.watch.forget(&call.call.resource);
-    let left = end_everything(call, (call.call.timeout / 2).min(POLITE_MAX));
-    if !left.is_empty() {
-        return stuck(&left);
+    let polite = (call.call.timeout / 2).min(POLITE_MAX);
+    match call.patiently(|| end_everything(call, polite)) {
+        Ok(left) if left.is_empty() => {
+            forget(call);
+            Outcome::Success
+        }
+        Ok(left) => stuck(&left),
+        Err(error) => unseen(&error),
     }
-    forget(call);
-    Outcome::Success
 }
 
 fn monitor(call: &Call<'_>) -> Outcome {
-    let service = match Service::parse(&call.parameters) {
-        Ok(service) => service,
-        Err(reason) => return permanent(reason),
-    };
-    let Some(process) = main_process(call) else {
-        let remains = find_remains(call);
-        return if remains.is_empty() { Outcome::NotRunning } else { failed(remains_reason(&remains)) };
+    let process = match main_process(call) {
+        Ok(Some(process)) => process,
+        Ok(None) => {
+            return match find_remains(call) {
+                Ok(remains) if remains.is_empty() => Outcome::NotRunning,
+                Ok(remains) => failed(remains_reason(&remains)),
+                Err(error) => unseen(&error),
+            };
+        }
+        Err(error) => return unseen(&error),
     };
     if let Some(key) = call.call.started_by {
         call.watch.watch_process(&call.call.resource, key, Arc::new(process));
     }
-    match service.probe.map(|probe| probe.try_once(call.left())) {
+    // It runs; whether it answers as it should is a question of its own.
+    let probe = match call.unreadable() {
+        Some(why) => return unknown(why),
+        None => match Service::parse(call.parameters()) {
+            Ok(service) => service.probe,
+            Err(reason) => return call.cannot(reason),
+        },
+    };
+    match probe.map(|probe| probe.try_once(call.left())) {
         None | Some(Ok(())) => Outcome::Success,
+        Some(Err(Silence::NotAsked(why))) => unknown(why),
         Some(Err(Silence::TimedOut)) => Outcome::TimedOut,
         Some(Err(Silence::Refused(why))) => failed(why),
     }
@@ -261,8 +288,8 @@ fn record_path(call: &Call<'_>) -> PathBuf {
 fn remember(call: &Call<'_>, process: &Process) {
     let path = record_path(call);
     let record = format!("{} {} {}\n", process.pid(), process.started().0, mark::operation(call.call.key));
-    let written = fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))
-        .and_then(|()| replace_file(&path, record.as_bytes()));
+    let written = private_folder(path.parent().unwrap_or(Path::new("/")))
+        .and_then(|()| replace_private_file(&path, record.as_bytes()));
     if let Err(error) = written {
         tracing::warn!("cannot write {}: {error}; {} is found by its mark", path.display(), call.call.resource);
     }
@@ -271,71 +298,94 @@ fn remember(call: &Call<'_>, process: &Process) {
 fn forget(call: &Call<'_>) {
     // A record of something that is gone matches no process.
     let _ = fs::remove_file(record_path(call));
-    if let Some(cgroup) = call.find_cgroup(AgentAction::Start) {
+    if let Ok(Some(cgroup)) = call.find_cgroup(AgentAction::Start) {
         cgroup.remove();
     }
 }
 
 /// The process that is written down as the service, alive or not, and the operation that started it.
-fn recorded(call: &Call<'_>) -> Option<(u32, StartTime, String)> {
-    let record = fs::read_to_string(record_path(call)).ok()?;
+fn recorded(call: &Call<'_>) -> io::Result<Option<(u32, StartTime, String)>> {
+    let record = match with_reserve(|| fs::read_to_string(record_path(call))) {
+        Ok(record) => record,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut words = record.split_ascii_whitespace();
-    Some((words.next()?.parse().ok()?, StartTime(words.next()?.parse().ok()?), words.next()?.to_owned()))
+    // A record that makes no sense is none: the mark decides.
+    let mut parsed =
+        || Some((words.next()?.parse().ok()?, StartTime(words.next()?.parse().ok()?), words.next()?.to_owned()));
+    Ok(parsed())
 }
 
 /// The service's main process, if it is alive: the recorded one, else the oldest that bears the mark of the start.
-fn main_process(call: &Call<'_>) -> Option<Process> {
+fn main_process(call: &Call<'_>) -> io::Result<Option<Process>> {
     let started_by = match call.call.action {
         AgentAction::Start => Some(call.call.key),
         AgentAction::Stop | AgentAction::Monitor => call.call.started_by,
     };
     let operation = started_by.map(mark::operation);
-    if let Some((pid, started, by)) = recorded(call) {
-        let process = Process::open_exact(pid, started).filter(Process::is_alive);
+    if let Some((pid, started, by)) = recorded(call)? {
+        let process = Process::open_exact(pid, started)?.filter(Process::is_alive);
         if process.is_some() || Some(by) == operation {
-            return process;
+            return Ok(process);
         }
     }
+    let Some(operation) = operation else { return Ok(None) };
     // A worker may have been killed between the start of the process and its record.
     let mut mark = mark_of_start(call);
-    mark.insert(mark::OPERATION.to_owned(), operation?);
-    let marked = find_marked(&Marks { environment: mark::entries(&mark), ..Marks::default() });
-    marked
-        .into_iter()
-        .min_by_key(|process| (process.started(), process.pid()))
-        .filter(|oldest| session_of(oldest.pid()) == Some(oldest.pid()))
+    mark.insert(mark::OPERATION.to_owned(), operation);
+    let marked = find_marked(&Marks { environment: mark::wanted(call.config, mark), ..mark::search(call.config) })?;
+    let Some(oldest) = marked.into_iter().min_by_key(|process| (process.started(), process.pid())) else {
+        return Ok(None);
+    };
+    let leads_its_session = session_of(oldest.pid())? == Some(oldest.pid());
+    Ok(Some(oldest).filter(|_| leads_its_session))
 }
 
 /// The mark of any start of this resource: which operation it was does not matter for what runs.
 fn mark_of_start(call: &Call<'_>) -> BTreeMap<String, String> {
-    let mut mark = mark::of_call(call.config, call.call);
-    mark.remove(mark::OPERATION);
+    let mut mark = mark::of_resource(call.config, call.call);
     mark.insert(mark::ACTION.to_owned(), mark::action_word(AgentAction::Start).to_owned());
     mark
 }
 
 /// Every process of the service that is alive.
-fn find_remains(call: &Call<'_>) -> Vec<Process> {
+fn find_remains(call: &Call<'_>) -> io::Result<Vec<Process>> {
+    let cgroup = call.find_cgroup(AgentAction::Start)?;
     find_marked(&Marks {
-        environment: mark::entries(&mark_of_start(call)),
-        session: recorded(call).map(|(leader, started, _)| (leader, started)),
-        members: call.find_cgroup(AgentAction::Start).as_ref().map(Cgroup::members).unwrap_or_default(),
+        environment: mark::wanted(call.config, mark_of_start(call)),
+        session: recorded(call)?.map(|(leader, started, _)| (leader, started)),
+        members: cgroup.as_ref().map(Cgroup::members).transpose()?.unwrap_or_default(),
+        ..mark::search(call.config)
     })
 }
 
-fn end_everything(call: &Call<'_>, polite: Duration) -> Vec<Process> {
-    let cgroup = call.find_cgroup(AgentAction::Start);
+fn end_everything(call: &Call<'_>, polite: Duration) -> io::Result<Vec<Process>> {
+    let cgroup = call.find_cgroup(AgentAction::Start)?;
     end_all(Ladder { polite, forced: call.config.forced }, cgroup.as_ref(), || find_remains(call))
 }
 
-/// SIGKILL to every process that bears this daemon's mark, until none is left.
-pub(crate) fn end_all_of(config: &AgentsConfig) {
-    let mark = BTreeMap::from([(mark::RUNTIME.to_owned(), mark::runtime(config))]);
-    let left = end_all(Ladder { polite: Duration::ZERO, forced: config.forced }, None, || {
-        find_marked(&Marks { environment: mark::entries(&mark), ..Marks::default() })
+/// SIGKILL to every process that bears this daemon's mark and whose action `is_meant`, and to what is in the cgroups of
+/// starts, until none is left.
+pub(crate) fn end_all_of(config: &AgentsConfig, forced: Duration, is_meant: impl Fn(&str) -> bool) {
+    let own = vec![format!("{}={}", mark::RUNTIME, mark::runtime(config))];
+    let is_genuine = |environment: &Environment| {
+        is_meant(environment.value(mark::ACTION).unwrap_or_default()) && mark::is_genuine(config, environment)
+    };
+    let left = end_all(Ladder { polite: Duration::ZERO, forced }, None, || {
+        let mut members = Vec::new();
+        if let Some(parent) = &config.cgroup {
+            for cgroup in Cgroup::find_all(parent, |name| name.starts_with("cardea-") && name.ends_with("-start"))? {
+                cgroup.kill();
+                members.extend(cgroup.members()?);
+            }
+        }
+        find_marked(&Marks { environment: own.clone(), is_genuine: Some(&is_genuine), members, ..mark::search(config) })
     });
-    if !left.is_empty() {
-        tracing::error!("cannot be ended: {}", mark::show(&left));
+    match left {
+        Ok(left) if left.is_empty() => {}
+        Ok(left) => tracing::error!("cannot be ended: {}", mark::show(&left)),
+        Err(error) => tracing::error!("what runs here cannot be looked for, and may run on: {error}"),
     }
 }
 

@@ -106,6 +106,11 @@ impl Watch {
         self.watched().addresses.values().map(|(_, address)| *address).collect()
     }
 
+    /// The address that is watched for this resource.
+    pub(crate) fn address(&self, resource: &ResourceName) -> Option<Ipv4Addr> {
+        self.watched().addresses.get(resource).map(|(_, address)| *address)
+    }
+
     /// Says what became of something that was watched.
     pub(crate) fn tell(&self, key: CallKey, how: String) {
         (self.events)(AgentEvent::Exited { key, how });

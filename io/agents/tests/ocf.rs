@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agents::metadata;
 use model::AgentAction::{Monitor, Start, Stop};
-use model::{AgentCall, AgentName, Outcome};
+use model::{AgentCall, AgentName, Outcome, ParameterValue};
 use stage::{Stage, eventually};
 
 const QUICK: Duration = Duration::from_millis(100);
@@ -16,6 +16,20 @@ fn failed(outcome: Outcome) -> (String, bool) {
     match outcome {
         Outcome::Failed { reason, is_permanent } => (reason, is_permanent),
         other => panic!("{other:?} is no failure"),
+    }
+}
+
+fn not_begun(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::NotBegun { reason } => reason,
+        other => panic!("{other:?} did begin"),
+    }
+}
+
+fn unknown(outcome: Outcome) -> (String, bool) {
+    match outcome {
+        Outcome::Unknown { reason, is_permanent } => (reason, is_permanent),
+        other => panic!("{other:?} says too much"),
     }
 }
 
@@ -47,20 +61,90 @@ fn the_exit_status_is_the_answer() {
     let ask = |action, status: &str| stage.run(stage.call("ocf:test:Exit", action, &[("status", status)]));
     assert_eq!(ask(Start, "0"), Outcome::Success);
     assert_eq!(ask(Monitor, "7"), Outcome::NotRunning);
-    let (reason, is_permanent) = failed(ask(Start, "5"));
-    assert!(reason.contains("because") && reason.contains("not installed") && is_permanent, "{reason}");
+    let reason = not_begun(ask(Start, "5"));
+    assert!(reason.contains("because") && reason.contains("not installed"), "{reason}");
+    assert!(unknown(ask(Monitor, "5")).1, "an agent that cannot look has not seen that it does not run");
     assert!(!failed(ask(Monitor, "1")).1);
 }
 
 #[test]
-fn an_agent_that_is_not_there_or_may_not_run_is_a_permanent_failure() {
+fn an_agent_that_is_not_there_or_may_not_run_begins_nothing_and_proves_nothing() {
     let stage = Stage::new();
-    let (reason, is_permanent) = failed(stage.run(stage.call("ocf:test:Absent", Start, &[])));
-    assert!(reason.contains("resource.d/test/Absent") && is_permanent, "{reason}");
     stage.ocf("Locked", "exit 0");
-    let path = stage.path("usr/lib/ocf/resource.d/test/Locked");
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    assert!(failed(stage.run(stage.call("ocf:test:Locked", Start, &[]))).1);
+    stage.ocf("Loose", "exit 0");
+    for (name, mode) in [("Locked", 0o644), ("Loose", 0o757)] {
+        let path = stage.path("usr/lib/ocf/resource.d/test").join(name);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    for name in ["Absent", "Locked", "Loose"] {
+        let agent = format!("ocf:test:{name}");
+        let reason = not_begun(stage.run(stage.call(&agent, Start, &[])));
+        assert!(reason.contains(name), "{reason}");
+        assert!(unknown(stage.run(stage.call(&agent, Monitor, &[]))).1);
+        let running = AgentCall { started_by: Some(model::CallKey::default()), ..stage.call(&agent, Monitor, &[]) };
+        assert!(!unknown(stage.run(running)).1, "what runs is not taken down by an agent that is being replaced");
+        failed(stage.run(stage.call(&agent, Stop, &[])));
+    }
+    let mut elsewhere = stage.call("ocf:test:Absent", Start, &[]);
+    elsewhere.agent = AgentName::Ocf { provider: "..".to_owned(), name: "../../bin/true".to_owned() };
+    assert!(not_begun(stage.run(elsewhere)).contains("no name of an agent"));
+}
+
+#[test]
+fn a_start_that_left_something_behind_has_begun() {
+    let stage = Stage::new();
+    stage.ocf("Half", "[ $1 = start ] && { setsid sleep 600 & exit 6; }; exit 6");
+    let (reason, is_permanent) = failed(stage.run(stage.call("ocf:test:Half", Start, &[])));
+    assert!(reason.contains("sleep") && is_permanent, "{reason}");
+    stage.ocf("Runs", "[ $1 = monitor ] && exit 0; exit 6");
+    failed(stage.run(stage.call("ocf:test:Runs", Start, &[])));
+}
+
+#[test]
+fn a_stop_ends_what_its_agent_forgot() {
+    let stage = Stage::new();
+    stage.ocf("Forgets", "[ $1 = start ] && { setsid sleep 600 & }; exit 0");
+    assert_eq!(stage.run(stage.call("ocf:test:Forgets", Start, &[])), Outcome::Success);
+    eventually(|| stage.processes().len() == 1);
+    assert_eq!(stage.run(stage.call("ocf:test:Forgets", Stop, &[])), Outcome::Success);
+    assert!(stage.processes().is_empty());
+}
+
+#[test]
+fn a_stop_that_fails_where_nothing_runs_has_nothing_to_stop() {
+    let stage = Stage::new();
+    stage.ocf("Lost", "[ $1 = monitor ] && exit 7; exit 6");
+    assert_eq!(stage.run(stage.call("ocf:test:Lost", Stop, &[])), Outcome::Success);
+    stage.ocf("Blind", "exit 6");
+    failed(stage.run(stage.call("ocf:test:Blind", Stop, &[])));
+}
+
+#[test]
+fn a_secret_that_vanishes_takes_nothing_down() {
+    let stage = Stage::new();
+    stage.ocf("Secret", "echo $1 $OCF_RESKEY_password >> \"$OCF_RESKEY_note\"; exit 0");
+    let (note, file) = (stage.path("note").display().to_string(), stage.path("secret"));
+    let with_secret = |action| {
+        let mut call = stage.call("ocf:test:Secret", action, &[("note", &note)]);
+        call.parameters.insert("password".to_owned(), ParameterValue::File { file: file.display().to_string() });
+        call
+    };
+    let reason = not_begun(stage.run(with_secret(Start)));
+    assert!(reason.contains("secret"), "{reason}");
+    assert!(unknown(stage.run(with_secret(Monitor))).1);
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let start = with_secret(Start);
+    assert_eq!(stage.run(start.clone()), Outcome::Success);
+    std::fs::remove_file(&file).unwrap();
+    let check = AgentCall { started_by: Some(start.key), ..with_secret(Monitor) };
+    assert_eq!(stage.run(check), Outcome::Success);
+    let next = stage.beside();
+    let mut stop = with_secret(Stop);
+    stop.started_by = Some(start.key);
+    assert_eq!(next.run(stop), Outcome::Success, "the next worker knows it as well");
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "start s3cret\nmonitor s3cret\nstop s3cret\n");
+    // Nothing is kept any more: the stop runs without it rather than not at all.
+    assert_eq!(stage.run(with_secret(Stop)), Outcome::Success);
 }
 
 #[test]
@@ -172,6 +256,5 @@ fn the_real_ipaddr2_describes_itself_and_checks_its_parameters() {
     let described = metadata(Path::new("/"), &agent).unwrap();
     assert!(described.parameters.iter().any(|parameter| parameter.name == "ip" && parameter.is_required));
     let stage = Stage::new();
-    let (_, is_permanent) = failed(stage.run(stage.call("ocf:heartbeat:IPaddr2", Start, &[("ip", "no address")])));
-    assert!(is_permanent);
+    not_begun(stage.run(stage.call("ocf:heartbeat:IPaddr2", Start, &[("ip", "no address")])));
 }

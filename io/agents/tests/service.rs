@@ -20,6 +20,13 @@ fn failed(outcome: Outcome) -> (String, bool) {
     }
 }
 
+fn not_begun(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::NotBegun { reason } => reason,
+        other => panic!("{other:?} did begin"),
+    }
+}
+
 /// Starts this script as a service; returns the call that did it.
 fn start(stage: &Stage, script: &str) -> AgentCall {
     let call = stage.call("cardea:process", Start, &[("command", &shell(script))]);
@@ -87,11 +94,11 @@ fn what_cannot_be_run_is_said_and_not_tried_again() {
     let stage = Stage::new();
     for (command, word) in [("[\"/nowhere/at/all\"]", "/nowhere/at/all"), ("[\"/etc/passwd\"]", "/etc/passwd")] {
         let call = stage.call("cardea:process", Start, &[("command", command)]);
-        let (reason, is_permanent) = failed(stage.run(call));
-        assert!(reason.contains(word) && is_permanent, "{reason}");
+        let reason = not_begun(stage.run(call));
+        assert!(reason.contains(word), "{reason}");
     }
-    let (reason, is_permanent) = failed(stage.run(stage.call("cardea:nothing", Start, &[])));
-    assert!(reason.contains("cardea:nothing") && is_permanent, "{reason}");
+    let reason = not_begun(stage.run(stage.call("cardea:nothing", Start, &[])));
+    assert!(reason.contains("cardea:nothing"), "{reason}");
 }
 
 #[test]
@@ -108,8 +115,10 @@ fn a_missing_parameter_file_is_named_and_does_not_hinder_a_stop() {
     let stage = Stage::new();
     let mut call = stage.call("cardea:process", Start, &[]);
     call.parameters.insert("command".to_owned(), ParameterValue::File { file: "/nowhere/command".to_owned() });
-    let (reason, is_permanent) = failed(stage.run(call.clone()));
-    assert!(reason.contains("/nowhere/command") && is_permanent, "{reason}");
+    let reason = not_begun(stage.run(call.clone()));
+    assert!(reason.contains("/nowhere/command"), "{reason}");
+    let probe = AgentCall { started_by: None, ..later(&stage, Monitor, &call) };
+    assert_eq!(stage.run(probe), Outcome::NotRunning, "no process of it is proof enough");
     assert_eq!(stage.run(later(&stage, Stop, &call)), Outcome::Success);
 }
 
@@ -161,7 +170,7 @@ fn a_stop_ends_what_ignores_it_and_what_left_its_session() {
     assert_eq!(stage.run(stop), Outcome::Success);
     assert!(stage.processes().is_empty());
     let marks = host::process::Marks { session: Some((leader, host::process::StartTime(0))), ..Default::default() };
-    assert!(host::process::find_marked(&marks).is_empty());
+    assert!(host::process::find_marked(&marks).unwrap().is_empty());
 }
 
 #[test]
@@ -210,6 +219,53 @@ fn a_given_up_start_is_ended_and_still_answered() {
     failed(stage.done(call.key));
     assert!(stage.processes().is_empty());
     assert_eq!(PATIENCE, call.timeout, "its own time was not up");
+}
+
+#[test]
+fn forged_marks_change_nothing() {
+    let stage = Stage::new();
+    let started = start(&stage, FOREVER);
+    let environment = |pid: u32| host::process::environment_of(pid).unwrap().unwrap();
+    let own = environment(stage.processes()[0].pid());
+    assert_eq!(own.value("CARDEA_TOKEN").map(str::len), Some(32));
+    let mut forged = std::process::Command::new("/bin/sh")
+        .args(["-c", "trap '' TERM; while :; do sleep 600; done"])
+        .envs(
+            ["CARDEA_RUN", "CARDEA_RESOURCE", "CARDEA_ACTION", "CARDEA_OP"]
+                .map(|name| (name, own.value(name).unwrap())),
+        )
+        .env("CARDEA_TOKEN", "0".repeat(32))
+        .spawn()
+        .unwrap();
+    eventually(|| environment(forged.id()).value("CARDEA_ACTION").is_some());
+    assert_eq!(stage.run(later(&stage, Stop, &started)), Outcome::Success);
+    assert!(forged.try_wait().unwrap().is_none(), "it is none of ours");
+    let probe = AgentCall { started_by: None, ..later(&stage, Monitor, &started) };
+    assert_eq!(stage.run(probe), Outcome::NotRunning);
+    assert_eq!(stage.run(AgentCall { started_by: None, ..started.clone() }), Outcome::Success);
+    stage.agents.end_everything(Vec::new(), &[]);
+    assert!(forged.try_wait().unwrap().is_none());
+    // The shell and its sleep end together.
+    for process in stage.processes() {
+        process.signal(Signal::KILL).unwrap();
+    }
+    forged.wait().unwrap();
+}
+
+#[test]
+fn the_end_of_a_life_stops_what_only_agents_know() {
+    let stage = Stage::new();
+    let note = stage.path("note").display().to_string();
+    stage.ocf("Mount", "echo $1 >> $OCF_RESKEY_note; exit 0");
+    stage.ocf("Hangs", "[ $1 = stop ] && sleep 600; exit 0");
+    start(&stage, FOREVER);
+    let timeout = agents::LAST_STOP_MAX;
+    let stop = |agent: &str| AgentCall { timeout, ..stage.call(agent, Stop, &[("note", &note)]) };
+    let since = std::time::Instant::now();
+    stage.agents.end_everything(vec![stop("ocf:test:Mount"), stop("ocf:test:Hangs")], &[]);
+    assert!(since.elapsed() < Duration::from_secs(12), "{:?}", since.elapsed());
+    assert_eq!(stage.file("note"), "stop");
+    assert!(stage.processes().is_empty());
 }
 
 #[test]

@@ -8,8 +8,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use crate::limits::with_reserve;
 
 /// The cgroup v2 folder of this process, if it was delegated to it and is writable.
 pub fn delegated() -> Option<PathBuf> {
@@ -64,13 +67,29 @@ impl Cgroup {
     pub fn create(parent: &Path, name: &str) -> Option<Cgroup> {
         let cgroup = Cgroup { path: parent.join(name) };
         let is_new = fs::create_dir(&cgroup.path).is_ok();
-        (is_new || (cgroup.path.is_dir() && cgroup.members().is_empty())).then_some(cgroup)
+        let is_empty = || cgroup.path.is_dir() && cgroup.members().is_ok_and(|members| members.is_empty());
+        (is_new || is_empty()).then_some(cgroup)
     }
 
     /// The cgroup of this name below `parent`, if there is one.
-    pub fn find(parent: &Path, name: &str) -> Option<Cgroup> {
+    pub fn find(parent: &Path, name: &str) -> io::Result<Option<Cgroup>> {
         let path = parent.join(name);
-        path.is_dir().then_some(Cgroup { path })
+        match fs::metadata(&path) {
+            Ok(about) => Ok(about.is_dir().then_some(Cgroup { path })),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroups below `parent` with a name that this accepts.
+    pub fn find_all(parent: &Path, mut is_wanted: impl FnMut(&str) -> bool) -> io::Result<Vec<Cgroup>> {
+        let mut found = Vec::new();
+        for name in children(parent)? {
+            if name.to_str().is_some_and(&mut is_wanted) {
+                found.push(Cgroup { path: parent.join(name) });
+            }
+        }
+        Ok(found)
     }
 
     /// The file that takes in the process that writes `0` to it.
@@ -78,10 +97,24 @@ impl Cgroup {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).ok()
     }
 
-    /// The processes in it.
-    pub fn members(&self) -> Vec<u32> {
-        let text = fs::read(self.path.join("cgroup.procs")).unwrap_or_default();
-        text.split(|b| *b == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.parse().ok()).collect()
+    /// The processes in it, and in the cgroups that they have made below it. One that is gone has none.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let mut members = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            match with_reserve(|| fs::read(folder.join("cgroup.procs"))) {
+                Ok(text) => {
+                    for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                        let pid = std::str::from_utf8(line).ok().and_then(|line| line.parse().ok());
+                        members.push(pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?);
+                    }
+                }
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error),
+            }
+            folders.extend(children(&folder)?.into_iter().map(|name| folder.join(name)));
+        }
+        Ok(members)
     }
 
     /// Kills everything in it, what is being forked included.
@@ -92,8 +125,40 @@ impl Cgroup {
 
     /// Removes it once it is empty; `false` while something is in it.
     pub fn remove(&self) -> bool {
-        fs::remove_dir(&self.path).is_ok() || !self.path.exists()
+        remove(&self.path).is_ok()
     }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    for name in children(folder)? {
+        remove(&folder.join(name))?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The names of the folders in a folder; one that is gone has none.
+fn children(folder: &Path) -> io::Result<Vec<OsString>> {
+    let entries = match with_reserve(|| fs::read_dir(folder)) {
+        Ok(entries) => entries,
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(entry.file_name());
+        }
+    }
+    Ok(names)
+}
+
+/// Says the error that the cgroup is not there (any more)?
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 #[cfg(test)]
@@ -117,5 +182,21 @@ mod tests {
             assert!(path.is_dir());
         }
         assert!(Cgroup::create(Path::new("/proc/nowhere"), "op").is_none());
+    }
+
+    #[test]
+    fn a_cgroup_that_cannot_be_read_is_not_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup::create(folder.path(), "op").unwrap();
+        assert!(Cgroup::find(folder.path(), "op").unwrap().is_some());
+        assert!(Cgroup::find(folder.path(), "other").unwrap().is_none());
+        fs::create_dir(folder.path().join("op/inner")).unwrap();
+        fs::write(folder.path().join("op/cgroup.procs"), "7\n").unwrap();
+        fs::write(folder.path().join("op/inner/cgroup.procs"), "8\n9\n").unwrap();
+        assert_eq!(cgroup.members().unwrap(), [7, 8, 9], "what it made below itself is its own");
+        fs::remove_file(folder.path().join("op/inner/cgroup.procs")).unwrap();
+        fs::create_dir(folder.path().join("op/inner/cgroup.procs")).unwrap();
+        assert!(cgroup.members().is_err());
+        assert!(Cgroup::create(folder.path(), "op").is_none());
     }
 }

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::mem::MaybeUninit;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,12 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// How long a worker may take to hand over before it is killed, which is safe at any time.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Mode of files that nobody else may read or lock.
+const PRIVATE_FILE: u32 = 0o600;
+/// Mode of folders that nobody else may enter.
+const PRIVATE_FOLDER: u32 = 0o700;
+/// How long a lock is waited for whose holder is dead and which anybody could hold.
+const STRANGER_MAX: Duration = Duration::from_millis(50);
 /// How many exits are remembered.
 const EXITS_MAX: usize = 256;
 
@@ -81,7 +88,7 @@ pub fn supervise(mut worker: impl FnMut() -> Command, runtime_dir: &Path) -> Res
         let path = path.to_owned();
         move |cause| SuperviseError::Runtime { path, cause }
     };
-    fs::create_dir_all(runtime_dir).map_err(in_runtime(runtime_dir))?;
+    open_folder(runtime_dir).map_err(in_runtime(runtime_dir))?;
     let lock_path = runtime_dir.join("daemon.lock");
     let lock = match Lock::take(&lock_path).map_err(in_runtime(&lock_path))? {
         Taken::Ours(lock) => lock,
@@ -210,7 +217,7 @@ impl Supervisor {
             Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         };
         let lived = worker.since.elapsed();
-        if self.is_ending || status == 0 || status == EXIT_FINAL {
+        if self.is_ending || matches!(status, 0 | EXIT_FINAL) {
             return Some(status);
         }
         // A first worker that gives up by itself has told its operator why; whoever started us may try again.
@@ -332,7 +339,7 @@ struct Exits {
 
 impl Exits {
     fn open(folder: PathBuf) -> io::Result<Exits> {
-        fs::create_dir_all(&folder)?;
+        private_folder(&folder)?;
         let mut found: Vec<(std::time::SystemTime, String)> = fs::read_dir(&folder)?
             .flatten()
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.file_name().into_string().ok()?)))
@@ -347,7 +354,7 @@ impl Exits {
             Exit::Status(status) => format!("exit {status}\n"),
             Exit::Signal(signal) => format!("signal {signal}\n"),
         };
-        if let Err(error) = replace_file(&self.folder.join(&name), text.as_bytes()) {
+        if let Err(error) = replace_private_file(&self.folder.join(&name), text.as_bytes()) {
             // Whoever looks for it finds the process gone, and the reason missing.
             tracing::warn!("cannot note how process {pid} ended: {error}");
             return;
@@ -381,6 +388,34 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Replaces a file as a whole by one that its owner alone may read.
+pub fn replace_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
+    file.write_all(content)?;
+    fs::rename(&temporary, path)
+}
+
+/// Makes a folder that everybody may enter, whatever the mask says; one that is there stays as it is.
+pub fn open_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// Makes a folder that its owner alone may enter, whatever it allowed before.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_FOLDER))
+}
+
 /// Held by the one worker of a runtime directory for as long as it lives.
 #[derive(Debug)]
 pub struct WorkerLock {
@@ -402,7 +437,7 @@ pub fn lock_worker(runtime_dir: &Path, patience: Duration) -> Result<WorkerLock,
             Taken::Ours(lock) => return Ok(WorkerLock { _lock: lock }),
             Taken::Theirs { pid, started } => (pid, started),
         };
-        let Some(other) = Process::open_exact(pid, started) else {
+        let Some(other) = Process::open_exact(pid, started).map_err(broken)? else {
             // It has taken the lock and not yet said who it is, or has just ended: ask again.
             if Instant::now() >= forced_at + HAND_OVER_MAX {
                 return Err(SuperviseError::AlreadyRunning { pid, runtime_dir: runtime_dir.to_owned() });
@@ -436,26 +471,58 @@ enum Taken {
 }
 
 impl Lock {
+    /// Takes the lock, or says who has it.
+    ///
+    /// A file that others may open, as older versions made it, can be locked by any user of the machine. Such a lock
+    /// counts only while the process that the file names lives; else the file is replaced.
     fn take(path: &Path) -> io::Result<Taken> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                let started = Process::open(std::process::id())?.started();
-                file.set_len(0)?;
-                file.rewind()?;
-                file.write_all(format!("{} {}\n", std::process::id(), started.0).as_bytes())?;
-                Ok(Taken::Ours(Lock { _file: file }))
+        let since = Instant::now();
+        loop {
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)?;
+            let about = file.metadata()?;
+            let is_open_to_others = about.mode() & 0o077 != 0;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if !leads_to(path, &about)? => {}
+                Ok(()) if is_open_to_others => fs::remove_file(path)?,
+                Ok(()) => {
+                    let started = Process::open(std::process::id())?.started();
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    file.write_all(format!("{} {}\n", std::process::id(), started.0).as_bytes())?;
+                    return Ok(Taken::Ours(Lock { _file: file }));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut text = String::new();
+                    file.read_to_string(&mut text)?;
+                    let numbers = text.trim().split_once(' ');
+                    let (pid, started) =
+                        numbers.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse().ok()?))).unwrap_or((0, 0));
+                    let started = StartTime(started);
+                    let is_strangers =
+                        is_open_to_others && Process::open_exact(pid, started)?.is_none_or(|holder| !holder.is_alive());
+                    if !is_strangers {
+                        return Ok(Taken::Theirs { pid, started });
+                    }
+                    if since.elapsed() < STRANGER_MAX {
+                        std::thread::sleep(Duration::from_millis(1));
+                    } else if leads_to(path, &about)? {
+                        tracing::warn!("{} was locked by a stranger; it is replaced", path.display());
+                        fs::remove_file(path)?;
+                    }
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
-                let numbers = text.trim().split_once(' ');
-                let (pid, started) =
-                    numbers.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse().ok()?))).unwrap_or((0, 0));
-                Ok(Taken::Theirs { pid, started: StartTime(started) })
-            }
-            Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Does the path still lead to this file?
+fn leads_to(path: &Path, about: &fs::Metadata) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(now) => Ok((now.dev(), now.ino()) == (about.dev(), about.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -512,5 +579,40 @@ mod tests {
         assert_eq!(pid, std::process::id());
         drop(lock);
         assert!(matches!(Lock::take(&path).unwrap(), Taken::Ours(_)));
+    }
+
+    #[test]
+    fn nobody_else_may_open_what_a_daemon_keeps_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let _lock = Lock::take(&path).unwrap();
+        let mut exits = Exits::open(folder.path().join("exits")).unwrap();
+        exits.note(7, StartTime(9), Exit::Status(3));
+        let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&folder.path().join("exits")), 0o700);
+        assert_eq!(mode(&folder.path().join("exits/7.9")), 0o600);
+    }
+
+    #[test]
+    fn a_lock_that_a_stranger_holds_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        // As an older version left it behind: anybody may open it, and its last holder is dead.
+        fs::write(&path, "1 1\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let stranger = File::open(&path).unwrap();
+        flock(&stranger, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let Taken::Ours(lock) = Lock::take(&path).unwrap() else { panic!("a stranger's lock counts") };
+        assert!(matches!(Lock::take(&path).unwrap(), Taken::Theirs { .. }), "the new lock is a lock");
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        drop(lock);
+        // One that lives is asked as ever.
+        let own = Process::open(std::process::id()).unwrap();
+        fs::write(&path, format!("{} {}\n", own.pid(), own.started().0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let holder = File::open(&path).unwrap();
+        flock(&holder, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(matches!(Lock::take(&path).unwrap(), Taken::Theirs { .. }));
     }
 }

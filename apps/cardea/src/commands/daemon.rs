@@ -9,7 +9,7 @@ use clap::Args;
 use crate::daemon::log;
 use crate::daemon::node_file::NodeFile;
 use crate::daemon::paths::Paths;
-use crate::daemon::worker;
+use crate::daemon::worker::{self, Reboot};
 
 /// Runs this node: a supervisor that starts the worker and replaces it at once when it dies.
 #[derive(Args, Debug)]
@@ -17,6 +17,9 @@ pub struct DaemonArgs {
     /// The worker itself, as the supervisor starts it.
     #[arg(long, hide = true)]
     worker: bool,
+    /// What may boot this node anew when the cluster has declared its life over while it ran something exclusive.
+    #[arg(long, value_enum, value_name = "BY", default_value_t = Reboot::Never)]
+    reboot: Reboot,
     /// Tells the running daemon to replace its worker; services stay.
     #[arg(long, conflicts_with = "worker")]
     restart: bool,
@@ -32,8 +35,9 @@ pub fn run(root: &Path, args: &DaemonArgs) -> anyhow::Result<i32> {
     NodeFile::load(&paths)?;
     if args.worker {
         abort_on_panic();
+        host::limits::claim();
         // Nothing at the end waits for standard error: a process that stands still would go on beating.
-        let status = worker::run(&paths).unwrap_or_else(|cause| {
+        let status = worker::run(&paths, args.reboot).unwrap_or_else(|cause| {
             log::line(format!("cardea: {cause:#}\n"));
             1
         });
@@ -43,7 +47,7 @@ pub fn run(root: &Path, args: &DaemonArgs) -> anyhow::Result<i32> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let worker = || {
         let mut command = Command::new(&program);
-        command.arg("--root").arg(paths.root()).args(["daemon", "--worker"]);
+        command.arg("--root").arg(paths.root()).args(["daemon", "--reboot", args.reboot.word(), "--worker"]);
         command
     };
     Ok(i32::from(host::supervise::supervise(worker, &paths.run())?))
@@ -56,7 +60,10 @@ fn restart(paths: &Paths) -> anyhow::Result<i32> {
         .trim()
         .split_once(' ')
         .and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)))
-        .and_then(|(pid, started)| host::process::Process::open_exact(pid, host::process::StartTime(started)))
+        .map(|(pid, started)| host::process::Process::open_exact(pid, host::process::StartTime(started)))
+        .transpose()
+        .context("cannot look for the daemon")?
+        .flatten()
         .ok_or_else(|| {
             anyhow!(
                 "no daemon runs on {}\n  start it with `systemctl start cardea` or `cardea daemon`",

@@ -62,13 +62,14 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
 
     let cluster = (transport::random_salt() as u64).max(1);
     let storage_uuid = storage_uuid();
-    let machine_id = host::identity::machine_id(root).context("cannot read the machine id")?;
     let authority = transport::create_authority(cluster)?;
     let key = NodeKey::generate()?;
     let certificate = transport::issue(&authority, &key.request()?, NodeId(1), cluster)?;
     let identity = Identity::new(authority.certificate(), &certificate, &key, ClusterKey::generate())?;
 
     std::fs::create_dir_all(paths.lib()).with_context(|| format!("cannot make {}", paths.lib().display()))?;
+    let machine_id =
+        host::identity::machine(root, &paths.machine()).context("cannot find out which machine this is")?;
     authority.save(&paths.identity())?;
     identity.save(&paths.identity())?;
     let founder = Founder { name, role: NodeRole::Member, storage_uuid: storage_uuid.clone(), machine_id };

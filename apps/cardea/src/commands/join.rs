@@ -56,13 +56,13 @@ pub fn run(root: &Path, args: JoinArgs) -> anyhow::Result<()> {
     let paths = Paths::new(root);
     init::refuse_if_member(&paths)?;
     let token: JoinToken = token(&args)?.trim().parse()?;
+    std::fs::create_dir_all(paths.lib()).with_context(|| format!("cannot make {}", paths.lib().display()))?;
     let details = JoinDetails {
         name: args.node.clone(),
         links: args.links,
         storage_uuid: init::storage_uuid(),
-        machine_id: host::identity::machine_id(root).context("cannot read the machine id")?,
+        machine_id: host::identity::machine(root, &paths.machine()).context("cannot find out which machine this is")?,
     };
-    std::fs::create_dir_all(paths.lib()).with_context(|| format!("cannot make {}", paths.lib().display()))?;
     let addresses: Vec<SocketAddr> = args.addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
     let answer = transport::join(&addresses, &token, &serde_json::to_vec(&details)?)?;
     let grant: JoinGrant =

@@ -49,6 +49,11 @@ impl Paths {
         self.lib().join("pulse.json")
     }
 
+    /// Which machine this is.
+    pub fn machine(&self) -> PathBuf {
+        self.lib().join("machine")
+    }
+
     /// Things of this boot.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/cardea")
@@ -79,6 +84,7 @@ mod tests {
             paths.identity(),
             paths.node_file(),
             paths.pulse_file(),
+            paths.machine(),
             paths.run(),
             paths.storage_failed(),
             paths.socket(),

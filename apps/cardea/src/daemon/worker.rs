@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,10 @@ use api::EventKind;
 use arc_swap::ArcSwap;
 use host::supervise::{EXIT_FINAL, EXIT_RESTART};
 use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
-use model::{AgentAction, CallKey, Incarnation, Instant, LinkId, LogIndex, NodeId, Outcome, ResourceName};
+use model::{
+    AgentAction, AgentName, CallKey, Incarnation, Instant, LinkId, LogIndex, NodeId, Outcome, ParameterValue,
+    ResourceName,
+};
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
 use siphasher::sip::SipHasher13;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -54,6 +57,41 @@ const LAST_FILES: Duration = Duration::from_secs(1);
 
 /// How long a former worker may take to hand over.
 const HAND_OVER: Duration = Duration::from_millis(500);
+
+/// What may boot this node anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reboot {
+    /// Nothing: a life that is over ends what it runs, and the daemon stays down.
+    Never,
+    /// The kernel, at once and without any order: the whole machine. For systemd's unit.
+    Machine,
+    /// The end of the PID namespace: a node of the lab, or a container. Never the machine.
+    Namespace,
+}
+
+impl Reboot {
+    /// As it is written on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reboot::Never => "never",
+            Reboot::Machine => "machine",
+            Reboot::Namespace => "namespace",
+        }
+    }
+
+    fn boot_anew(self) {
+        let refused = match self {
+            Reboot::Never => {
+                tracing::error!("this daemon may not boot the machine anew (`--reboot`): do it by hand");
+                return;
+            }
+            Reboot::Machine => host::restart::restart_machine(),
+            Reboot::Namespace => host::restart::restart_namespace(),
+        };
+        let Err(error) = refused;
+        tracing::error!("the machine cannot be booted anew: {error}; do it by hand");
+    }
+}
 
 /// Something that happened.
 pub enum Work {
@@ -157,14 +195,15 @@ impl Hub {
 }
 
 /// Runs the worker to its end; the exit status for the supervisor.
-pub fn run(paths: &Paths) -> anyhow::Result<u8> {
+pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
     let _lock = host::supervise::lock_worker(&paths.run(), HAND_OVER)?;
     let file = NodeFile::load(paths)?;
     let pulse_file = PulseFile::load(paths)?;
     let certificate = transport::load_identity(&paths.identity())?;
     let key = certificate.cluster_key().clone();
     let boot_id = host::identity::boot_id().context("cannot read the boot id")?;
-    let machine_id = host::identity::machine_id(paths.root()).context("cannot read the machine id")?;
+    let machine_id =
+        host::identity::machine(paths.root(), &paths.machine()).context("cannot find out which machine this is")?;
     if let Some(why) = disk_fault_of(paths, &boot_id) {
         tracing::error!("{why}");
         return Ok(EXIT_FINAL);
@@ -237,6 +276,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         let work = work.clone();
         let config = AgentsConfig::new(paths.root());
         Agents::new(config, move |event| drop(work.send(Work::Agent(event))))
+            .with_context(|| format!("cannot tell what runs here apart by {}", paths.run().display()))?
     };
     let links = |port: u16| -> Vec<(LinkId, SocketAddr)> {
         pulse_file
@@ -294,6 +334,7 @@ pub fn run(paths: &Paths) -> anyhow::Result<u8> {
         quorate_at: now.at,
         config_written: model::ConfigVersion(0),
         leave_by: None,
+        reboot,
     };
     worker.learn_addresses();
     let ended = worker.run(first, &inbox);
@@ -405,6 +446,7 @@ struct Worker {
     config_written: model::ConfigVersion,
     /// Leaving, and until when it is waited for.
     leave_by: Option<Instant>,
+    reboot: Reboot,
 }
 
 impl Worker {
@@ -559,6 +601,8 @@ impl Worker {
             Outcome::Failed { reason, .. } => format!("failed: {reason}"),
             Outcome::TimedOut => "gave no answer in time and was ended".to_owned(),
             Outcome::Stuck { reason } => format!("cannot be ended: {reason}"),
+            Outcome::Unknown { reason, .. } => format!("nobody knows: {reason}"),
+            Outcome::NotBegun { reason } => format!("did not begin: {reason}"),
         };
         self.hub.events.tell(EventKind::OpDone, resource.as_str(), &format!("{what}: {how}"));
     }
@@ -699,7 +743,7 @@ impl Worker {
             }
             Halt::Removed => {
                 tracing::warn!("this node is no member of the cluster any more; `cardea join` lets it in again");
-                self.agents.end_everything();
+                self.end_life();
                 EXIT_FINAL
             }
             Halt::Unreadable => {
@@ -710,13 +754,43 @@ impl Worker {
                 EXIT_FINAL
             }
             Halt::Condemned => {
-                tracing::error!(
-                    "the cluster condemned this node: whatever it ran here ends now; it may come back after a reboot"
-                );
-                self.agents.end_everything();
+                tracing::error!("the cluster condemned this node: whatever it ran here ends now");
+                self.end_life();
                 EXIT_FINAL
             }
         }
+    }
+
+    /// Others may run by now what this node runs: it ends all of it. Whatever an agent has left is ended by a boot, where
+    /// something exclusive was among it.
+    fn end_life(&self) {
+        let state = self.node.state();
+        let stops = self.node.executor().last_stops(agents::LAST_STOP_MAX);
+        let is_exclusive = |resource: &ResourceName| {
+            !state.config.resources.contains_key(resource) || state.config.is_exclusive(&state.config.unit_of(resource))
+        };
+        let has_run_exclusive = stops.iter().any(|call| is_exclusive(&call.resource));
+        let configured = state.config.resources.values().map(|resource| (&resource.agent, &resource.parameters));
+        let told = stops.iter().map(|call| (&call.agent, &call.parameters));
+        let addresses: Vec<Ipv4Addr> = configured
+            .chain(told)
+            .filter_map(|(agent, parameters)| floating_address(agent, parameters))
+            .filter(|address| !self.pulse_file.own.contains(&IpAddr::V4(*address)))
+            .collect();
+        self.agents.end_everything(stops, &addresses);
+        if has_run_exclusive {
+            tracing::error!("it ran something exclusive: the machine boots anew");
+            super::log::finish();
+            self.reboot.boot_anew();
+        }
+    }
+}
+
+/// The address that a `cardea:ip` puts up.
+fn floating_address(agent: &AgentName, parameters: &BTreeMap<String, ParameterValue>) -> Option<Ipv4Addr> {
+    match (agent, parameters.get("address")?) {
+        (AgentName::Native(name), ParameterValue::Text(text)) if name == "ip" => text.split('/').next()?.parse().ok(),
+        _ => None,
     }
 }
 

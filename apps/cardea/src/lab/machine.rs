@@ -276,7 +276,9 @@ impl Machine {
             boot_id: boot_id.to_owned(),
             machine_id: self.machine_id.clone(),
             daemon: self.site.daemon.clone().unwrap_or_else(|| {
-                ["/proc/self/exe", "--root", &self.root().to_string_lossy(), "daemon"].map(str::to_owned).to_vec()
+                ["/proc/self/exe", "--root", &self.root().to_string_lossy(), "daemon", "--reboot", "namespace"]
+                    .map(str::to_owned)
+                    .to_vec()
             }),
             log: self.site.folder.join(format!("{}.log", self.layout.name)),
             power_switch: self.site.power_switch.clone(),

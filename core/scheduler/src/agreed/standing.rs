@@ -137,7 +137,14 @@ pub(crate) fn can_get(
     for resource in &unit.members {
         match state.known_state(resource, node.id) {
             ResourceState::Stopped => {}
-            ResourceState::Unknown => return Err(format!("has not been asked yet whether {resource} runs there")),
+            ResourceState::Unknown => {
+                let why = why_unknown(state, resource, node.id);
+                return Err(if why.is_empty() {
+                    format!("has not been asked yet whether {resource} runs there")
+                } else {
+                    format!("cannot say whether {resource} runs there{why}")
+                });
+            }
             ResourceState::Running => return Err(format!("runs {resource} without a grant")),
             ResourceState::Failed => return Err(format!("has a failed {resource} that is not stopped yet")),
             ResourceState::Blocked => return Err(format!("could not stop {resource}")),
@@ -357,6 +364,12 @@ pub(super) fn blockers(
         .collect()
 }
 
+/// ` (the reason)`, if the node was asked and could not say; else nothing.
+fn why_unknown(state: &ClusterState, resource: &ResourceName, node: NodeId) -> String {
+    let known = state.known.get(resource).and_then(|nodes| nodes.get(&node));
+    known.filter(|known| !known.reason.is_empty()).map(|known| format!(" ({})", known.reason)).unwrap_or_default()
+}
+
 /// Is it certain that no other node than `holder` runs anything of an exclusive unit? A best-effort unit needs no
 /// certainty.
 pub(crate) fn is_free_elsewhere(
@@ -374,7 +387,11 @@ pub(crate) fn is_free_elsewhere(
             let Some(may_run) = state.may_run(name, resource, node.id) else { continue };
             let what = match may_run {
                 ResourceState::Stopped => continue,
-                ResourceState::Unknown => format!("it is known whether {resource} runs on {}", node.name()),
+                ResourceState::Unknown => format!(
+                    "it is known whether {resource} runs on {}{}",
+                    node.name(),
+                    why_unknown(state, resource, node.id)
+                ),
                 ResourceState::Running | ResourceState::Failed => format!("{resource} has stopped on {}", node.name()),
                 ResourceState::Blocked => format!("{resource}, which could not be stopped, is off on {}", node.name()),
             };

@@ -125,13 +125,15 @@ fn op(action: AgentAction) -> Op {
     }
 }
 
-fn outcomes() -> [(&'static str, Result<Outcome, String>); 6] {
+fn outcomes() -> [(&'static str, Result<Outcome, String>); 8] {
     [
         ("success", Ok(Outcome::Success)),
         ("not-running", Ok(Outcome::NotRunning)),
         ("failed", Ok(Outcome::Failed { reason: "no such file".to_owned(), is_permanent: true })),
         ("timed-out", Ok(Outcome::TimedOut)),
         ("stuck", Ok(Outcome::Stuck { reason: "process 7 cannot be ended".to_owned() })),
+        ("unknown", Ok(Outcome::Unknown { reason: "too many open files".to_owned(), is_permanent: false })),
+        ("not-begun", Ok(Outcome::NotBegun { reason: "no such agent".to_owned() })),
         ("refused", Err("the epoch is too old".to_owned())),
     ]
 }

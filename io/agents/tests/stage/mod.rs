@@ -39,12 +39,14 @@ impl Stage {
 
     fn on(folder: Arc<tempfile::TempDir>, keys: Arc<AtomicU64>, change: impl FnOnce(&mut AgentsConfig)) -> Stage {
         let (sender, receiver) = channel();
-        let mut config = AgentsConfig { polite: Duration::from_millis(50), ..AgentsConfig::new(folder.path()) };
+        let mut config = AgentsConfig::new(folder.path());
+        config.polite = Duration::from_millis(50);
         change(&mut config);
         let sender = Mutex::new(sender);
         let agents = Agents::new(config, move |event| {
             let _ = sender.lock().unwrap().send(event);
-        });
+        })
+        .unwrap();
         Stage { folder, agents, events: Mutex::new(receiver), keys }
     }
 
@@ -143,7 +145,8 @@ impl Stage {
     /// Every living process that was started on this stage.
     pub fn processes(&self) -> Vec<Process> {
         let entry = format!("CARDEA_RUN={}", self.path("run/cardea").display());
-        find_marked(&Marks { environment: vec![entry], ..Marks::default() })
+        let oldest = Some(Process::open(std::process::id()).unwrap().started());
+        find_marked(&Marks { environment: vec![entry], oldest, ..Marks::default() }).unwrap()
     }
 
     /// Waits for a file that an agent writes.
@@ -158,7 +161,8 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // A worker that follows takes over what runs.
         if Arc::strong_count(&self.folder) == 1 {
-            end_all(Ladder { polite: Duration::ZERO, forced: PATIENCE }, None, || self.processes());
+            let ladder = Ladder { polite: Duration::ZERO, forced: PATIENCE };
+            end_all(ladder, None, || Ok(self.processes())).unwrap();
         }
     }
 }
