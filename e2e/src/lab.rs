@@ -152,7 +152,7 @@ impl Lab {
 
     /// The supervisor of a node's daemon.
     pub fn supervisor(&self, node: &str) -> Result<Process> {
-        self.daemon_process(node, |last| last == "daemon")
+        self.daemon_process(node, |last| !["--worker", "--restart"].contains(&last))
     }
 
     /// The worker of a node's daemon.
