@@ -132,6 +132,8 @@ impl Watch {
         let mut notices = AddressWatch::open()
             .inspect_err(|error| tracing::warn!("cannot watch addresses: {error}; their checks must do"))
             .ok();
+        // Of what vanished before this thread began to listen there will be no notice.
+        self.on_notices_lost();
         let mut trim_at = Instant::now() + TRIM_EVERY;
         loop {
             let processes: Vec<(ResourceName, CallKey, Arc<Process>)> = {

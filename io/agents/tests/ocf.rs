@@ -95,7 +95,7 @@ fn a_start_that_left_something_behind_has_begun() {
     let stage = Stage::new();
     stage.ocf("Half", "[ $1 = start ] && { setsid sleep 600 & exit 6; }; exit 6");
     let (reason, is_permanent) = failed(stage.run(stage.call("ocf:test:Half", Start, &[])));
-    assert!(reason.contains("sleep") && is_permanent, "{reason}");
+    assert!(reason.contains("there are processes of it") && is_permanent, "{reason}");
     stage.ocf("Runs", "[ $1 = monitor ] && exit 0; exit 6");
     failed(stage.run(stage.call("ocf:test:Runs", Start, &[])));
 }
