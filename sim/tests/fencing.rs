@@ -189,6 +189,7 @@ fn what_is_drawn_to_a_place_that_waits_for_a_fence_runs_on_where_it_is() {
         .configure(|config| {
             config.fence_devices.values_mut().for_each(|device| device.after_fence = Some(model::AfterFence::Off));
         })
+        .run_for(1.s())
         .lead("a")
         .devices(DeviceMood::Dead)
         .from_here()
