@@ -7,6 +7,7 @@
 //! In: orders of the hub. Out: processes. Not here: ports and bridges (`switches.rs`), what PID 1 does (`inside.rs`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::IpAddr;
@@ -388,9 +389,8 @@ impl Machine {
             Power::On(on) => on.namespace,
         };
         let mut hangs = locked(&self.hangs);
-        if !hangs.contains_key(&part) {
-            let hang = Hang::start(namespace, part).with_context(|| format!("{} goes on", self.layout.name))?;
-            hangs.insert(part, hang);
+        if let Entry::Vacant(free) = hangs.entry(part) {
+            free.insert(Hang::start(namespace, part).with_context(|| format!("{} goes on", self.layout.name))?);
         }
         Ok(())
     }
