@@ -56,7 +56,9 @@ impl Secret {
 
     fn draw(path: &Path, boot: &str, own: &str) -> io::Result<Secret> {
         let since = Process::open(std::process::id())?.started();
-        let marks = Marks { environment: vec![own.to_owned()], oldest: Some(since), ..Marks::default() };
+        // Older versions could not see what may not be looked at either, and never ended it.
+        let all = Some(StartTime(u64::MAX));
+        let marks = Marks { environment: vec![own.to_owned()], oldest: all, ..Marks::default() };
         let mut secret = Secret { key: [0; 16], is_strict: find_marked(&marks)?.is_empty(), since };
         getrandom(&mut secret.key, GetRandomFlags::empty())?;
         if !secret.is_strict {
