@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use config::Severity;
 use model::{
-    Binding, Class, ClusterConfig, Domain, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Spread, Tie,
-    Weight,
+    AfterFence, Binding, Class, ClusterConfig, Domain, NodeRole, ParameterValue, Placement, Profile, ResourceConfig,
+    Spread, Tie, Weight,
 };
 
 /// The configuration as an operator's file, and as that file reads; `Err`: why it is refused.
@@ -62,6 +62,13 @@ fn text_of(config: &ClusterConfig) -> String {
         line(&mut text, "covers", &domains(&device.covers));
         line(&mut text, "timeout", &duration(device.timeout));
         line(&mut text, "plugs", &table(device.plugs.iter().map(|(node, plug)| (node, quoted(plug)))));
+        if let Some(after) = device.after_fence {
+            let word = match after {
+                AfterFence::On => "on",
+                AfterFence::Off => "off",
+            };
+            line(&mut text, "after_fence", &quoted(word));
+        }
         for (key, value) in &device.parameters {
             line(&mut text, key, &parameter(value));
         }
