@@ -13,7 +13,8 @@ use crate::section::Value;
 /// Stands where a secret was.
 const HIDDEN: &str = "\"(hidden)\"";
 
-/// Does a parameter of this name hold a secret? Names of files and scripts do not, though they may lead to one.
+/// Does a parameter of this name hold a secret? Names of files and scripts do not, though they may lead to one. Nor does a
+/// bare `key`: fence agents of shared disks call the number of a reservation so.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words: Vec<&str> = name.split(['-', '_', '.']).collect();
@@ -24,7 +25,8 @@ pub fn is_secret(name: &str) -> bool {
         || name.contains("passphrase")
         || ["secret", "token", "apikey"].iter().any(|secret| last.ends_with(secret))
         || words.contains(&"secret")
-        || matches!(last, "pass" | "key");
+        || last == "pass"
+        || last == "key" && words.len() > 1;
     is_named && !is_place && !is_public
 }
 
@@ -75,8 +77,17 @@ mod tests {
         let secret =
             ["password", "passwd", "PASSWORD", "login_pass", "admin-secret", "secret_key", "token", "api_token"];
         assert!(secret.into_iter().all(is_secret));
-        let open =
-            ["passwd_script", "password_file", "identity_file", "public_key", "keyboard", "bypass", "user", "port"];
+        let open = [
+            "passwd_script",
+            "password_file",
+            "identity_file",
+            "public_key",
+            "key",
+            "keyboard",
+            "bypass",
+            "user",
+            "port",
+        ];
         assert_eq!(open.into_iter().find(|name| is_secret(name)), None);
     }
 
