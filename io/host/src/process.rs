@@ -283,7 +283,8 @@ impl Stat {
         let fields: Vec<&str> = std::str::from_utf8(line.get(end + 1..)?).ok()?.split_ascii_whitespace().collect();
         Some(Stat {
             state: *fields.first()?.as_bytes().first()?,
-            session: fields.get(3)?.parse().ok()?,
+            // A process that is being reaped belongs to no session any more: the kernel writes -1.
+            session: u32::try_from(fields.get(3)?.parse::<i64>().ok()?).unwrap_or(0),
             flags: fields.get(6)?.parse().ok()?,
             started: StartTime(fields.get(19)?.parse().ok()?),
             has_environment: fields.get(48).is_none_or(|end| *end != "0"),
@@ -653,6 +654,8 @@ mod tests {
         let line = b"42 (a) S 1 (b) R 7 42 41 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(stat, Stat { state: b'R', session: 41, flags: 0, started: StartTime(12345), has_environment: true });
+        let reaped = Stat::parse(b"42 (sh) X 0 -1 -1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 12345").unwrap();
+        assert_eq!((reaped.state, reaped.session), (b'X', 0));
         assert_eq!(Stat::parse(b"42 (a"), None);
         assert_eq!(Stat::parse(b""), None);
     }
