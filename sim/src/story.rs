@@ -532,6 +532,11 @@ impl OfNode {
         times("fenced", self.0, wanted)
     }
 
+    /// Its daemon ended for good so many times.
+    pub fn has_halted(self, wanted: usize) -> Expectation {
+        times("halt", self.0, wanted)
+    }
+
     /// A fence device was told so many times to cut it off.
     pub fn was_told_off(self, wanted: usize) -> Expectation {
         times("fence-called", self.0, wanted)

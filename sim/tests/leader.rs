@@ -1,5 +1,6 @@
 //! The leader in the real world: decisions that come too late, are lost, or rest on what is over (SAFETY §10).
 
+use model::ActionKind;
 use sim::{DeviceMood, Fault, Seconds, Who, cluster, node, resource};
 
 /// A member that returned before its Condemn could be agreed on is not condemned, or is spared at once.
@@ -96,4 +97,208 @@ fn what_is_off_already_is_told_nothing() {
         .expect(node("b").was_fenced(1))
         .expect(node("b").was_told_off(0))
         .expect(resource("db").was_back_within(500.ms()));
+}
+
+/// All daemons are told to end at once: services stop, everybody leaves, and all come back.
+#[test]
+fn all_nodes_leave_in_order_and_come_back() {
+    for seed in 0..3 {
+        let mut story =
+            cluster(3).seed(seed).resource("db", "prefers b").resource("web", "prefers c").settle().from_here();
+        for m in 0..3 {
+            story = story.inflict(Fault::Leave(Who::Machine(m)));
+        }
+        story
+            .run_for(5.s())
+            .expect(node("a").has_halted(1))
+            .expect(node("b").has_halted(1))
+            .expect(node("c").has_halted(1))
+            .expect(resource("db").runs_nowhere())
+            .expect(node("b").was_condemned(0))
+            .heal()
+            .settle();
+    }
+}
+
+#[test]
+fn all_that_are_left_leave_in_order_although_one_is_missing() {
+    let mut story = cluster(3).resource("db", "prefers b").settle().lead("a").power_off("c").run_for(5.s()).from_here();
+    for m in 0..2 {
+        story = story.inflict(Fault::Leave(Who::Machine(m)));
+    }
+    story
+        .run_for(5.s())
+        .expect(node("a").has_halted(1))
+        .expect(node("b").has_halted(1))
+        .expect(resource("db").runs_nowhere())
+        .heal()
+        .settle();
+}
+
+#[test]
+fn in_maintenance_nobody_is_fenced_for_silence() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .inflict(Fault::Act(ActionKind::ClusterMaintenance))
+        .run_for(2.s())
+        .isolate("b")
+        .run_for(5.s())
+        .expect(node("b").was_condemned(0))
+        .heal_networks()
+        .run_for(2.s())
+        .expect(resource("db").runs_on("b"));
+}
+
+/// The operator chooses slower timers while the cluster runs.
+#[test]
+fn a_profile_counts_from_the_moment_it_is_applied() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .configure(|config| config.profile = model::Profile::Cloud)
+        .run_for(10.s())
+        .isolate("b")
+        .run_for(800.ms())
+        .heal_networks()
+        .run_for(10.s())
+        .expect(node("b").was_condemned(0));
+}
+
+/// A learner's worker hangs while its pulse beats, then the serving leader loses power.
+#[test]
+fn a_hung_worker_elsewhere_does_not_stop_a_failover() {
+    cluster(4)
+        .resource("db", "prefers a")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stall_rest("d", 600.s())
+        .run_for(2.s())
+        .power_off("a")
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}
+
+/// A node whose worker hangs is where a lost node's service would go.
+#[test]
+fn a_node_whose_worker_hangs_gets_nothing() {
+    cluster(4)
+        .resource("z", "prefers b")
+        .resource("web", "prefers a")
+        .resource("mail", "prefers c")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stall_rest("d", 600.s())
+        .run_for(10.s())
+        .power_off("b")
+        .run_for(20.s())
+        .expect(resource("z").runs());
+}
+
+/// A holder that beats and does not answer is cut off within twenty seconds, whether or not its service still runs.
+#[test]
+fn a_holder_whose_worker_hangs_is_fenced() {
+    cluster(3)
+        .resource("db", "prefers c")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stall_rest("c", 600.s())
+        .run_for(1.s())
+        .kill("db")
+        .run_for(28.s())
+        .expect(node("c").fenced_before_start_of("db"))
+        .expect(resource("db").runs());
+}
+
+/// The leader cannot reach the holder, another voter can: that one leads.
+#[test]
+fn a_service_that_dies_behind_a_partial_cut_comes_back() {
+    cluster(3)
+        .resource("db", "prefers c")
+        .settle()
+        .lead("a")
+        .from_here()
+        .cut_one_way("a", "c")
+        .cut_one_way("c", "a")
+        .run_for(5.s())
+        .kill("db")
+        .run_for(20.s())
+        .expect(resource("db").runs())
+        .expect(node("c").was_condemned(0));
+}
+
+/// The leader owes nobody anything that it could not know: a stall of its own accuses no one.
+#[test]
+fn a_leader_that_stood_still_condemns_nobody() {
+    for seed in 0..5 {
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers c")
+            .settle()
+            .lead("a")
+            .from_here()
+            .stall_rest("a", 30.s())
+            .run_for(50.s())
+            .expect(node("b").was_condemned(0))
+            .expect(node("c").was_condemned(0));
+    }
+}
+
+#[test]
+fn a_leader_that_leaves_while_its_successor_dies_forgets_nothing() {
+    for pause in [0, 60, 150, 230] {
+        cluster(4)
+            .resource("db", "prefers b")
+            .settle()
+            .lead("a")
+            .run_for(5.s())
+            .from_here()
+            .inflict(Fault::PowerOff(Who::Machine(1)))
+            .run_for(pause.ms())
+            .inflict(Fault::Leave(Who::Machine(0)))
+            .run_for(30.s())
+            .expect(resource("db").runs());
+    }
+}
+
+/// c is dead and held nothing; what is new waits only until c is proven off.
+#[test]
+fn a_new_resource_starts_while_a_node_is_dead() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .power_off("c")
+        .run_for(5.s())
+        .configure(|config| {
+            let db = config.resources[&model::ResourceName::from("db")].clone();
+            config.resources.insert("extra".into(), db);
+        })
+        .run_for(20.s())
+        .expect(resource("extra").runs());
+}
+
+/// A machine comes back with another identity: its former life is not proven over, and is ended like any other.
+#[test]
+fn a_node_that_cannot_prove_its_new_boot_is_fenced_and_returns() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .machine_id_changes("b")
+        .power_off("b")
+        .power_on("b")
+        .run_for(60.s())
+        .expect(resource("db").runs())
+        .expect(node("b").was_fenced(1))
+        .settle();
 }

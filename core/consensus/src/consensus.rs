@@ -51,6 +51,10 @@ pub struct Consensus {
     /// When each member was last heard in this term.
     heard: BTreeMap<NodeId, Instant>,
     heard_term: Term,
+    /// Ticks so far.
+    ticks: u64,
+    /// On the leader: what each member owes.
+    debts: BTreeMap<NodeId, Debt>,
     election: Election,
     /// Elections this member began since it last had a leader; spreads the timeouts.
     attempts: u64,
@@ -78,6 +82,16 @@ struct Install {
     index: LogIndex,
     term: Term,
     data: Vec<u8>,
+}
+
+/// What a member owes its leader. Counted in the leader's ticks: what passes while it stands still counts little.
+struct Debt {
+    /// The tick of its last message.
+    heard: u64,
+    /// Up to where its log was known to equal ours…
+    matched: u64,
+    /// … and the tick at which that last rose, or there was nothing more to match.
+    moved: u64,
 }
 
 struct SentSnapshot {
@@ -315,6 +329,8 @@ impl Consensus {
             proposals: BTreeMap::new(),
             heard: BTreeMap::new(),
             heard_term: written.term,
+            ticks: 0,
+            debts: BTreeMap::new(),
             election: Election::new(config.id, config.rank_step),
             attempts: 0,
             was_candidate: false,
@@ -353,6 +369,14 @@ impl Consensus {
         self.consider_election(&mut actions);
         self.report(&mut actions);
         actions
+    }
+
+    /// Takes another profile: from here on time passes in ticks of this length.
+    pub fn set_tick(&mut self, tick: Duration) {
+        if self.config.tick != tick {
+            self.config.tick = tick;
+            self.next_tick = self.now + tick;
+        }
     }
 
     /// When `Tick` next has work to do.
@@ -417,10 +441,27 @@ impl Consensus {
 
     /// On the leader: has a majority of the voters answered within `limit`?
     pub fn majority_answers(&self, limit: Duration) -> bool {
-        let is_fresh = |voter: &NodeId| {
-            *voter == self.config.id || self.heard.get(voter).is_some_and(|at| self.now.since(*at) <= limit)
-        };
-        self.is_leader() && self.voters().iter().filter(|voter| is_fresh(voter)).count() > self.voters().len() / 2
+        let answering = self.voters().iter().filter(|voter| self.has_answered(**voter, limit)).count();
+        self.is_leader() && answering > self.voters().len() / 2
+    }
+
+    /// On the leader: has this member answered within `limit`?
+    pub fn has_answered(&self, node: NodeId, limit: Duration) -> bool {
+        node == self.config.id || self.heard.get(&node).is_some_and(|at| self.now.since(*at) <= limit)
+    }
+
+    /// A member that nobody hears owes nothing: what it owes is counted from when it is heard again.
+    pub fn forgive(&mut self, node: NodeId) {
+        self.debts.remove(&node);
+    }
+
+    /// On the leader: for how long a member has owed an answer to a heartbeat or to entries.
+    pub fn owes(&self, node: NodeId) -> Duration {
+        let Some(debt) = self.debts.get(&node) else { return Duration::ZERO };
+        let owed = (self.ticks - debt.heard).max(self.ticks - debt.moved);
+        // One round is always under way.
+        let ticks = u32::try_from(owed).unwrap_or(u32::MAX).saturating_sub(1);
+        self.config.tick.saturating_mul(ticks)
     }
 
     /// The index of the last entry of the log, durable or not.
@@ -524,13 +565,34 @@ impl Consensus {
             self.next_tick = self.now + self.config.tick;
         }
         for _ in 0..(late + 1).min(at_once_max) {
+            self.ticks += 1;
             if self.may_tick() {
                 self.raw.tick();
                 self.settle(actions);
             }
         }
+        self.count_debts();
         self.check_snapshots();
         self.consider_handing_over();
+    }
+
+    fn count_debts(&mut self) {
+        if !self.is_leader() {
+            self.debts.clear();
+            return;
+        }
+        let last = self.raw.raft.raft_log.last_index();
+        let members: Vec<NodeId> = self.membership.voters.iter().chain(&self.membership.learners).copied().collect();
+        self.debts.retain(|node, _| members.contains(node));
+        for node in members.into_iter().filter(|node| *node != self.config.id) {
+            let Some(progress) = self.raw.raft.prs().get(node.0) else { continue };
+            let matched = progress.matched;
+            let debt = self.debts.entry(node).or_insert(Debt { heard: self.ticks, matched, moved: self.ticks });
+            // A snapshot takes as long as it takes.
+            if matched >= last || matched != debt.matched || progress.state == ProgressState::Snapshot {
+                (debt.matched, debt.moved) = (matched, self.ticks);
+            }
+        }
     }
 
     /// The library begins an election at a tick. It must not while a snapshot is on its way to the disk, nor, as
@@ -648,6 +710,9 @@ impl Consensus {
         self.settle(actions);
         if term == self.heard_term && term == self.term() {
             self.heard.insert(from, self.now);
+            if let Some(debt) = self.debts.get_mut(&from) {
+                debt.heard = self.ticks;
+            }
         }
     }
 

@@ -9,8 +9,11 @@ use std::time::Duration;
 use consensus::MembershipChange;
 use executor::DispatcherInput;
 use fencing::FencingInput;
-use liveness::{JudgeInput, JudgeMember, Verdict};
-use model::{ActionKind, ClusterState, Epoch, HolderState, Incarnation, MemberState, NodeId, Term};
+use liveness::{JudgeInput, JudgeMember, PeerReport, Verdict};
+use model::{
+    ActionKind, ClusterState, Epoch, HolderState, Incarnation, Member, MemberState, NodeId, NodeRole, ResourceState,
+    Term,
+};
 use state::Command;
 use wire::Announce;
 
@@ -47,6 +50,7 @@ impl Node {
         self.plan = Default::default();
         self.condemnable.clear();
         self.retry_at = None;
+        self.sick.clear();
         self.forget_own_proposals();
     }
 
@@ -80,16 +84,20 @@ impl Node {
         self.on_dispatcher(now, actions, todo, out);
         self.tend_leavers(now, reign.epoch, todo, out);
         self.condemn_blocked(now, reign.epoch, todo, out);
+        self.condemn_down(now, reign.epoch, todo, out);
+        self.condemn_stuck(now, reign.epoch, todo, out);
+        self.treat_sick(now, reign.epoch, todo, out);
     }
 
-    /// Members that can be given something now: heard, and none that has owed an answer for too long.
+    /// Members that can be given something now: heard, and none that has owed an answer for too long (SAFETY §10.1).
     pub(crate) fn reachable_members(&self, now: Moment) -> BTreeSet<NodeId> {
         let owes = self.dispatcher.owes(now.at);
-        let answers = |id: &NodeId| owes.get(id).is_none_or(|time| *time < executor::ANSWER_LIMIT);
+        let answers =
+            |id: &NodeId| owes.get(id).is_none_or(|time| *time < executor::ANSWER_LIMIT) && !self.sick.contains_key(id);
         self.heard_members().into_iter().filter(answers).collect()
     }
 
-    /// Members whose executors can be talked to now; this node is one of them.
+    /// Members whose executors can be talked to now: they are heard, and hear this node. This node is one of them.
     pub(crate) fn heard_members(&self) -> BTreeSet<NodeId> {
         self.state
             .members
@@ -99,6 +107,7 @@ impl Node {
                     && (**id == self.identity.own && member.incarnation == self.identity.incarnation
                         || self.peers.get(id).is_some_and(|peer| {
                             matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late)
+                                && peer.report.is_two_way
                                 && peer.report.incarnation == member.incarnation
                                 && peer.report.facts.is_known
                         }))
@@ -177,23 +186,84 @@ impl Node {
         })
     }
 
+    /// Why nobody can attest that this life of a node is off: somebody hears it. None, if nobody does.
+    pub(crate) fn why_not_confirm(&self, node: NodeId, incarnation: Incarnation) -> Option<String> {
+        let is_heard = |report: &PeerReport| matches!(report.verdict, Verdict::Reachable | Verdict::Late);
+        let own = self.peers.get(&node).map(|peer| &peer.report).filter(|report| is_heard(report));
+        let by = match own {
+            // Its next life is heard: this one may well be off.
+            Some(report) if report.incarnation != incarnation => return None,
+            Some(_) => self.identity.own,
+            None => {
+                let others = self.peers.values().map(|peer| &peer.report);
+                others.filter(|r| r.id != node && is_heard(r) && r.hears.contains(&node)).map(|r| r.id).next()?
+            }
+        };
+        let (name, by) = (self.state.name_of(node), self.state.name_of(by));
+        Some(format!(
+            "{by} hears {name}, so it is not off: run `cardea fence {name}` to have it cut off, or pull its power and \
+             confirm that again"
+        ))
+    }
+
     /// A node that asked to leave and is empty has left.
     fn tend_leavers(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        let empty: Vec<(NodeId, Incarnation)> = self
+        let leaving = |id: &NodeId, member: &Member| member.state == MemberState::Online && self.is_leaving(*id);
+        let is_empty = |id: &NodeId| state::why_not_leave(&self.state, *id).is_none();
+        let mut empty: Vec<(NodeId, Incarnation)> = self
             .state
             .members
             .iter()
             .filter(|(id, member)| {
-                member.state == MemberState::Online
-                    && self.state.action(&ActionKind::Leave(**id)).is_some()
-                    && state::why_not_leave(&self.state, **id).is_none()
+                leaving(id, member)
+                    && is_empty(id)
                     && !self.is_proposed(|command| matches!(command, Command::Leave { node, .. } if node == *id))
             })
             .map(|(id, member)| (*id, member.incarnation))
             .collect();
+        // When so many voters go that the rest could agree on nothing, a voter waits for as long as a member stays that
+        // could run something. If none does, all go together, the leader last: else the last ones could neither leave nor
+        // stay.
+        let voters = self.consensus.voters();
+        let is_here = |id: &NodeId| {
+            *id == self.identity.own
+                || self.peers.get(id).is_some_and(|peer| {
+                    peer.report.is_two_way && matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late)
+                })
+        };
+        let answers = |id: &NodeId| self.consensus.has_answered(*id, self.timing.t_to);
+        let staying = voters.iter().filter(|id| !self.is_leaving(**id) && is_here(id) && answers(id)).count();
+        let mut is_held = false;
+        if !quorum::is_majority(staying, voters.len()) {
+            let mut here = self.state.members.iter().filter(|(id, m)| m.state == MemberState::Online && is_here(id));
+            let mut going = here.clone().filter(|(id, _)| self.is_leaving(**id));
+            let somebody_stays = here.any(|(id, m)| m.role == NodeRole::Member && !self.is_leaving(*id));
+            if somebody_stays {
+                let all = empty.len();
+                empty.retain(|(id, _)| !voters.contains(id));
+                is_held = empty.len() < all;
+            } else if !going.all(|(id, _)| is_empty(id)) {
+                return;
+            }
+        }
+        if is_held {
+            self.retry_later(now);
+        }
+        empty.sort_by_key(|(id, _)| *id == self.identity.own);
         for (node, incarnation) in empty {
             self.propose_own(now, Command::Leave { node, incarnation, epoch }, todo, out);
         }
+    }
+
+    /// Hands off this member, whatever happens to it.
+    pub(crate) fn is_in_maintenance(&self, node: NodeId) -> bool {
+        self.state.action(&ActionKind::NodeMaintenance(node)).is_some()
+            || self.state.action(&ActionKind::ClusterMaintenance).is_some()
+    }
+
+    /// Was the daemon on this member told to end?
+    pub(crate) fn is_leaving(&self, node: NodeId) -> bool {
+        self.state.action(&ActionKind::Leave(node)).is_some()
     }
 
     /// What cannot be stopped is cut off: the holder of a blocked exclusive unit is condemned (SAFETY §2.6). That is done
@@ -211,8 +281,7 @@ impl Node {
                     && self.state.members.get(&holder.node).is_some_and(|member| {
                         member.state == MemberState::Online && member.incarnation == holder.incarnation
                     })
-                    && self.state.action(&ActionKind::NodeMaintenance(holder.node)).is_none()
-                    && self.state.action(&ActionKind::ClusterMaintenance).is_none()
+                    && !self.is_in_maintenance(holder.node)
                     && !self
                         .is_proposed(|command| matches!(command, Command::Condemn { node, .. } if *node == holder.node))
             })
@@ -246,10 +315,14 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
-        if self.reign.is_none() || self.is_proposed(|c| matches!(c, Command::Join { node, .. } if *node == from)) {
+        let Some(reign) = self.reign else { return };
+        if self.is_proposed(|c| matches!(c, Command::Join { node, .. } if *node == from)) {
             return;
         }
         let Some(member) = self.state.members.get(&from) else { return };
+        if self.joins_again_at.get(&from).is_some_and(|at| now.at < *at) {
+            return;
+        }
         // SAFETY §2.1: the new life counts only when no beat of the old one arrived for as long as a verdict takes.
         let old_heard_recently = from != self.identity.own
             && member.incarnation.0 != 0
@@ -259,6 +332,19 @@ impl Node {
                     || now.at.since(peer.incarnation_since) < self.timing.t_to
             });
         if old_heard_recently {
+            return;
+        }
+        // Another machine, or the same boot: nothing proves that the former life is over, and somebody has to end it.
+        let is_proven = announce.boot_id != member.boot_id && announce.machine_id == member.machine_id;
+        let is_other = member.incarnation.0 != 0 && member.incarnation != announce.incarnation;
+        if is_other && !is_proven && member.state == MemberState::Online && from != self.identity.own {
+            let is_known = self.is_proposed(|c| matches!(c, Command::Condemn { node, .. } if *node == from));
+            if !is_known && !self.is_in_maintenance(from) {
+                let (incarnation, epoch) = (member.incarnation, reign.epoch);
+                let reason = "it is here in another life, and nothing proves that the former one is over".to_owned();
+                let command = Command::Condemn { node: from, incarnation, epoch, reason, is_for_silence: false };
+                self.propose_own(now, command, todo, out);
+            }
             return;
         }
         let command = Command::Join {
@@ -313,7 +399,12 @@ impl Node {
             .filter_map(|id| self.peers.get(id))
             .filter(|peer| peer.report.verdict == Verdict::Reachable && peer.report.is_two_way)
             .max_by_key(|peer| {
-                (peer.report.facts.priority, peer.report.facts.last_index, std::cmp::Reverse(peer.report.id))
+                (
+                    !self.is_leaving(peer.report.id),
+                    peer.report.facts.priority,
+                    peer.report.facts.last_index,
+                    std::cmp::Reverse(peer.report.id),
+                )
             })
             .map(|peer| peer.report.id)
     }
@@ -343,8 +434,41 @@ impl Node {
         JudgeInput::Members { timing: self.timing, members }
     }
 
-    /// Condemns what is down, if it holds anything: the agreed table of holders says for certain who does.
+    /// The members that keep a wanted exclusive unit from every node that could take it.
+    pub(crate) fn blocking(&self) -> BTreeSet<NodeId> {
+        self.plan.blocked_by.values().flatten().copied().collect()
+    }
+
+    /// What a member could not stop, though it does not hold it, keeps the unit from running anywhere: it is cut off.
+    fn condemn_stuck(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let mut stuck = Vec::new();
+        for (unit, nodes) in &self.plan.blocked_by {
+            for node in nodes {
+                let resources = self.state.config.members_of(unit);
+                let blocked =
+                    resources.into_iter().find(|r| self.state.known_state(r, *node) == ResourceState::Blocked);
+                let member = self.state.members.get(node).filter(|member| member.state == MemberState::Online);
+                if let (Some(resource), Some(member)) = (blocked, member)
+                    && *node != self.identity.own
+                    && !self.is_in_maintenance(*node)
+                    && !self.is_proposed(|c| matches!(c, Command::Condemn { node: of, .. } if of == node))
+                {
+                    let reason =
+                        format!("{resource} runs there without being held, cannot be stopped, and {unit} waits");
+                    stuck.push((*node, member.incarnation, reason));
+                }
+            }
+        }
+        for (node, incarnation, reason) in stuck {
+            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
+            self.propose_own(now, command, todo, out);
+        }
+    }
+
+    /// Condemns what is down, if it holds anything (the agreed table of holders says for certain who does), or if what is
+    /// wanted waits for the proof that it does not run there.
     fn condemn_down(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let blocking = self.blocking();
         let due: Vec<(NodeId, Incarnation, String)> = self
             .condemnable
             .iter()
@@ -353,7 +477,8 @@ impl Node {
                     .members
                     .get(id)
                     .is_some_and(|member| member.incarnation == *incarnation && member.state == MemberState::Online)
-                    && holds_anything(&self.state, **id)
+                    && (holds_anything(&self.state, **id) || blocking.contains(id))
+                    && !self.is_in_maintenance(**id)
                     && !self.is_proposed(|command| matches!(command, Command::Condemn { node, .. } if node == *id))
             })
             .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))
@@ -403,7 +528,7 @@ impl Node {
         }
     }
 
-    fn is_proposed(&self, matches: impl Fn(&Command) -> bool) -> bool {
+    pub(crate) fn is_proposed(&self, matches: impl Fn(&Command) -> bool) -> bool {
         self.own_proposals().any(matches)
     }
 

@@ -19,6 +19,7 @@ mod input;
 mod leader;
 mod live;
 mod node;
+mod sick;
 mod view;
 
 pub use input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};

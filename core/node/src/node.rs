@@ -1,6 +1,6 @@
 //! The machine itself: it routes inputs to its parts and their actions onward.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 
 /// … up to this.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// A Join that the rules refused is proposed again after this: each one is an entry on every disk.
+const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// One node without its heartbeats.
 pub struct Node {
@@ -76,13 +79,19 @@ pub struct Node {
     /// The proposal that removes a member, the last one.
     removal: Option<u64>,
     announce_at: Option<Instant>,
+    /// Members that owe the leader an answer, and how far up the ladder of sickness they are.
+    pub(crate) sick: BTreeMap<NodeId, usize>,
+    /// Members whose Join was refused by the rules: they are not proposed again before this.
+    pub(crate) joins_again_at: BTreeMap<NodeId, Instant>,
+    /// Lives for whose sake this node let another one lead.
+    pub(crate) handed_over_for: BTreeSet<(NodeId, Incarnation)>,
     /// When the leader tries again what was refused because the log was busy, and how long it waits then.
     pub(crate) retry_at: Option<Instant>,
     retry_pause: Duration,
     /// When the last step was: a leader that stood still since does not know what happened meanwhile.
     stepped_at: Instant,
-    /// Since when this life is condemned for its silence and waits to be spared.
-    condemned_at: Option<Instant>,
+    /// Since when this life waits to be spared, condemned for its silence, or to end, having left as the leader.
+    ending_since: Option<Instant>,
     leave: Leave,
     halted: Option<Halt>,
 }
@@ -193,10 +202,13 @@ impl Node {
             next_proposal: 1,
             removal: None,
             announce_at: Some(now.at),
+            sick: BTreeMap::new(),
+            joins_again_at: BTreeMap::new(),
+            handed_over_for: BTreeSet::new(),
             retry_at: None,
             retry_pause: RETRY_FIRST,
             stepped_at: now.at,
-            condemned_at: None,
+            ending_since: None,
             leave: Leave::No,
             halted: None,
         };
@@ -255,7 +267,7 @@ impl Node {
         } else {
             None
         };
-        let condemned = self.condemned_at.map(|at| at + self.spare_limit());
+        let condemned = self.ending_since.map(|at| at + self.spare_limit());
         let parts = [self.consensus.deadline(), self.executor.deadline(), self.judge.deadline()];
         parts.into_iter().chain([self.announce_at, leave, reign, condemned]).flatten().min()
     }
@@ -311,6 +323,7 @@ impl Node {
                 }
                 Todo::Applied => {
                     self.is_order_stale = true;
+                    self.take_profile();
                     more.push(Todo::Executor(ExecutorInput::Applied));
                     // The judge watches on every node, so that a new leader does not begin to wait anew.
                     more.push(Todo::Judge(self.judged_members()));
@@ -324,11 +337,21 @@ impl Node {
         }
     }
 
+    /// The timers are those of the configuration that is applied, at any time.
+    fn take_profile(&mut self) {
+        if !self.state.members.is_empty() {
+            let profile = self.state.config.profile;
+            self.timing = Timing::of(profile);
+            self.consensus.set_tick(consensus::Config::tick_of(profile));
+        }
+    }
+
     /// Time-driven work of every part whose deadline has passed.
     fn tick(&mut self, now: Moment, out: &mut Vec<Action>) {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.at);
         let mut todo = Vec::new();
-        if is_due(self.consensus.deadline()) {
+        let is_tick = is_due(self.consensus.deadline());
+        if is_tick {
             todo.push(Todo::Consensus(consensus::Input::Tick));
         }
         if is_due(self.executor.deadline()) {
@@ -338,6 +361,9 @@ impl Node {
             todo.push(Todo::Judge(JudgeInput::Tick));
         }
         if self.reign.is_some() {
+            if is_tick {
+                self.watch_sick();
+            }
             if is_due(self.fencing.deadline()) {
                 todo.push(Todo::Fencing(FencingInput::Tick));
             }
@@ -360,7 +386,7 @@ impl Node {
             }
         }
         self.drain(now, todo, out);
-        if self.condemned_at.is_some() {
+        if self.ending_since.is_some() {
             self.check_own_membership(now, out);
         }
         let mut todo = Vec::new();
@@ -461,6 +487,11 @@ impl Node {
     }
 
     fn on_message(&mut self, now: Moment, from: NodeId, message: Message, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        // A number is the index of its admission: one from before that is no member's was removed, and stays so.
+        let is_removed = from.0 <= self.state.applied.0 && !self.state.members.contains_key(&from);
+        if is_removed && !self.state.members.is_empty() {
+            return;
+        }
         match message {
             Message::Consensus(message) => match why_unreadable(&message) {
                 None => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
@@ -524,6 +555,12 @@ impl Node {
             Request::Propose(command) => {
                 if let Command::Remove { node, .. } = *command
                     && let Some(why) = self.why_not_remove(node)
+                {
+                    out.push(Action::Answer { id, answer: Answer::Refused(why) });
+                    return;
+                }
+                if let Command::ManualConfirm { node, incarnation, .. } = *command
+                    && let Some(why) = self.why_not_confirm(node, incarnation)
                 {
                     out.push(Action::Answer { id, answer: Answer::Refused(why) });
                     return;
@@ -710,6 +747,9 @@ impl Node {
                 if let (Answer::Done { .. }, Command::FenceBegun { node, attempt, .. }) = (&answer, &command) {
                     todo.push(Todo::Fencing(FencingInput::Begun { node: *node, attempt: *attempt }));
                 }
+                if let (Answer::Refused(_), Command::Join { node, .. }) = (&answer, &command) {
+                    self.joins_again_at.insert(*node, now.at + JOIN_AGAIN_AFTER);
+                }
                 if let Answer::Refused(why) = &answer {
                     out.push(event("note", "kernel", format!("a proposal was refused: {why}")));
                     let input = DispatcherInput::ProposalRefused { command };
@@ -753,16 +793,22 @@ impl Node {
             Some(own) if own.incarnation != own_life => None,
             Some(own) => match own.state {
                 MemberState::Condemned if may_be_spared => {
-                    let since = self.condemned_at.unwrap_or(now.at);
+                    let since = self.ending_since.unwrap_or(now.at);
                     waits = Some(since);
                     (now.at.since(since) >= self.spare_limit()).then_some(Halt::Condemned)
                 }
                 MemberState::Condemned | MemberState::Fenced => Some(Halt::Condemned),
-                MemberState::Left if self.leave != Leave::No => Some(Halt::Left),
+                // Who left stays for a moment: others that leave with it need its voice, and a leader has to tell them.
+                MemberState::Left if self.leave != Leave::No => {
+                    let since = self.ending_since.unwrap_or(now.at);
+                    waits = Some(since);
+                    let limit = if self.reign.is_some() { self.timing.t_to * 2 } else { self.timing.t_to };
+                    (now.at.since(since) >= limit).then_some(Halt::Left)
+                }
                 MemberState::Left | MemberState::Online | MemberState::Absent => None,
             },
         };
-        self.condemned_at = waits;
+        self.ending_since = waits;
         if let Some(halt) = halt {
             self.halted = Some(halt);
             out.push(Action::Halt(halt));
@@ -952,7 +998,7 @@ impl Node {
         self.leave = Leave::Asked { again_at: now.at + ANNOUNCE_EVERY };
         let incarnation = self.identity.incarnation;
         match self.consensus.leader() {
-            Some(leader) if leader == self.identity.own => match self.successor() {
+            Some(leader) if leader == self.identity.own => match self.successor().filter(|id| !self.is_leaving(*id)) {
                 Some(successor) => todo.push(Todo::Consensus(consensus::Input::Transfer(successor))),
                 None => self.on_leave(now, leader, incarnation, todo, out),
             },
@@ -985,7 +1031,9 @@ impl Node {
             .values()
             .map(|peer| consensus::PeerFacts {
                 id: peer.report.id,
-                is_suspect: peer.report.verdict == Verdict::Suspect,
+                // Who beats and makes no progress can lead as little as who is silent.
+                is_suspect: peer.report.verdict == Verdict::Suspect
+                    || peer.report.health.longest() >= self.timing.sick_lead,
                 is_two_way: peer.report.is_two_way,
                 suspects: peer.report.suspects.clone(),
                 last_term: peer.report.facts.last_term,

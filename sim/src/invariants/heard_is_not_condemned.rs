@@ -13,7 +13,10 @@ use crate::world::World;
 impl World {
     /// Was the member that this entry condemns heard by nobody?
     pub(crate) fn is_rightly_condemned(&self, taken: &Taken) -> Result<(), String> {
-        let Command::Condemn { node, incarnation, epoch, .. } = &taken.command else { return Ok(()) };
+        // Who does not answer, or cannot stop what it runs, is condemned although it is heard.
+        let Command::Condemn { node, incarnation, epoch, is_for_silence: true, .. } = &taken.command else {
+            return Ok(());
+        };
         let state = &self.watch.agreed.state;
         let is_blocked = taken
             .holders_before

@@ -3,7 +3,8 @@
 //! The world knows who can hear whom. A rise of the newest term breaks the promise if, for the last two seconds (eight with the slower timers), the
 //! leader of that term led and ran without a disturbance, and so did voters that make up a majority with it, and
 //! between the leader and each of these some link carried packets well in both directions. Excused are a hand-over that somebody
-//! asked for, a witness that leads, and a leader that cannot stop what it runs: another one has to fence it.
+//! asked for, a witness that leads, a leader that cannot stop what it runs (another one has to fence it), and a leader
+//! that does not reach a member which another voter reaches (that one leads for a try).
 
 use model::{HolderState, NodeRole, Profile, Term};
 
@@ -70,6 +71,14 @@ impl World {
             })
             .count();
         if hearing <= voters.len() / 2 {
+            return Ok(());
+        }
+        let reaches = |a: usize, b: usize| a == b || self.network.is_good_for(self.now, a, b, self.calm());
+        let is_split = (0..self.machines.len()).filter(|target| self.machines[*target].is_on).any(|target| {
+            let voters = voters.iter().filter_map(|voter| self.machine_of(*voter));
+            !reaches(leader, target) && voters.into_iter().any(|voter| voter != target && reaches(voter, target))
+        });
+        if is_split {
             return Ok(());
         }
         Err(format!(

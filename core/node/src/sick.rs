@@ -1,0 +1,128 @@
+//! Who is heard and does not answer? The ladder of sickness (SAFETY §10.1).
+//!
+//! A beat proves that a machine and its pulse run, not that its worker, its disk or the way to it do. A member that owes
+//! the leader an answer gets nothing new. If another voter hears it, that one leads for a try: the fault may be on the
+//! way. If it does not answer anybody, it is condemned as soon as it holds something, or keeps something from running.
+//!
+//! Time is counted in the leader's own ticks, so that a leader that stood still accuses nobody.
+//!
+//! Not here: who is silent (`liveness`), who owes an operation (`executor`).
+
+use std::time::Duration;
+
+use model::{Epoch, Incarnation, MemberState, NodeId};
+use state::Command;
+
+use crate::input::{Action, Moment};
+use crate::leader::holds_anything;
+use crate::node::{Node, Todo};
+
+/// Another voter that hears it leads for a try after this.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Who should be drained, holds something and cannot even take the order to stop it, is condemned after this.
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// For how long a member has owed the leader an answer, or has made no progress, as its own beats say.
+    fn owes(&self, node: NodeId) -> Duration {
+        if node == self.identity.own {
+            return Duration::ZERO;
+        }
+        self.consensus.owes(node).max(self.own_word(node))
+    }
+
+    /// For how long the worker or the disk of a member has stood still, as its beats say.
+    fn own_word(&self, node: NodeId) -> Duration {
+        self.peers.get(&node).map_or(Duration::ZERO, |peer| peer.report.health.longest())
+    }
+
+    /// On the leader: the members that reach another step of the ladder make a new look necessary.
+    pub(crate) fn watch_sick(&mut self) {
+        let members = self.state.members.keys().copied();
+        let silent: Vec<NodeId> = members.filter(|id| self.who_hears(*id).is_empty()).collect();
+        silent.into_iter().for_each(|id| self.consensus.forgive(id));
+        let terms = self.timing;
+        let steps = [terms.sick_lead, HAND_OVER_LIMIT, terms.sick_drain, terms.sick_drain + STOP_MARGIN];
+        let sick = self
+            .state
+            .members
+            .keys()
+            .map(|id| (*id, self.owes(*id)))
+            .filter(|(_, owed)| *owed >= terms.sick_lead)
+            .map(|(id, owed)| (id, steps.iter().filter(|step| owed >= **step).count()))
+            .collect();
+        if self.sick != sick {
+            self.sick = sick;
+            self.is_stale = true;
+        }
+    }
+
+    /// Does what the ladder says about members that are heard, by this node or by another, and do not answer it.
+    pub(crate) fn treat_sick(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let sick: Vec<(NodeId, Incarnation)> = self
+            .sick
+            .keys()
+            .filter_map(|id| Some((*id, self.state.members.get(id)?)))
+            .filter(|(_, member)| member.state == MemberState::Online)
+            .map(|(id, member)| (id, member.incarnation))
+            .collect();
+        let (terms, blocking) = (self.timing, self.blocking());
+        for (node, incarnation) in sick {
+            let owed = self.owes(node);
+            if self.is_in_maintenance(node) || self.who_hears(node).is_empty() {
+                continue;
+            }
+            let is_on_the_way = self.own_word(node) < terms.sick_lead;
+            if owed >= HAND_OVER_LIMIT && is_on_the_way && self.handed_over_for.insert((node, incarnation)) {
+                let best = self.who_hears(node).into_iter().find(|id| *id != self.identity.own);
+                if let Some(best) = best.filter(|best| self.may_lead(*best)) {
+                    todo.push(Todo::Consensus(consensus::Input::Transfer(best)));
+                    return;
+                }
+            }
+            let is_due = owed >= terms.sick_drain + STOP_MARGIN && holds_anything(&self.state, node)
+                || owed >= terms.sick_drain && blocking.contains(&node);
+            let is_proposed = self.is_proposed(|c| matches!(c, Command::Condemn { node: of, .. } if *of == node));
+            if !is_due || is_proposed {
+                continue;
+            }
+            if !self.consensus.majority_answers(self.timing.t_to) {
+                return self.retry_later(now);
+            }
+            let reason = format!(
+                "it is heard and has not answered for {} s: its worker or its disk hangs, or nothing reaches it",
+                owed.as_secs()
+            );
+            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
+            self.propose_own(now, command, todo, out);
+        }
+    }
+
+    /// The members that hear a member, this node first.
+    fn who_hears(&self, node: NodeId) -> Vec<NodeId> {
+        use liveness::Verdict::{Late, Reachable};
+        let is_heard =
+            |id: NodeId| self.peers.get(&id).is_some_and(|peer| matches!(peer.report.verdict, Reachable | Late));
+        let own = is_heard(node).then_some(self.identity.own);
+        let others = self
+            .peers
+            .values()
+            .map(|peer| &peer.report)
+            .filter(|report| report.id != node && is_heard(report.id) && report.hears.contains(&node))
+            .map(|report| report.id);
+        own.into_iter().chain(others).collect()
+    }
+
+    /// Could this voter lead well?
+    fn may_lead(&self, node: NodeId) -> bool {
+        self.consensus.voters().contains(&node)
+            && !self.sick.contains_key(&node)
+            && !self.is_leaving(node)
+            && self.peers.get(&node).is_some_and(|peer| {
+                peer.report.verdict == liveness::Verdict::Reachable
+                    && peer.report.is_two_way
+                    && peer.report.facts.priority >= 0
+            })
+    }
+}
