@@ -446,9 +446,11 @@ impl World {
             ..self.settings
         };
         let first_peers = self.first_peers(m);
+        // The clock begins with the boot.
+        let begun = self.machines[m].clock.local(0);
         let journal = self.machines[m].disk.journal();
         let moment = self.moment(m);
-        let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers });
+        let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers, begun });
         let (node, actions) = match begun {
             Ok(begun) => begun,
             Err(cause) => {

@@ -13,10 +13,10 @@ use crate::words::{shown, suggestion};
 /// The file of a new cluster with its first node.
 ///
 /// The names are written as they are: `parse` the result, which says what is wrong with them.
-pub fn initial(cluster: &str, name: &NodeName, node: &NodeConfig) -> String {
+pub fn initial(cluster: &str, profile: &str, name: &NodeName, node: &NodeConfig) -> String {
     let mut document = DocumentMut::new();
     document["cluster"] = value(cluster);
-    document["profile"] = value("lan");
+    document["profile"] = value(profile);
     if let Some(mut key) = document.key_mut("cluster") {
         key.leaf_decor_mut().set_prefix(
             "# The cluster file: what should run, and on which machines. `cardea check FILE` explains what is wrong\n\

@@ -15,7 +15,7 @@ fn name(name: &str) -> NodeName {
 
 #[test]
 fn init_and_two_joins_make_a_cluster_of_three() {
-    let founded = initial("shop", &name("a"), &node(1));
+    let founded = initial("shop", "lan", &name("a"), &node(1));
     assert!(parse(&founded).expect("a new file is valid").warnings.is_empty());
     let text = add_node(&founded, &name("b"), &node(2)).expect("b joins");
     let text = add_node(&text, &name("c"), &node(3)).expect("c joins");
@@ -33,7 +33,7 @@ fn init_and_two_joins_make_a_cluster_of_three() {
 
 #[test]
 fn a_name_with_dots_is_quoted() {
-    let text = initial("shop", &name("a.example.org"), &node(1));
+    let text = initial("shop", "lan", &name("a.example.org"), &node(1));
     assert_eq!(parse(&text).expect("valid").config.nodes, [(name("a.example.org"), node(1))].into());
 }
 

@@ -74,8 +74,10 @@ pub struct PeerReport {
     pub id: NodeId,
     /// The incarnation that is, or was last, heard; the agreed one before anything was heard.
     pub incarnation: Incarnation,
-    /// Is it heard?
+    /// Is there contact with it, both ways?
     pub verdict: Verdict,
+    /// Do its beats arrive, whether or not it hears ours? A suspect that is heard is deaf, and it runs.
+    pub is_heard: bool,
     /// Does some link carry beats both ways, lately?
     pub is_two_way: bool,
     /// Since when it has been heard without a suspicion in between; none while it is suspect or unknown.
@@ -84,10 +86,13 @@ pub struct PeerReport {
     pub limit: Duration,
     /// What it says about its log.
     pub facts: Facts,
-    /// Members that it has not heard for the profile's limit or longer, ascending. Says nothing while
+    /// Another life under this node's name, which was replaced by the reported one and is still heard: two machines
+    /// have the same identity.
+    pub rival: Option<Incarnation>,
+    /// Members with which it had no contact for the profile's limit or longer, ascending. Says nothing while
     /// `flags` has [`BeatFlags::NO_ACCUSE`].
     pub suspects: Vec<NodeId>,
-    /// Members that it has heard within the profile's limit, ascending.
+    /// Members with which it had contact, both ways, within the profile's limit, ascending.
     pub hears: Vec<NodeId>,
     /// Its notes.
     pub flags: BeatFlags,
@@ -105,6 +110,8 @@ pub struct LinkReport {
     pub link: LinkId,
     /// Do beats flow both ways, steadily?
     pub state: LinkState,
+    /// Has the peer lately proven that it hears this node over it? True also of a link that loses much.
+    pub is_two_way: bool,
     /// The smoothed round trip, once measured.
     pub rtt: Option<Duration>,
     /// Lost of the last 256 beats towards here; 0..=1000.
@@ -122,13 +129,15 @@ pub enum LinkState {
     Up,
 }
 
-/// Is a member heard? One node's word; the cluster's is the judge's.
+/// Is there contact with a member, both ways? One node's word; the cluster's is the judge's.
+///
+/// A member that is heard and does not hear is of no more use than a silent one: it counts as silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// Never heard, and not yet due.
+    /// No contact yet, and not yet due.
     #[default]
     Unknown,
-    /// Heard lately.
+    /// It was heard lately, and has proven that it hears this node.
     Reachable,
     /// Silent for longer than usual; is pinged.
     Late,

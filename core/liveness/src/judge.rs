@@ -1,8 +1,12 @@
 //! Who is down, and who may be condemned?
 //!
-//! One node's word is not enough: a member is down when the leader's own pulse suspects it and no member that is
-//! reachable hears it. Down is reversible. Condemned is not, so a verdict first stands for a hold-down where all
-//! links share one failure domain, and an unusually large loss is verified for some seconds.
+//! One node's word is not enough: a member is down when the leader's own pulse has no contact with it and no member
+//! that is reachable has. Down is reversible. Condemned is not, so a verdict first stands for a hold-down where all
+//! links that worked share one failure domain, an unusually large loss is verified for some seconds, and a member that
+//! was never heard since this machine booted is given time to boot.
+//!
+//! A member that only others have contact with is not down. The leader first lets the voter lead that has contact with
+//! most members; what nobody better can reach is condemned after some seconds.
 //!
 //! Every node keeps its own list of the silent, so that a new leader need not begin to count when it is elected;
 //! the leader alone speaks.
@@ -11,30 +15,43 @@
 //! Not here: proposing and applying Condemn (`core/node`, `core/state`), whether to fence (`core/fencing`).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Bug, Bugs, Incarnation, Instant, MemberState, NodeId, Profile};
+use model::{Bug, Bugs, Incarnation, Instant, LinkId, MemberState, NodeId, Profile};
 
 use crate::{BeatFlags, PeerReport, Timing, Verdict};
 
 /// Fences at the same time, when many members are lost.
 const CONDEMNED_AT_ONCE: usize = 4;
 
+/// A fence that has not ended after this long will hardly end, and holds up no other.
+const FENCE_TIME: Duration = Duration::from_secs(30);
+
+/// Losses within this time are one event, as far as the brake is concerned.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// The cluster's judgement about silent members, as the leader makes it.
 pub struct Judge {
     bugs: Bugs,
+    /// When Cardea first ran since this machine booted.
+    begun: Instant,
     is_leading: bool,
     timing: Timing,
     own: Option<NodeId>,
     members: BTreeMap<NodeId, Member>,
     peers: BTreeMap<NodeId, Seen>,
     cases: BTreeMap<NodeId, Case>,
+    /// Members that only others have contact with, and since when.
+    partial: BTreeMap<NodeId, Instant>,
+    yielded_at: Option<Instant>,
     /// While it is open, further members may be lost with the first.
     settle_until: Option<Instant>,
     is_isolated: bool,
     /// After an own stall, nobody is condemned before this.
     grace: Instant,
+    /// When a late wake of its own last began such a grace.
+    late_at: Option<Instant>,
     deadline: Option<Instant>,
 }
 
@@ -67,7 +84,7 @@ pub enum JudgeInput {
 }
 
 /// A member as agreed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgeMember {
     /// The member.
     pub id: NodeId,
@@ -75,8 +92,12 @@ pub struct JudgeMember {
     pub incarnation: Incarnation,
     /// Its agreed condition; only who is online can be down.
     pub state: MemberState,
-    /// In how many separate failure domains links lead to it from here.
-    pub link_domains: usize,
+    /// The failure domain of each link that leads to it from here.
+    pub link_domains: Vec<u16>,
+    /// May it lead without being a makeshift: is it a voter and no witness?
+    pub may_lead: bool,
+    /// Does it hold anything, so that it is fenced when it is lost?
+    pub is_holder: bool,
     /// The priority of what it holds: more is fenced first, where fences are rationed.
     pub held_priority: i64,
 }
@@ -98,6 +119,11 @@ pub enum JudgeAction {
         /// The member.
         node: NodeId,
     },
+    /// Let this member lead: it has contact with more members than this one.
+    Yield {
+        /// The member.
+        to: NodeId,
+    },
     /// Propose to condemn this incarnation. Said once while it is down, and once again after each `Lead`.
     Condemn {
         /// The member.
@@ -114,6 +140,8 @@ struct Member {
     agreed: JudgeMember,
     /// Since when its incarnation is the agreed one, as far as this judge knows.
     since: Instant,
+    /// Since when its condition is what it is, as far as this judge knows.
+    state_since: Instant,
 }
 
 /// The newest report about a member.
@@ -123,40 +151,46 @@ struct Seen {
     since: Instant,
     /// Was it ever heard?
     was_heard: bool,
+    /// The links over which contact was both ways, when there last was contact.
+    worked: Vec<LinkId>,
 }
 
 /// An incarnation that nobody hears.
 struct Case {
     incarnation: Incarnation,
+    /// Others have contact with it, and nobody who could lead has contact with all.
+    is_partial: bool,
     /// Since when it is down; none while the cut is not yet clear.
     down_at: Option<Instant>,
     is_told: bool,
-    is_condemned: bool,
+    condemned_at: Option<Instant>,
 }
 
 impl Judge {
-    /// A judge that knows nobody and does not lead.
-    pub fn new(bugs: Bugs) -> Self {
+    /// A judge that knows nobody and does not lead. `begun`: when Cardea first ran since this machine booted.
+    pub fn new(bugs: Bugs, begun: Instant) -> Self {
         Judge {
             bugs,
+            begun,
             is_leading: false,
             timing: Timing::of(Profile::Lan),
             own: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
             cases: BTreeMap::new(),
+            partial: BTreeMap::new(),
+            yielded_at: None,
             settle_until: None,
             is_isolated: false,
             grace: Instant::ZERO,
+            late_at: None,
             deadline: None,
         }
     }
 
     /// Feeds one input that happened at `now`; returns what the caller must do about it.
     pub fn step(&mut self, now: Instant, input: JudgeInput) -> Vec<JudgeAction> {
-        if self.deadline.is_some_and(|deadline| now.since(deadline) > self.timing.delta) {
-            self.begin_grace(now);
-        }
+        self.check_own_lateness(now);
         match input {
             JudgeInput::Lead { own } => {
                 (self.own, self.is_leading) = (Some(own), true);
@@ -190,12 +224,23 @@ impl Judge {
         self.cases.iter().filter(|(_, case)| case.down_at.is_some()).map(|(&node, case)| (node, case.incarnation))
     }
 
+    /// Who wakes late looks again before it judges. A starved leader that is always a little late does so once: it
+    /// has read what its pulse reported since.
+    fn check_own_lateness(&mut self, now: Instant) {
+        let Some(late) = self.deadline.map(|deadline| now.since(deadline)) else { return };
+        let is_usual = late < self.timing.t_to && self.late_at.is_some_and(|at| now.since(at) < self.timing.t_to * 4);
+        if late > self.timing.delta && !is_usual {
+            self.late_at = Some(now);
+            self.begin_grace(now);
+        }
+    }
+
     fn begin_grace(&mut self, now: Instant) {
         self.grace = now + self.timing.delta * 2 + self.timing.jitter;
     }
 
     fn say_again(&mut self) {
-        self.cases.values_mut().for_each(|case| (case.is_told, case.is_condemned) = (false, false));
+        self.cases.values_mut().for_each(|case| (case.is_told, case.condemned_at) = (false, None));
     }
 
     fn on_members(&mut self, now: Instant, members: Vec<JudgeMember>) {
@@ -203,7 +248,9 @@ impl Judge {
         for agreed in members {
             let known = before.get(&agreed.id).filter(|known| known.agreed.incarnation == agreed.incarnation);
             let since = known.map_or(now, |known| known.since);
-            self.members.insert(agreed.id, Member { agreed, since });
+            let state = known.filter(|known| known.agreed.state == agreed.state);
+            let state_since = state.map_or(now, |known| known.state_since);
+            self.members.insert(agreed.id, Member { agreed, since, state_since });
         }
         self.peers.retain(|id, _| self.members.contains_key(id));
     }
@@ -214,27 +261,83 @@ impl Judge {
             Verdict::Unknown | Verdict::Suspect => false,
         };
         let before = self.peers.remove(&report.id);
+        let worked = match (report.verdict, &before) {
+            (Verdict::Late | Verdict::Suspect, Some(seen)) => seen.worked.clone(),
+            (Verdict::Unknown | Verdict::Reachable | Verdict::Late | Verdict::Suspect, _) => {
+                report.links.iter().filter(|link| link.is_two_way).map(|link| link.link).collect()
+            }
+        };
         let since = before.as_ref().filter(|seen| seen.report.verdict == report.verdict).map_or(now, |seen| seen.since);
         let was_heard = is_heard || before.is_some_and(|seen| seen.was_heard);
-        self.peers.insert(report.id, Seen { report, since, was_heard });
+        self.peers.insert(report.id, Seen { report, since, was_heard, worked });
     }
 
     fn judge(&mut self, now: Instant, actions: &mut Vec<JudgeAction>) {
         self.deadline = None;
-        let silent = self.silent(now);
-        self.close_cases(&silent, actions);
-        self.open_cases(silent);
+        let silence = self.silent(now);
+        self.close_cases(&silence, actions);
+        let Silence { lost, partial } = silence;
+        self.open_cases(lost);
         self.settle(now);
+        self.partial = partial.into_keys().map(|id| (id, self.partial.get(&id).copied().unwrap_or(now))).collect();
         if self.is_leading && !self.is_isolated {
+            self.resolve_partial_cuts(now, actions);
             self.tell(now, actions);
             self.condemn(now, actions);
         }
     }
 
+    /// What the leader has no contact with, and others have: somebody with more contacts leads, or it is cut off.
+    fn resolve_partial_cuts(&mut self, now: Instant, actions: &mut Vec<JudgeAction>) {
+        let Some(first) = self.partial.values().min().copied() else {
+            self.yielded_at = None;
+            return;
+        };
+        if let Some(to) = self.better_connected() {
+            let due = self.yielded_at.unwrap_or(first) + self.timing.partial_max;
+            if now < due {
+                return self.wake_at(due);
+            }
+            self.yielded_at = Some(now);
+            actions.push(JudgeAction::Yield { to });
+            return self.wake_at(now + self.timing.partial_max);
+        }
+        for (node, since) in self.partial.clone() {
+            let due = (since + self.timing.partial_max).max(self.grace);
+            let Some(incarnation) = self.members.get(&node).map(|member| member.agreed.incarnation) else { continue };
+            if now < due {
+                self.wake_at(due);
+                continue;
+            }
+            let down_at = Some(since);
+            let case = Case { incarnation, is_partial: true, down_at, is_told: false, condemned_at: None };
+            self.cases.entry(node).or_insert(case);
+        }
+    }
+
+    /// A voter with which there is contact, and which has contact with more members than this node.
+    fn better_connected(&self) -> Option<NodeId> {
+        let is_watched = |id: &NodeId| self.watched().any(|member| member.agreed.id == *id);
+        let own = self
+            .watched()
+            .filter(|member| matches!(self.verdict(member.agreed.id), Verdict::Reachable | Verdict::Late))
+            .count();
+        let others = self.peers.iter().filter(|(id, seen)| {
+            seen.report.verdict == Verdict::Reachable
+                && is_watched(id)
+                && self.members.get(*id).is_some_and(|member| member.agreed.may_lead)
+        });
+        // Each is counted without itself and with this node.
+        let contacts = |seen: &Seen| seen.report.hears.iter().filter(|id| is_watched(id)).count() + 1;
+        let best = others.map(|(id, seen)| (contacts(seen), Reverse(*id))).max();
+        best.filter(|(contacts, _)| *contacts > own).map(|(_, Reverse(id))| id)
+    }
+
     /// Drops the cases of members that are heard, or whose end is agreed.
-    fn close_cases(&mut self, silent: &BTreeMap<NodeId, Incarnation>, actions: &mut Vec<JudgeAction>) {
+    fn close_cases(&mut self, silence: &Silence, actions: &mut Vec<JudgeAction>) {
         self.cases.retain(|node, case| {
-            let is_silent = silent.get(node) == Some(&case.incarnation);
+            let is_of = |silent: &BTreeMap<NodeId, Incarnation>| silent.get(node) == Some(&case.incarnation);
+            let is_silent = is_of(&silence.lost) || case.is_partial && is_of(&silence.partial);
             let is_settled = self.members.get(node).is_none_or(|member| member.agreed.state != MemberState::Online);
             if !is_silent && !is_settled && case.is_told {
                 actions.push(JudgeAction::Withdrawn { node: *node });
@@ -245,7 +348,7 @@ impl Judge {
 
     fn open_cases(&mut self, silent: BTreeMap<NodeId, Incarnation>) {
         for (node, incarnation) in silent {
-            let case = Case { incarnation, down_at: None, is_told: false, is_condemned: false };
+            let case = Case { incarnation, is_partial: false, down_at: None, is_told: false, condemned_at: None };
             self.cases.entry(node).or_insert(case);
         }
     }
@@ -281,9 +384,9 @@ impl Judge {
     }
 
     fn condemn(&mut self, now: Instant, actions: &mut Vec<JudgeAction>) {
-        let is_braked = self.is_braked();
+        let is_braked = self.is_braked(now);
         let mut waiting: Vec<(Reverse<i64>, NodeId)> = Vec::new();
-        for (&node, case) in self.cases.iter().filter(|(_, case)| !case.is_condemned) {
+        for (&node, case) in self.cases.iter().filter(|(_, case)| case.condemned_at.is_none()) {
             let priority = self.members.get(&node).map_or(0, |member| member.agreed.held_priority);
             if case.down_at.is_some() {
                 waiting.push((Reverse(priority), node));
@@ -296,42 +399,77 @@ impl Judge {
                 self.wake_at(due);
                 continue;
             }
-            if is_braked && self.condemned() >= CONDEMNED_AT_ONCE {
+            if is_braked && let Some(free_at) = self.next_fence_at(now) {
+                self.wake_at(free_at);
                 continue;
             }
             let reason = self.reason(now, node);
             let Some(case) = self.cases.get_mut(&node) else { continue };
-            case.is_condemned = true;
+            case.condemned_at = Some(now);
             actions.push(JudgeAction::Condemn { node, incarnation: case.incarnation, reason });
         }
     }
 
     fn condemn_due(&self, node: NodeId, is_braked: bool) -> Option<Instant> {
         let down_at = self.cases.get(&node)?.down_at?;
-        let hold = if self.members.get(&node)?.agreed.link_domains >= 2 { Duration::ZERO } else { self.timing.t_hold };
+        let hold = if self.working_domains(node) >= 2 { Duration::ZERO } else { self.timing.t_hold };
         let brake = if is_braked { self.timing.brake } else { Duration::ZERO };
-        Some((down_at + hold.max(brake)).max(self.grace))
+        let was_heard = self.peers.get(&node).is_some_and(|seen| seen.was_heard);
+        let booted = if was_heard { Instant::ZERO } else { self.begun + self.timing.boot_patience };
+        Some((down_at + hold.max(brake)).max(self.grace).max(booted))
+    }
+
+    /// In how many separate failure domains links worked when there last was contact: what one fault cannot cut.
+    fn working_domains(&self, node: NodeId) -> usize {
+        let (Some(member), Some(seen)) = (self.members.get(&node), self.peers.get(&node)) else { return 0 };
+        let domains: BTreeSet<u16> = seen
+            .worked
+            .iter()
+            .filter_map(|link| member.agreed.link_domains.get(usize::from(link.0)))
+            .copied()
+            .collect();
+        domains.len()
     }
 
     /// Are more members lost at the same time than one failure explains: more than one, and more than a quarter?
-    fn is_braked(&self) -> bool {
-        let lost = self.agreed_condemned() + self.cases.len();
+    ///
+    /// One that is down for long belongs to another event, whether or not it was fenced.
+    fn is_braked(&self, now: Instant) -> bool {
+        let is_fresh = |case: &Case| case.down_at.is_none_or(|at| now.since(at) <= AT_ONCE);
+        let is_counted = |(node, case): &(&NodeId, &Case)| is_fresh(case) || self.asked_at(now, **node, case).is_some();
+        let lost = self.fences(now).count() + self.cases.iter().filter(is_counted).count();
         let all = self.members.values().filter(|member| counts_as_member(member.agreed.state)).count();
         lost > 1 && lost * 4 > all
     }
 
-    /// Condemned and not yet proven off.
-    fn condemned(&self) -> usize {
-        self.agreed_condemned() + self.cases.values().filter(|case| case.is_condemned).count()
+    /// When one more may be fenced; none: at once.
+    fn next_fence_at(&self, now: Instant) -> Option<Instant> {
+        let asked = self.cases.iter().filter_map(|(node, case)| self.asked_at(now, *node, case));
+        let mut begun: Vec<Instant> = asked.chain(self.fences(now)).collect();
+        begun.sort_unstable();
+        let last = begun.len().checked_sub(CONDEMNED_AT_ONCE)?;
+        begun.get(last).map(|at| *at + FENCE_TIME)
     }
 
-    fn agreed_condemned(&self) -> usize {
-        self.members.values().filter(|member| member.agreed.state == MemberState::Condemned).count()
+    /// When it was said to condemn a member, if that is not agreed yet and will lead to a fence.
+    fn asked_at(&self, now: Instant, node: NodeId, case: &Case) -> Option<Instant> {
+        let member = self.members.get(&node)?;
+        let is_open = member.agreed.state == MemberState::Online && member.agreed.is_holder;
+        case.condemned_at.filter(|at| is_open && now.since(*at) < FENCE_TIME)
     }
 
-    /// The incarnations that this node suspects and nobody reachable hears.
-    fn silent(&mut self, now: Instant) -> BTreeMap<NodeId, Incarnation> {
-        let mut silent = BTreeMap::new();
+    /// When the fences began that are under way.
+    fn fences(&self, now: Instant) -> impl Iterator<Item = Instant> {
+        self.members
+            .values()
+            .filter(|member| member.agreed.state == MemberState::Condemned)
+            .map(|member| member.state_since)
+            .filter(move |at| now.since(*at) < FENCE_TIME)
+    }
+
+    /// The incarnations that this node suspects: nobody reachable hears them, or somebody does.
+    fn silent(&mut self, now: Instant) -> Silence {
+        let mut silence = Silence::default();
         let mut unsure = Vec::new();
         for member in self.watched() {
             let JudgeMember { id, incarnation, .. } = member.agreed;
@@ -346,13 +484,14 @@ impl Judge {
                 continue;
             }
             match self.evidence(now, id, seen) {
-                Evidence::NobodyHears => _ = silent.insert(id, incarnation),
+                Evidence::NobodyHears => _ = silence.lost.insert(id, incarnation),
+                Evidence::SomebodyHears if is_heard => _ = silence.partial.insert(id, incarnation),
                 Evidence::SomebodyHears => {}
                 Evidence::Unsure { until } => unsure.push(until),
             }
         }
         unsure.into_iter().for_each(|at| self.wake_at(at));
-        silent
+        silence
     }
 
     /// What the reachable members say about a suspect. Who does not trust its own view is waited for, but not longer
@@ -402,7 +541,13 @@ impl Judge {
         };
         let silence_ms = (seen.report.limit + now.since(seen.since)).as_millis();
         let said = if seen.report.flags.has(BeatFlags::LEAVING) { "it said that it leaves; " } else { "" };
-        let silence = if seen.was_heard {
+        let silence = if self.partial.contains_key(&node) {
+            return format!(
+                "{said}this node has had no contact with it for {silence_ms} ms, and no member that could lead has contact with all"
+            );
+        } else if seen.report.is_heard {
+            format!("it beats and does not hear: no answer on {links} for {silence_ms} ms")
+        } else if seen.was_heard {
             format!("no heartbeat on {links} for {silence_ms} ms")
         } else {
             format!("never heard on {links} since this node started")
@@ -413,6 +558,15 @@ impl Judge {
         };
         format!("{said}{silence}, {others}")
     }
+}
+
+/// Whom this node has no contact with.
+#[derive(Default)]
+struct Silence {
+    /// Nobody has.
+    lost: BTreeMap<NodeId, Incarnation>,
+    /// Others have.
+    partial: BTreeMap<NodeId, Incarnation>,
 }
 
 enum Evidence {
@@ -452,15 +606,18 @@ mod tests {
     }
 
     fn report(id: NodeId, verdict: Verdict, hears: &[NodeId]) -> PeerReport {
-        let link = |n| LinkReport { link: LinkId(n), state: LinkState::Up, rtt: None, loss_permille: 0 };
+        let link =
+            |n| LinkReport { link: LinkId(n), state: LinkState::Up, is_two_way: true, rtt: None, loss_permille: 0 };
         PeerReport {
             id,
             incarnation: incarnation(id),
             verdict,
+            is_heard: false,
             is_two_way: true,
             reachable_since: None,
             limit: T.t_to,
             facts: Facts::default(),
+            rival: None,
             suspects: Vec::new(),
             hears: hears.to_vec(),
             flags: BeatFlags::NONE,
@@ -491,11 +648,13 @@ mod tests {
                 id,
                 incarnation: incarnation(id),
                 state: MemberState::Online,
-                link_domains,
+                link_domains: (0..2).map(|n| if link_domains > 1 { n } else { 0 }).collect(),
+                may_lead: true,
+                is_holder: true,
                 held_priority: id.0 as i64,
             };
             let members: Vec<JudgeMember> = ids.iter().copied().map(member).collect();
-            let mut court = Court { judge: Judge::new(Bugs::NONE), members, said: Vec::new() };
+            let mut court = Court { judge: Judge::new(Bugs::NONE, Instant::ZERO), members, said: Vec::new() };
             court.agree(at(0), |_| {});
             for &id in &ids[1..] {
                 let others: Vec<NodeId> = ids.iter().copied().filter(|&other| other != A && other != id).collect();
@@ -526,6 +685,7 @@ mod tests {
             for action in self.judge.step(now, input) {
                 self.said.push(match action {
                     JudgeAction::Down { node, .. } => format!("{ms} down {node}"),
+                    JudgeAction::Yield { to } => format!("{ms} yield to {to}"),
                     JudgeAction::Withdrawn { node } => format!("{ms} withdrawn {node}"),
                     JudgeAction::Condemn { node, .. } => format!("{ms} condemn {node}"),
                 });
@@ -545,11 +705,11 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_one_member_that_hears_it_saves_a_node() {
+    fn the_word_of_one_member_that_has_contact_saves_a_node() {
         let mut court = Court::leading(3, 2);
         court.sees(at(100), report(C, Verdict::Suspect, &[]));
         court.tell(at(60_000), JudgeInput::Tick);
-        assert!(court.said.is_empty());
+        assert!(!court.said.iter().any(|said| said.contains("down") || said.contains("condemn")), "{:?}", court.said);
     }
 
     #[test]
@@ -680,6 +840,119 @@ mod tests {
         assert!(court.said.is_empty());
         court.tell(at(20_000), JudgeInput::Tick);
         assert_eq!(court.said, ["10000 down 2", "10000 condemn 2"], "but not for ever");
+    }
+
+    #[test]
+    fn links_that_did_not_work_before_the_silence_count_for_nothing() {
+        let with = |verdict, works: [bool; 2]| {
+            let mut report = report(B, verdict, &[]);
+            report.links.iter_mut().zip(works).for_each(|(link, works)| link.is_two_way = works);
+            report
+        };
+        // Network 1 has been down for days; network 2 blinks.
+        let mut court = Court::leading(2, 2);
+        court.sees(at(50), with(Verdict::Reachable, [false, true]));
+        court.sees(at(80), with(Verdict::Late, [false, true]));
+        court.sees(at(100), with(Verdict::Suspect, [false, false]));
+        court.tell(at(2000), JudgeInput::Tick);
+        assert_eq!(court.said, ["100 down 2", "850 condemn 2"]);
+        // Both worked until now.
+        let mut court = Court::leading(2, 2);
+        court.sees(at(80), with(Verdict::Late, [false, true]));
+        court.sees(at(100), with(Verdict::Suspect, [false, false]));
+        assert_eq!(court.said, ["100 down 2", "100 condemn 2"]);
+    }
+
+    #[test]
+    fn a_member_that_has_not_booted_yet_is_waited_for() {
+        let mut court = Court::leading(3, 2);
+        court.judge = Judge::new(Bugs::NONE, at(0));
+        let members = court.members.clone();
+        court.tell(at(0), JudgeInput::Members { timing: T, members });
+        court.tell(at(0), JudgeInput::Lead { own: A });
+        court.sees(at(10), report(B, Verdict::Reachable, &[]));
+        court.sees(at(1000), report(C, Verdict::Suspect, &[]));
+        court.tell(at(299_000), JudgeInput::Tick);
+        assert_eq!(court.said, ["1000 down 3"]);
+        court.tell(at(301_000), JudgeInput::Tick);
+        assert_eq!(court.said, ["1000 down 3", "300000 condemn 3"]);
+        // Heard since, it is judged like any other.
+        court.sees(at(340_000), report(B, Verdict::Suspect, &[]));
+        assert_eq!(court.said.last().expect("B is lost"), "340000 condemn 2");
+    }
+
+    #[test]
+    fn idle_members_that_are_dead_for_long_do_not_stop_or_slow_down_a_condemn() {
+        let mut court = Court::leading(9, 2);
+        court.agree(at(50), |members| members.iter_mut().skip(5).for_each(|member| member.is_holder = false));
+        for id in 2..=9 {
+            court.sees(at(90), report(NodeId(id), Verdict::Reachable, &[]));
+        }
+        for id in 6..=9 {
+            court.sees(at(100), report(NodeId(id), Verdict::Suspect, &[]));
+            court.tell(at(100 + (id - 5) * 20_000), JudgeInput::Tick);
+        }
+        court.sees(at(200_000), report(NodeId(5), Verdict::Suspect, &[]));
+        assert_eq!(court.said.last().expect("5 is lost"), "200000 condemn 5");
+    }
+
+    #[test]
+    fn fences_that_do_not_end_hold_up_no_other_for_ever() {
+        let mut court = Court::leading(12, 2);
+        for id in 2..=12 {
+            court.sees(at(90), report(NodeId(id), Verdict::Reachable, &[]));
+        }
+        for id in 3..=8 {
+            court.sees(at(95), report(NodeId(id), Verdict::Late, &[]));
+        }
+        for id in 3..=8 {
+            court.sees(at(100), report(NodeId(id), Verdict::Suspect, &[]));
+        }
+        court.tell(at(6000), JudgeInput::Tick);
+        let condemned = |court: &Court| court.said.iter().filter(|said| said.contains("condemn")).count();
+        assert_eq!(condemned(&court), CONDEMNED_AT_ONCE);
+        court.agree(at(6100), |members| {
+            members[4..8].iter_mut().for_each(|member| member.state = MemberState::Condemned);
+        });
+        court.tell(at(34_000), JudgeInput::Tick);
+        assert_eq!(condemned(&court), CONDEMNED_AT_ONCE);
+        court.tell(at(40_000), JudgeInput::Tick);
+        assert_eq!(condemned(&court), 6);
+    }
+
+    #[test]
+    fn a_judge_that_always_wakes_a_little_late_judges_all_the_same() {
+        let mut court = Court::leading(2, 1);
+        court.sees(at(100), report(B, Verdict::Suspect, &[]));
+        for _ in 0..20 {
+            let late = court.judge.deadline().map(|due| due + ms(80));
+            let Some(late) = late else { break };
+            court.step(late, JudgeInput::Tick);
+        }
+        assert_eq!(court.said, ["100 down 2", "1120 condemn 2"]);
+    }
+
+    #[test]
+    fn who_has_contact_with_more_leads() {
+        let mut court = Court::leading(3, 2);
+        court.sees(at(100), report(C, Verdict::Suspect, &[B]));
+        court.tell(at(60_000), JudgeInput::Tick);
+        assert_eq!(court.said[0], "5100 yield to 2");
+        assert!(court.said.iter().all(|said| said.ends_with("yield to 2")), "C is left alone: {:?}", court.said);
+    }
+
+    #[test]
+    fn whom_nobody_better_can_reach_is_condemned_after_a_while() {
+        // A ring: A has no contact with C, B none with D.
+        let mut court = Court::leading(4, 2);
+        let d = NodeId(4);
+        court.sees(at(50), report(B, Verdict::Reachable, &[C]));
+        court.sees(at(50), report(d, Verdict::Reachable, &[C]));
+        court.sees(at(100), report(C, Verdict::Suspect, &[B, d]));
+        court.tell(at(5000), JudgeInput::Tick);
+        assert!(court.said.is_empty(), "{:?}", court.said);
+        court.tell(at(20_000), JudgeInput::Tick);
+        assert_eq!(court.said, ["5100 down 3", "5100 condemn 3"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::Instant;
 
 use crate::timebase::FdTime;
-use crate::window::{Arrival, Window};
+use crate::window::{Arrival, Window, upper_bound};
 use crate::{Beat, Echo, LinkState};
 
 /// Beats both ways, in a row, after which a link is up.
@@ -35,6 +35,8 @@ pub(crate) struct Link {
     /// When the newest beat was sent of which the peer has proven that it arrived.
     proven_at: Option<FdTime>,
     rtt: Option<Duration>,
+    /// What the peer lost of our last beats, in a thousand.
+    lost_there: u16,
     /// When an unproven sender was last answered here.
     answered_at: Option<Instant>,
 }
@@ -48,7 +50,7 @@ enum State {
 /// What a valid echo says.
 #[derive(Clone, Copy)]
 pub(crate) struct Proof {
-    sent_at: FdTime,
+    pub sent_at: FdTime,
     hold: Duration,
 }
 
@@ -63,6 +65,7 @@ impl Link {
             heard_at: None,
             proven_at: None,
             rtt: None,
+            lost_there: 0,
             answered_at: None,
         }
     }
@@ -114,10 +117,26 @@ impl Link {
         self.received = Window::new();
     }
 
-    /// Takes the number of a proven sender's beat.
-    pub fn take(&mut self, seq: u64, arrival: FdTime, silence_max: Duration) -> Arrival {
+    /// Takes the number of a proven sender's beat. `is_proven`: it names a beat that was sent here a moment ago.
+    pub fn take(&mut self, seq: u64, arrival: FdTime, silence_max: Duration, is_proven: bool) -> Arrival {
         let after_outage = self.heard_at.is_none_or(|at| arrival.since(at) >= silence_max);
-        self.received.take(seq, after_outage)
+        self.received.take(seq, after_outage, is_proven)
+    }
+
+    /// When the newest beat was sent of which the peer has proven that it arrived.
+    pub fn proven_at(&self) -> Option<FdTime> {
+        self.proven_at
+    }
+
+    /// Takes what the peer says that it lost of our beats, in a thousand.
+    pub fn on_loss_there(&mut self, permille: u16) {
+        self.lost_there = permille.min(1000);
+    }
+
+    /// The probability that a beat there, or the one back, is lost; 0.0..=1.0.
+    pub fn cycle_loss(&self) -> f64 {
+        let there = upper_bound(f64::from(self.lost_there) / 1000.0);
+        1.0 - (1.0 - there) * (1.0 - self.received.loss_upper_bound())
     }
 
     /// Counts a new beat of a proven sender. A proof not older than `fresh` makes it one that flows both ways.
@@ -127,9 +146,12 @@ impl Link {
         }
         self.heard_at = self.heard_at.max(Some(arrival));
         if let Some(proof) = proof {
-            self.proven_at = self.proven_at.max(Some(proof.sent_at));
-            let sample = arrival.since(proof.sent_at).saturating_sub(proof.hold);
-            self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+            // An echo that is only repeated says nothing about the way.
+            if self.proven_at.is_none_or(|at| proof.sent_at > at) {
+                self.proven_at = Some(proof.sent_at);
+                let sample = arrival.since(proof.sent_at).saturating_sub(proof.hold);
+                self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
+            }
         }
         let is_two_way = proof.is_some_and(|proof| arrival.since(proof.sent_at) <= fresh);
         self.state = match self.state {
@@ -239,7 +261,7 @@ mod tests {
         *now = now.plus(Duration::from_millis(step_ms));
         let proof = link.proof(Some(Echo { salt: 1, seq, hold_us: 0 }), 1, *now);
         assert!(proof.is_some());
-        link.take(seq, *now, SILENCE);
+        link.take(seq, *now, SILENCE, true);
         link.on_beat(*now, proof, FRESH, SILENCE);
         link.on_tick(*now, SILENCE, LIMIT);
     }

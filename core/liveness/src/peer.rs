@@ -1,7 +1,10 @@
-//! Is one peer heard, in which life, and what does it say?
+//! Is there contact with one peer, in which life, and what does it say?
 //!
-//! A peer is reachable while beats of its current session come in over any link; it is late after a short silence
-//! and then pinged, suspect after the limit of freshness. A session is one life of the peer's pulse, named by a
+//! A peer is reachable while beats of its current session come in over any link and prove that it hears us: each
+//! names the last beat that it received. A peer that is not heard, or does not hear, is late after a short time and
+//! then pinged, suspect after the limit of freshness. The age of a proof is counted from the moment at which the beat
+//! that it names was sent, less what a healthy peer needs to answer; so records, delayed beats and the word of a deaf
+//! node hide no loss, and our own lateness accuses nobody. A session is one life of the peer's pulse, named by a
 //! salt. It counts only once a beat under it has echoed a beat of ours: so records of an earlier life prove nothing.
 //!
 //! In: beats whose seal was intact, ticks in detector time. Out: verdict, measured limit, what the peer says.
@@ -15,12 +18,18 @@ use crate::link::{Jitter, Link};
 use crate::timebase::{FdTime, TimeBase};
 use crate::window::Arrival;
 use crate::{
-    Age, Beat, BeatFlags, BeatKind, Facts, Health, LinkReport, LinkState, PeerOrder, PeerReport, Received, Timing,
-    Verdict,
+    Age, Beat, BeatFlags, BeatHeader, BeatKind, Facts, Health, LinkReport, LinkState, PeerOrder, PeerReport, Received,
+    Timing, Verdict,
 };
 
 /// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
 const RETIRED: usize = 4;
+
+/// Beats under a replaced salt, each sent later than all before, that prove a second machine of the same identity.
+const RIVAL_BEATS: u8 = 3;
+
+/// A rival counts for this long after it was last heard.
+const RIVAL_MEMORY: Duration = Duration::from_secs(5);
 
 /// A peer announces pauses of at most this length.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -35,13 +44,19 @@ pub(crate) struct Peer {
     usable: usize,
     links: Vec<Link>,
     session: Option<Session>,
-    retired: [u128; RETIRED],
+    retired: [Option<Retired>; RETIRED],
+    /// When beats of a rival were last heard, and its incarnation.
+    rival: Option<(FdTime, Incarnation)>,
     named_at: FdTime,
     heard_at: Option<FdTime>,
     pause: Duration,
     verdict: Verdict,
     reachable_since: Option<Instant>,
     limit: Duration,
+    /// How old a proof may be beyond `answer_time`; as `limit`, but measured over both directions.
+    proof_limit: Duration,
+    /// How old a proof is that comes from a healthy peer, less the round trip.
+    answer_time: Duration,
     jitter: Jitter,
     stalls: Stalls,
     ping_round: u32,
@@ -60,6 +75,18 @@ struct Session {
     incarnation: Incarnation,
     sent_at_us: u64,
     pong_round: u32,
+}
+
+/// A life of the peer's pulse that another one replaced.
+#[derive(Clone, Copy)]
+struct Retired {
+    salt: u128,
+    incarnation: Incarnation,
+    since: FdTime,
+    /// When its newest beat was sent, on its own time line.
+    sent_at_us: u64,
+    /// Beats heard since that are newer than all before.
+    beats: u8,
 }
 
 /// What the peer said last.
@@ -86,14 +113,17 @@ struct Stalls {
 struct Signature {
     incarnation: Incarnation,
     verdict: Verdict,
+    is_heard: bool,
     is_two_way: bool,
     reachable_since: Option<Instant>,
     limit: Duration,
+    rival: Option<Incarnation>,
     flags: BeatFlags,
     suspects: u128,
     hears: u128,
     links_up: u128,
     links_confirming: u128,
+    links_two_way: u128,
     facts: Facts,
     /// How many limits of sickness its worker and its disk have reached.
     sickness: (u8, u8),
@@ -108,6 +138,8 @@ pub(crate) enum Worth {
     Retired,
     /// It had been seen before.
     Replayed,
+    /// Its number is further ahead than a sender comes.
+    Absurd,
     /// It was overtaken by a newer one.
     Overtaken,
     /// The peer lives. `is_new_life`: this beat proved its salt.
@@ -124,13 +156,16 @@ impl Peer {
             usable: 0,
             links,
             session: None,
-            retired: [0; RETIRED],
+            retired: [None; RETIRED],
+            rival: None,
             named_at: time.fd(),
             heard_at: None,
             pause: Duration::ZERO,
             verdict: Verdict::Unknown,
             reachable_since: None,
             limit: timing.t_to,
+            proof_limit: timing.t_to,
+            answer_time: timing.delta + timing.jitter,
             jitter: Jitter::new(),
             stalls: Stalls::default(),
             ping_round: 0,
@@ -158,7 +193,8 @@ impl Peer {
 
     /// Takes other timers; what was measured before is measured again.
     pub fn on_timing(&mut self, timing: &Timing) {
-        self.limit = timing.t_to;
+        (self.limit, self.proof_limit) = (timing.t_to, timing.t_to);
+        self.answer_time = timing.delta + timing.jitter;
     }
 
     pub fn id(&self) -> NodeId {
@@ -194,9 +230,22 @@ impl Peer {
         self.links.iter().filter_map(Link::rtt).max().unwrap_or(Duration::ZERO)
     }
 
-    /// Detector time since it was last heard, beyond the pause that it announced; none if never.
+    /// Detector time since there was contact both ways, beyond the pause that it announced; none if never.
     pub fn age(&self, now: FdTime) -> Option<Duration> {
-        self.heard_at.map(|at| now.since(at).saturating_sub(self.pause))
+        let (heard, proven) = (self.heard_at?, self.proven_at()?);
+        Some(now.since(heard).max(now.since(proven)).saturating_sub(self.pause))
+    }
+
+    /// When the newest beat was sent that it is known to have received, and what a healthy peer takes to answer.
+    fn proven_at(&self) -> Option<FdTime> {
+        let newest = self.links[..self.usable].iter().filter_map(Link::proven_at).max()?;
+        Some(newest.plus(self.answer_time + self.rtt_max()))
+    }
+
+    /// Has it been seen under its current salt, so that opening the beat is of no use?
+    pub fn has_seen(&self, header: &BeatHeader) -> bool {
+        self.session.is_some_and(|session| session.salt == header.salt)
+            && self.links.get(usize::from(header.link.0)).is_some_and(|link| link.received().has_seen(header.seq))
     }
 
     /// Takes a beat that came over a link that leads to it. During `grace` its lateness may be our own.
@@ -215,21 +264,29 @@ impl Peer {
         let proof = link.proof(beat.echo, own_salt, at);
         let is_new_life = self.session.is_none_or(|session| session.salt != header.salt);
         if is_new_life {
-            if self.retired.contains(&header.salt) {
+            if let Some(retired) = self.retired.iter_mut().flatten().find(|retired| retired.salt == header.salt) {
+                if retired.is_alive(at, timing.t_to, &beat)
+                    && self.session.is_some_and(|s| s.incarnation != retired.incarnation)
+                {
+                    self.rival = Some((at, retired.incarnation));
+                }
                 return Worth::Retired;
             }
             if proof.is_none() {
                 return Worth::Unproven;
             }
-            self.begin_session(&header.salt, &beat);
+            self.begin_session(at, &header.salt, &beat);
         }
         let link = &mut self.links[usize::from(header.link.0)];
-        match link.take(header.seq, at, silence_max) {
+        let is_proven = proof.is_some_and(|proof| at.since(proof.sent_at) < timing.t_to);
+        match link.take(header.seq, at, silence_max, is_proven) {
             Arrival::Newest => {}
             Arrival::Overtaken => return Worth::Overtaken,
             Arrival::Seen => return Worth::Replayed,
+            Arrival::Absurd => return Worth::Absurd,
         }
         link.on_beat(at, proof, timing.delta * 2 + timing.jitter, silence_max);
+        link.on_loss_there(beat.loss_permille);
         if time.fd() >= grace {
             self.jitter.on_beat(arrival, &beat);
         }
@@ -237,10 +294,11 @@ impl Peer {
         Worth::Evidence { is_new_life }
     }
 
-    fn begin_session(&mut self, salt: &u128, beat: &Beat) {
+    fn begin_session(&mut self, at: FdTime, salt: &u128, beat: &Beat) {
         if let Some(ended) = self.session {
             self.retired.rotate_right(1);
-            self.retired[0] = ended.salt;
+            let Session { salt, incarnation, sent_at_us, .. } = ended;
+            self.retired[0] = Some(Retired { salt, incarnation, since: at, sent_at_us, beats: 0 });
             if ended.incarnation != beat.incarnation {
                 self.reachable_since = None;
             }
@@ -257,13 +315,16 @@ impl Peer {
         self.heard_at = self.heard_at.max(Some(at));
         self.pause = Duration::from_millis(u64::from(beat.next_by_ms)).saturating_sub(timing.delta).min(PAUSE_MAX);
         self.is_heard_since_report = true;
-        self.pinged_at = None;
-        match self.verdict {
-            Verdict::Unknown | Verdict::Suspect => self.reachable_since = Some(time.now()),
-            Verdict::Reachable | Verdict::Late => {}
+        // It runs. Whether it hears us is another question, and a verdict that stands waits for the answer.
+        if self.age(at).is_some_and(|age| age < timing.t_late) {
+            self.pinged_at = None;
+            match self.verdict {
+                Verdict::Unknown | Verdict::Suspect => self.reachable_since = Some(time.now()),
+                Verdict::Reachable | Verdict::Late => {}
+            }
+            self.verdict = Verdict::Reachable;
+            self.reachable_since = self.reachable_since.or(Some(time.now()));
         }
-        self.verdict = Verdict::Reachable;
-        self.reachable_since = self.reachable_since.or(Some(time.now()));
         let Some(session) = &mut self.session else { return };
         match beat.kind {
             BeatKind::Ping { round } if round > session.pong_round => {
@@ -302,11 +363,13 @@ impl Peer {
 
     /// Looks at the clock. A verdict against the peer waits for the end of `grace`, after an own stall.
     pub fn on_tick(&mut self, now: FdTime, timing: &Timing, grace: FdTime) {
-        self.verdict = match (self.verdict, self.heard_at) {
-            (Verdict::Unknown, _) if now >= self.unknown_until(timing, grace) => Verdict::Suspect,
-            (Verdict::Reachable | Verdict::Late, Some(at)) if now >= self.suspect_at(at, grace) => Verdict::Suspect,
-            (Verdict::Reachable, Some(at)) if now >= self.late_at(at, timing) => Verdict::Late,
-            (verdict, _) => verdict,
+        self.verdict = match self.verdict {
+            Verdict::Unknown if now >= self.unknown_until(timing, grace) => Verdict::Suspect,
+            Verdict::Reachable | Verdict::Late if self.suspect_at(grace).is_some_and(|at| now >= at) => {
+                Verdict::Suspect
+            }
+            Verdict::Reachable if self.late_at(timing).is_some_and(|at| now >= at) => Verdict::Late,
+            verdict => verdict,
         };
         match self.verdict {
             Verdict::Suspect => (self.reachable_since, self.pinged_at) = (None, None),
@@ -316,11 +379,11 @@ impl Peer {
 
     /// When the clock next changes the verdict.
     pub fn verdict_due(&self, timing: &Timing, grace: FdTime) -> Option<FdTime> {
-        match (self.verdict, self.heard_at) {
-            (Verdict::Unknown, _) => Some(self.unknown_until(timing, grace)),
-            (Verdict::Reachable, Some(at)) => Some(self.late_at(at, timing)),
-            (Verdict::Late, Some(at)) => Some(self.suspect_at(at, grace)),
-            (Verdict::Reachable | Verdict::Late, None) | (Verdict::Suspect, _) => None,
+        match self.verdict {
+            Verdict::Unknown => Some(self.unknown_until(timing, grace)),
+            Verdict::Reachable => self.late_at(timing),
+            Verdict::Late => self.suspect_at(grace),
+            Verdict::Suspect => None,
         }
     }
 
@@ -328,12 +391,14 @@ impl Peer {
         self.named_at.plus(timing.t_to * 4).max(grace)
     }
 
-    fn late_at(&self, heard_at: FdTime, timing: &Timing) -> FdTime {
-        heard_at.plus(self.pause + timing.t_late)
+    fn late_at(&self, timing: &Timing) -> Option<FdTime> {
+        Some(self.heard_at?.min(self.proven_at()?).plus(self.pause + timing.t_late))
     }
 
-    fn suspect_at(&self, heard_at: FdTime, grace: FdTime) -> FdTime {
-        heard_at.plus(self.pause + self.limit).max(grace)
+    fn suspect_at(&self, grace: FdTime) -> Option<FdTime> {
+        let unheard = self.heard_at?.plus(self.pause + self.limit);
+        let unproven = self.proven_at()?.plus(self.pause + self.proof_limit);
+        Some(unheard.min(unproven).max(grace))
     }
 
     /// Takes links down that are silent.
@@ -349,10 +414,14 @@ impl Peer {
         if up().next().is_none() {
             return;
         }
-        let loss = up().map(|link| link.received().loss_upper_bound()).product();
-        let limit = timing.freshness(loss, self.jitter.measured().max(timing.jitter)) + self.stalls.allowance(now);
-        let limit = if is_observer_slow { limit.max(timing.t_to * 2) } else { limit };
-        self.limit = limit.min(timing.t_to_max());
+        let limit = |loss: f64| {
+            let limit = timing.freshness(loss, self.jitter.measured().max(timing.jitter)) + self.stalls.allowance(now);
+            let limit = if is_observer_slow { limit.max(timing.t_to * 2) } else { limit };
+            limit.min(timing.t_to_max())
+        };
+        let heard = limit(up().map(|link| link.received().loss_upper_bound()).product());
+        let proven = limit(up().map(Link::cycle_loss).product());
+        (self.limit, self.proof_limit) = (heard, proven);
     }
 
     /// Begins a round of pings if one is due; returns its number.
@@ -382,7 +451,17 @@ impl Peer {
 
     /// Does some link carry beats both ways?
     pub fn is_two_way(&self, now: FdTime) -> bool {
-        self.verdict != Verdict::Suspect && self.links.iter().any(|link| link.is_two_way(now, self.limit))
+        self.verdict != Verdict::Suspect && self.links.iter().any(|link| link.is_two_way(now, self.proof_age_max()))
+    }
+
+    /// How old the proof of a link may be.
+    fn proof_age_max(&self) -> Duration {
+        self.answer_time + self.rtt_max() + self.proof_limit
+    }
+
+    /// Do its beats arrive, whether or not it hears ours?
+    fn is_heard(&self, now: FdTime) -> bool {
+        self.heard_at.is_some_and(|at| now < at.plus(self.pause + self.limit))
     }
 
     /// Makes the next question for a report answer with one: the meaning of `suspects` and `hears` has changed.
@@ -412,10 +491,12 @@ impl Peer {
             id: self.id,
             incarnation: signature.incarnation,
             verdict: signature.verdict,
+            is_heard: signature.is_heard,
             is_two_way: signature.is_two_way,
             reachable_since: signature.reachable_since,
             limit: signature.limit,
             facts: signature.facts,
+            rival: signature.rival,
             suspects: nodes(signature.suspects),
             hears: nodes(signature.hears),
             flags: self.view.flags,
@@ -424,6 +505,7 @@ impl Peer {
                 .map(|(n, link)| LinkReport {
                     link: LinkId(n as u8),
                     state: link.state(),
+                    is_two_way: signature.links_two_way >> n & 1 == 1,
                     rtt: link.rtt(),
                     loss_permille: link.received().loss_permille(),
                 })
@@ -432,21 +514,25 @@ impl Peer {
     }
 
     fn signature(&self, now: FdTime, timing: &Timing) -> Signature {
-        let those_in = |state: LinkState| {
-            let links = self.links[..self.usable].iter().enumerate().filter(|(_, link)| link.state() == state);
+        let those = |matches: &dyn Fn(&Link) -> bool| {
+            let links = self.links[..self.usable].iter().enumerate().filter(|(_, link)| matches(link));
             links.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0))
         };
+        let proof_age_max = self.proof_age_max();
         Signature {
             incarnation: self.session.map(|s| s.incarnation).or(self.agreed).unwrap_or_default(),
             verdict: self.verdict,
+            is_heard: self.is_heard(now),
             is_two_way: self.is_two_way(now),
             reachable_since: self.reachable_since,
             limit: self.limit,
+            rival: self.rival.filter(|(at, _)| now.since(*at) < RIVAL_MEMORY).map(|(_, incarnation)| incarnation),
             flags: self.view.flags.without(BeatFlags::JUST_STALLED),
             suspects: self.view.suspects,
             hears: self.view.hears,
-            links_up: those_in(LinkState::Up),
-            links_confirming: those_in(LinkState::Confirming),
+            links_up: those(&|link| link.state() == LinkState::Up),
+            links_confirming: those(&|link| link.state() == LinkState::Confirming),
+            links_two_way: those(&|link| link.is_two_way(now, proof_age_max)),
             facts: self.view.facts,
             sickness: (timing.sickness(self.view.health.worker), timing.sickness(self.view.health.disk)),
         }
@@ -458,6 +544,19 @@ impl Signature {
     fn differs(&self, other: &Signature) -> bool {
         let applied = self.facts.applied;
         Signature { facts: Facts { applied, ..other.facts }, ..*other } != *self
+    }
+}
+
+impl Retired {
+    /// Takes a beat under this salt. Is its machine still there? What was sent before it was replaced, or is a record,
+    /// says nothing.
+    fn is_alive(&mut self, at: FdTime, t_to: Duration, beat: &Beat) -> bool {
+        if at.since(self.since) < t_to || beat.sent_at_us <= self.sent_at_us || beat.incarnation != self.incarnation {
+            return false;
+        }
+        self.sent_at_us = beat.sent_at_us;
+        self.beats = self.beats.saturating_add(1);
+        self.beats >= RIVAL_BEATS
     }
 }
 

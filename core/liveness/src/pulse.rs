@@ -136,6 +136,10 @@ pub struct Counters {
     pub unknown_sender: u64,
     /// Beats that had been seen before, or too old to tell.
     pub replayed: u64,
+    /// Beats whose number is further ahead than a sender comes.
+    pub absurd: u64,
+    /// Datagrams that are no beat, or no longer as their sender sealed them.
+    pub broken: u64,
     /// Beats under a salt that a newer one of the same sender has replaced.
     pub retired: u64,
     /// Beats under a salt that had not yet proven to be of this life; it may prove it later.
@@ -332,25 +336,47 @@ impl Pulse {
         }
     }
 
-    fn on_received(&mut self, received: Received, actions: &mut Vec<PulseAction>) {
-        let header = received.header;
+    /// Is it worth while to open the beat with this header, which came over `link`? Cheap, and nothing is proven yet.
+    pub fn admits(&mut self, link: LinkId, header: &BeatHeader) -> bool {
+        self.sender(header).is_some_and(|n| {
+            let is_new = !self.peers[n].has_seen(header);
+            self.counters.replayed += u64::from(!is_new);
+            let is_here = header.link == link;
+            self.counters.unknown_sender += u64::from(!is_here);
+            is_new && is_here
+        })
+    }
+
+    /// Counts a datagram that is no beat, or whose seal is broken.
+    pub fn count_broken(&mut self) {
+        self.counters.broken += 1;
+    }
+
+    /// The place of the peer that the header names; counted if there is none.
+    fn sender(&mut self, header: &BeatHeader) -> Option<usize> {
         let counters = &mut self.counters;
         if header.cluster != self.own.cluster {
             counters.foreign += 1;
-            return;
+            return None;
         }
         if header.receiver != self.own.id {
             counters.misaddressed += 1;
-            return;
+            return None;
         }
         let sender = self.ids.binary_search(&header.sender).ok();
-        let Some(n) = sender.filter(|&n| self.peers[n].link(header.link).is_some()) else {
-            counters.unknown_sender += 1;
-            return;
-        };
+        let sender = sender.filter(|&n| self.peers[n].link(header.link).is_some());
+        counters.unknown_sender += u64::from(sender.is_none());
+        sender
+    }
+
+    fn on_received(&mut self, received: Received, actions: &mut Vec<PulseAction>) {
+        let header = received.header;
+        let Some(n) = self.sender(&header) else { return };
+        let counters = &mut self.counters;
         let peer = &mut self.peers[n];
         let before = peer.verdict();
         match peer.on_beat(&self.time, &self.timing, self.own.salt, self.grace, received) {
+            Worth::Absurd => counters.absurd += 1,
             Worth::Retired => counters.retired += 1,
             Worth::Replayed => counters.replayed += 1,
             Worth::Overtaken => {}

@@ -39,6 +39,10 @@ pub struct Timing {
     pub settle: Duration,
     /// How long an unusually large loss is verified before anybody is condemned.
     pub brake: Duration,
+    /// A member that was never heard since this machine booted is given so long to boot itself.
+    pub boot_patience: Duration,
+    /// A member without contact to the leader that another member has contact with is left alone for so long.
+    pub partial_max: Duration,
     /// A node that beats and makes no progress, or owes an answer, for this long is sick: it leads no longer and gets
     /// nothing new.
     pub sick_lead: Duration,
@@ -65,6 +69,8 @@ impl Timing {
                 t_hold: ms(750),
                 settle: ms(100),
                 brake: ms(5000),
+                boot_patience: ms(300_000),
+                partial_max: ms(5000),
                 sick_lead: ms(2000),
                 sick_drain: ms(15_000),
                 sick_fence: ms(60_000),
@@ -79,6 +85,8 @@ impl Timing {
                 t_hold: ms(3000),
                 settle: ms(100),
                 brake: ms(5000),
+                boot_patience: ms(300_000),
+                partial_max: ms(5000),
                 sick_lead: ms(2000),
                 sick_drain: ms(15_000),
                 sick_fence: ms(60_000),
@@ -93,6 +101,8 @@ impl Timing {
                 t_hold: ms(3000),
                 settle: ms(100),
                 brake: ms(5000),
+                boot_patience: ms(300_000),
+                partial_max: ms(5000),
                 sick_lead: ms(2000),
                 sick_drain: ms(15_000),
                 sick_fence: ms(60_000),

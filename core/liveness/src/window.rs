@@ -11,6 +11,9 @@ const WORDS: usize = (REMEMBERED / 64) as usize;
 /// Numbers over which loss is measured.
 pub(crate) const MEASURED: u64 = 256;
 
+/// A number that is further ahead than this is absurd: a sender needs half a day for so many beats.
+const AHEAD_MAX: u64 = 1 << 20;
+
 /// What a number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -20,6 +23,8 @@ pub(crate) enum Arrival {
     Overtaken,
     /// Seen before, or too old to tell.
     Seen,
+    /// Further ahead than a sender comes without being heard; taken, it would make all that follow look old.
+    Absurd,
 }
 
 /// The numbers seen under one salt on one link; empty at first.
@@ -40,9 +45,13 @@ impl Window {
     }
 
     /// Takes a number. `after_outage`: what is missing before it fell into an outage and is no random loss.
-    pub fn take(&mut self, seq: u64, after_outage: bool) -> Arrival {
+    /// `is_proven`: its sender has just heard us over this link, so that any number may be true.
+    pub fn take(&mut self, seq: u64, after_outage: bool, is_proven: bool) -> Arrival {
         let is_first = self.newest == 0;
         if seq > self.newest {
+            if !is_first && !is_proven && seq - self.newest > AHEAD_MAX {
+                return Arrival::Absurd;
+            }
             if !is_first {
                 self.mark_between(seq, after_outage);
             }
@@ -50,11 +59,16 @@ impl Window {
             self.set(seq, true);
             return Arrival::Newest;
         }
-        if seq == 0 || self.newest - seq >= REMEMBERED || self.is_set(seq) {
+        if self.has_seen(seq) {
             return Arrival::Seen;
         }
         self.set(seq, true);
         Arrival::Overtaken
+    }
+
+    /// Was this number taken before, or is it too old to tell?
+    pub fn has_seen(&self, seq: u64) -> bool {
+        seq == 0 || seq <= self.newest && (self.newest - seq >= REMEMBERED || self.is_set(seq))
     }
 
     /// Lost of the last [`MEASURED`] numbers.
@@ -77,14 +91,8 @@ impl Window {
     }
 
     /// The loss that is not exceeded with 97.5 % certainty; 0.0..=1.0.
-    ///
-    /// Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
     pub fn loss_upper_bound(&self) -> f64 {
-        const Z: f64 = 1.96;
-        let n = MEASURED as f64;
-        let p = f64::from(self.lost()) / n;
-        let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        ((p + Z * Z / (2.0 * n) + spread) / (1.0 + Z * Z / n)).clamp(0.0, 1.0)
+        upper_bound(f64::from(self.lost()) / MEASURED as f64)
     }
 
     fn mark_between(&mut self, seq: u64, as_seen: bool) {
@@ -109,6 +117,16 @@ impl Window {
     }
 }
 
+/// What a share of losses, measured over [`MEASURED`] numbers, does not exceed with 97.5 % certainty; 0.0..=1.0.
+///
+/// Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+pub(crate) fn upper_bound(p: f64) -> f64 {
+    const Z: f64 = 1.96;
+    let n = MEASURED as f64;
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    ((p + Z * Z / (2.0 * n) + spread) / (1.0 + Z * Z / n)).clamp(0.0, 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,26 +134,29 @@ mod tests {
     #[test]
     fn a_number_is_taken_once() {
         let mut window = Window::new();
-        assert_eq!(window.take(5000, false), Arrival::Newest);
-        assert_eq!(window.take(5000, false), Arrival::Seen);
-        assert_eq!(window.take(5003, false), Arrival::Newest);
-        assert_eq!(window.take(5002, false), Arrival::Overtaken);
-        assert_eq!(window.take(5002, false), Arrival::Seen);
-        assert_eq!(window.take(5003 - 1024, false), Arrival::Seen, "too old to tell");
-        assert_eq!(window.take(0, false), Arrival::Seen);
-        assert_eq!(window.take(u64::MAX, false), Arrival::Newest);
+        assert_eq!(window.take(5000, false, false), Arrival::Newest);
+        assert_eq!(window.take(5000, false, false), Arrival::Seen);
+        assert_eq!(window.take(5003, false, false), Arrival::Newest);
+        assert_eq!(window.take(5002, false, false), Arrival::Overtaken);
+        assert_eq!(window.take(5002, false, false), Arrival::Seen);
+        assert_eq!(window.take(5003 - 1024, false, false), Arrival::Seen, "too old to tell");
+        assert_eq!(window.take(0, false, false), Arrival::Seen);
+        assert_eq!(window.take(u64::MAX, false, false), Arrival::Absurd);
+        assert_eq!(window.take(5003 + AHEAD_MAX, false, false), Arrival::Newest);
+        assert_eq!(window.take(u64::MAX, false, true), Arrival::Newest, "its sender hears us");
+        assert!(window.has_seen(u64::MAX) && window.has_seen(5003) && window.has_seen(0));
     }
 
     #[test]
     fn loss_is_what_is_missing_of_the_last_256() {
         let mut window = Window::new();
         for seq in (1000..9000).filter(|seq| seq % 4 != 0) {
-            window.take(seq, false);
+            window.take(seq, false, false);
         }
         assert_eq!(window.lost(), 64);
         assert_eq!(window.loss_permille(), 250);
         for seq in 9000..9256 {
-            window.take(seq, false);
+            window.take(seq, false, false);
         }
         assert_eq!(window.lost(), 0);
     }
@@ -143,7 +164,7 @@ mod tests {
     #[test]
     fn what_came_before_the_first_beat_is_not_lost() {
         let mut window = Window::new();
-        window.take(77, false);
+        window.take(77, false, false);
         assert_eq!(window.lost(), 0);
     }
 
@@ -151,10 +172,10 @@ mod tests {
     fn an_outage_is_no_random_loss() {
         for length in [100, 5000] {
             let (mut silent, mut lossy) = (Window::new(), Window::new());
-            silent.take(10, false);
-            lossy.take(10, false);
-            silent.take(11 + length, true);
-            lossy.take(11 + length, false);
+            silent.take(10, false, false);
+            lossy.take(10, false, false);
+            silent.take(11 + length, true, false);
+            lossy.take(11 + length, false, false);
             assert_eq!(silent.lost(), 0);
             assert_eq!(u64::from(lossy.lost()), length.min(255));
         }
@@ -163,7 +184,7 @@ mod tests {
     #[test]
     fn the_upper_bound_of_no_loss_is_small_but_not_zero() {
         let mut window = Window::new();
-        window.take(1, false);
+        window.take(1, false, false);
         assert!((0.014..0.016).contains(&window.loss_upper_bound()));
     }
 }

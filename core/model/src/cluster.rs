@@ -556,15 +556,21 @@ impl ClusterConfig {
 
     /// In how many failure domains the links of `a` and `b` to each other lie.
     pub fn link_domains(&self, a: &NodeName, b: &NodeName) -> usize {
+        self.domains_of_links(a, b).into_iter().collect::<BTreeSet<u16>>().len()
+    }
+
+    /// The failure domain of each link between `a` and `b`, as a number: equal ones are one domain.
+    pub fn domains_of_links(&self, a: &NodeName, b: &NodeName) -> Vec<u16> {
         let links = |name| self.nodes.get(name).map_or(0, |n: &NodeConfig| n.links.len());
         let shared = links(a).min(links(b));
-        (1..=shared)
+        let names: Vec<String> = (1..=shared)
             .map(|number| {
                 let number = u8::try_from(number).unwrap_or(u8::MAX);
                 self.networks.get(&number).map_or_else(|| format!("\0{number}"), |network| network.domain.clone())
             })
-            .collect::<BTreeSet<String>>()
-            .len()
+            .collect();
+        let first_of = |name: &String| names.iter().position(|other| other == name).unwrap_or(0);
+        names.iter().map(|name| u16::try_from(first_of(name)).unwrap_or(u16::MAX)).collect()
     }
 }
 

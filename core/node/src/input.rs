@@ -81,6 +81,8 @@ pub struct Start {
     pub journal: Vec<(u64, Vec<u8>)>,
     /// Members to exchange heartbeats with until the state names them (a node that was just admitted).
     pub first_peers: Vec<PeerOrder>,
+    /// When Cardea first ran on this machine since it booted: who was not heard since is given time to boot too.
+    pub begun: Instant,
 }
 
 /// Why a node cannot begin.

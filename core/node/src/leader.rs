@@ -421,7 +421,10 @@ impl Node {
                 id: *id,
                 incarnation: member.incarnation,
                 state: member.state,
-                link_domains: own_name.map_or(0, |own| self.state.config.link_domains(own, &member.name)),
+                link_domains: own_name
+                    .map_or_else(Vec::new, |own| self.state.config.domains_of_links(own, &member.name)),
+                may_lead: member.role == NodeRole::Member && self.consensus.voters().contains(id),
+                is_holder: holds_anything(&self.state, *id),
                 held_priority: self
                     .state
                     .holders

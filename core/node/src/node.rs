@@ -150,7 +150,7 @@ pub(crate) enum Todo {
 impl Node {
     /// Begins with what is stored; the first step follows at once.
     pub fn new(now: Moment, start: Start) -> Result<(Node, Vec<Action>), StartError> {
-        let Start { identity, settings, stored, journal, first_peers } = start;
+        let Start { identity, settings, stored, journal, first_peers, begun } = start;
         let state = match stored.snapshot() {
             Some(bytes) => state::decode_snapshot(bytes).map_err(|cause| StartError::Snapshot(cause.to_string()))?,
             None => ClusterState::default(),
@@ -172,7 +172,7 @@ impl Node {
         let mut node = Node {
             dispatcher: Dispatcher::new(identity.own, settings.bugs),
             fencing: Fencing::new(identity.own, settings.bugs),
-            judge: Judge::new(settings.bugs),
+            judge: Judge::new(settings.bugs, begun),
             identity,
             settings,
             timing,
@@ -319,7 +319,7 @@ impl Node {
                 }
                 Todo::Judge(input) => {
                     let actions = self.judge.step(now.at, input);
-                    self.on_judge(actions);
+                    self.on_judge(actions, &mut more);
                 }
                 Todo::Applied => {
                     self.is_order_stale = true;
@@ -426,7 +426,12 @@ impl Node {
         });
         let name = self.state.name_of(id);
         if is_lost_now {
-            let reason = format!("no heartbeat of {name} on any link for {} ms", self.timing.t_to.as_millis());
+            let limit_ms = report.limit.as_millis();
+            let reason = if report.is_heard {
+                format!("{name} beats, and has not heard this node for {limit_ms} ms")
+            } else {
+                format!("no heartbeat of {name} on any link for {limit_ms} ms")
+            };
             out.push(event("suspect", &name, reason));
         } else if is_heard_now {
             out.push(event("reachable", &name, "heartbeats arrive and are answered".into()));
@@ -948,11 +953,12 @@ impl Node {
         }
     }
 
-    fn on_judge(&mut self, actions: Vec<JudgeAction>) {
+    fn on_judge(&mut self, actions: Vec<JudgeAction>, todo: &mut Vec<Todo>) {
         for action in actions {
             self.is_stale = true;
             match action {
                 JudgeAction::Down { .. } => {}
+                JudgeAction::Yield { to } => todo.push(Todo::Consensus(consensus::Input::Transfer(to))),
                 JudgeAction::Withdrawn { node } => {
                     self.condemnable.remove(&node);
                 }

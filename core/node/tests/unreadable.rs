@@ -31,7 +31,8 @@ fn joining() -> Node {
         storage_uuid: "storage".to_owned(),
     };
     let stored = Stored::decode(&meta, Vec::new()).expect("the records of a joining node");
-    let start = Start { identity, settings: Settings::default(), stored, journal: Vec::new(), first_peers: Vec::new() };
+    let (settings, journal, first_peers, begun) = (Settings::default(), Vec::new(), Vec::new(), Instant::ZERO);
+    let start = Start { identity, settings, stored, journal, first_peers, begun };
     Node::new(moment(), start).expect("a node").0
 }
 

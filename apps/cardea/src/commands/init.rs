@@ -26,6 +26,10 @@ pub struct InitArgs {
     /// This node's address on each network, in the same order on all nodes; repeat for each network.
     #[arg(long = "link", required = true, value_name = "ADDRESS")]
     links: Vec<IpAddr>,
+    /// How long a silence may be, and all other timers: `lan` (one site), `cloud` (machines that pause now and then),
+    /// `wan` (several sites). Can be changed in the cluster file at any time.
+    #[arg(long, value_name = "PROFILE", default_value = "lan", value_parser = ["lan", "cloud", "wan"])]
+    profile: String,
     /// JSON instead of sentences.
     #[arg(long)]
     json: bool,
@@ -56,7 +60,7 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     refuse_if_member(&paths)?;
     let name = NodeName(args.node.clone());
     let node = NodeConfig { links: args.links.clone(), ..NodeConfig::default() };
-    let text = config::initial(&args.cluster, &name, &node);
+    let text = config::initial(&args.cluster, &args.profile, &name, &node);
     let parsed = config::parse(&text)
         .map_err(|found| anyhow::anyhow!("{}", diagnostics::draw(&text, "the new cluster file", &found, false)))?;
 

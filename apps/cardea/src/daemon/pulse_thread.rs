@@ -100,7 +100,6 @@ impl PulseThread {
         let job = Arc::new(ArcSwapOption::empty());
         let inbox = job.clone();
         let mut beating = Beating {
-            own: own.id,
             pulse: Pulse::new(host::identity::now(), own, first.order),
             sockets,
             addresses: first.addresses,
@@ -133,7 +132,6 @@ impl PulseThread {
 }
 
 struct Beating {
-    own: NodeId,
     pulse: Pulse,
     sockets: BeatSockets,
     addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
@@ -210,13 +208,12 @@ impl Beating {
 
     /// Reads everything that has arrived, as far as it is for us.
     fn drain(&mut self) -> Drained {
-        let Beating { sockets, opener, received, own, addresses, .. } = self;
-        let own = *own;
+        let Beating { sockets, opener, received, pulse, .. } = self;
         sockets.drain(|packet| {
             let arrived = host::identity::now();
-            let Ok((header, _)) = wire::decode_header(packet.bytes) else { return };
-            // Nobody but a member gets as far as the opening, which costs most, and counts for anything.
-            if header.receiver != own || header.link != packet.link || !addresses.contains_key(&header.sender) {
+            let Ok((header, _)) = wire::decode_header(packet.bytes) else { return pulse.count_broken() };
+            // Cheap, and before any cryptography.
+            if !pulse.admits(packet.link, &header) {
                 return;
             }
             let (clear, body) = packet.bytes.split_at_mut(wire::HEADER_BYTES);
@@ -230,9 +227,9 @@ impl Beating {
                 clear,
                 body,
             ) else {
-                return;
+                return pulse.count_broken();
             };
-            let Ok(beat) = wire::decode_beat(&body[..length]) else { return };
+            let Ok(beat) = wire::decode_beat(&body[..length]) else { return pulse.count_broken() };
             let arrival = model::Instant::from_nanos(arrived.as_nanos().saturating_sub(packet.age.as_nanos() as u64));
             received.push(Received { arrival, header, beat });
         })

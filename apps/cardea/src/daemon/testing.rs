@@ -208,6 +208,7 @@ fn peer(id: NodeId) -> PeerReport {
     let link = |number| LinkReport {
         link: LinkId(number),
         state: LinkState::Up,
+        is_two_way: true,
         rtt: Some(Duration::from_micros(250)),
         loss_permille: 0,
     };
@@ -215,10 +216,12 @@ fn peer(id: NodeId) -> PeerReport {
         id,
         incarnation: incarnation(id),
         verdict: Verdict::Reachable,
+        is_heard: true,
         is_two_way: true,
         reachable_since: Some(Instant::from_nanos(1)),
         limit: Duration::from_millis(250),
         facts: Facts { applied: LogIndex(40), is_known: true, ..Facts::default() },
+        rival: None,
         suspects: Vec::new(),
         hears: BTreeSet::from([A, B, C, W]).into_iter().filter(|other| *other != id).collect(),
         flags: BeatFlags::NONE,

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,6 +210,7 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
         return Ok(EXIT_FINAL);
     }
     let incarnation = incarnation(&boot_id, &file.storage_uuid);
+    let begun = first_start(&paths.run(), &boot_id);
     let own = NodeId(file.id);
 
     let (work, inbox) = std::sync::mpsc::channel();
@@ -239,9 +241,9 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
     };
     let first_peers = pulse_file.orders();
     let now = moment();
-    let start = Start { identity, settings, stored, journal: contents.journal, first_peers };
+    let start = Start { identity, settings, stored, journal: contents.journal, first_peers, begun };
     let (node, first) = match Node::new(now, start) {
-        Ok(begun) => begun,
+        Ok(pair) => pair,
         Err(cause) => {
             // It would be the same the next time; beats of a node that cannot take part only mislead the others.
             tracing::error!("{cause}\n  keep a copy of {}, remove this node and join it anew", paths.lib().display());
@@ -349,6 +351,23 @@ fn incarnation(boot_id: &str, storage_uuid: &str) -> Incarnation {
     hasher.write(&[0]);
     hasher.write(storage_uuid.as_bytes());
     Incarnation(hasher.finish().max(1))
+}
+
+/// When a worker first ran since the machine booted. Unknown counts as now: others are then given more time to boot.
+fn first_start(run: &Path, boot_id: &str) -> Instant {
+    let (file, now) = (run.join("first-start"), host::identity::now());
+    let known = std::fs::read_to_string(&file).ok().and_then(|text| {
+        let (boot, nanos) = text.trim().split_once(' ')?;
+        let at = Instant::from_nanos(nanos.parse().ok()?);
+        (boot == boot_id && at <= now).then_some(at)
+    });
+    known.unwrap_or_else(|| {
+        let text = format!("{boot_id} {}\n", now.as_nanos());
+        if let Err(cause) = host::supervise::replace_file(&file, text.as_bytes()) {
+            tracing::warn!("cannot write {}: {cause}", file.display());
+        }
+        now
+    })
 }
 
 fn moment() -> Moment {
