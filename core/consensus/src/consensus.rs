@@ -439,9 +439,10 @@ impl Consensus {
         }
     }
 
-    /// On the leader: has a majority of the voters answered within `limit`?
-    pub fn majority_answers(&self, limit: Duration) -> bool {
-        let answering = self.voters().iter().filter(|voter| self.has_answered(**voter, limit)).count();
+    /// On the leader: has a majority of the voters answered within `limit`, `accused` not counted?
+    pub fn majority_answers(&self, limit: Duration, accused: NodeId) -> bool {
+        let has_answered = |voter: &NodeId| *voter != accused && self.has_answered(*voter, limit);
+        let answering = self.voters().iter().filter(|voter| has_answered(voter)).count();
         self.is_leader() && answering > self.voters().len() / 2
     }
 

@@ -486,14 +486,12 @@ impl Node {
             })
             .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))
             .collect();
-        if due.is_empty() {
-            return;
-        }
-        // Who cannot get an entry agreed on now would condemn somebody who may be back by then.
-        if !self.consensus.majority_answers(self.timing.t_to) {
-            return self.retry_later(now);
-        }
         for (node, incarnation, reason) in due {
+            // Who cannot get an entry agreed on now, without the accused, would condemn one that may be back by then.
+            if !self.consensus.majority_answers(self.timing.t_to, node) {
+                self.retry_later(now);
+                continue;
+            }
             let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true };
             self.propose_own(now, command, todo, out);
         }

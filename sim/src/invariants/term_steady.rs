@@ -37,15 +37,6 @@ impl World {
         }
     }
 
-    /// Is there a machine that this one has no way to, both ways, and another one has?
-    fn is_cut_partially(&self, m: usize) -> bool {
-        let others = || (0..self.machines.len()).filter(move |other| *other != m);
-        others().any(|far| {
-            !self.network.is_good_for(self.now, m, far, 0)
-                && others().any(|near| near != far && self.network.is_good_for(self.now, near, far, self.calm()))
-        })
-    }
-
     /// The newest term rises, on machine `m`.
     pub(crate) fn term_may_rise(&mut self, m: usize, term: Term) -> Result<(), String> {
         let watch = &mut self.watch.term;
@@ -64,7 +55,6 @@ impl World {
             .values()
             .any(|holder| Some(holder.node) == own && matches!(holder.state, HolderState::Blocked { .. }));
         let is_calm = !is_blocked
-            && !self.is_cut_partially(leader)
             && self.machines[leader].role == NodeRole::Member
             && since + self.calm() <= self.now
             && self.machines[leader].is_quiet_for(self.now, self.calm())
