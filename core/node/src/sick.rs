@@ -87,7 +87,7 @@ impl Node {
             if !is_due || is_proposed {
                 continue;
             }
-            if !self.consensus.majority_answers(self.timing.t_to) {
+            if !self.consensus.majority_answers(self.timing.t_to, node) {
                 return self.retry_later(now);
             }
             let reason = format!(
