@@ -392,11 +392,9 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 pub fn replace_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE_FILE).open(&temporary)?;
+    // One that was left there keeps its mode when it is opened.
+    file.set_permissions(fs::Permissions::from_mode(PRIVATE_FILE))?;
     file.write_all(content)?;
     fs::rename(&temporary, path)
 }
