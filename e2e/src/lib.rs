@@ -21,5 +21,5 @@ pub mod wild;
 pub use api::Api;
 pub use binary::{Said, cardea, run};
 pub use lab::{Lab, Node, cluster_file, end_everything, is_whole, now_us};
-pub use skip::skip;
+pub use skip::{skip, skip_without_root};
 pub use wait::{PATIENCE, until};

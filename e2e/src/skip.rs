@@ -12,3 +12,11 @@ pub fn skip(what: &str, why: &str) {
         assert!(written.is_ok(), "the list of skipped tests cannot be written: {written:?}");
     }
 }
+
+/// Notes that a test, or a part of one, needs root. Nothing is noted where the same tests have just run as root, as in
+/// `cargo xtask ci`, which runs them as another user afterwards.
+pub fn skip_without_root(what: &str) {
+    if std::env::var_os("CARDEA_RAN_AS_ROOT").is_none() {
+        skip(what, "only root can act as another user");
+    }
+}

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use e2e::{Lab, Node, cluster_file, now_us, skip, until};
+use e2e::{Lab, Node, cluster_file, now_us, skip_without_root, until};
 use rustix::process::{Resource, Rlimit, Uid};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ const VERDICTS: [&str; 4] = ["suspect", "condemned", "fence-called", "fenced"];
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        skip("attacks of another user", "only root can act as somebody else");
+        skip_without_root("attacks of another user");
     }
     is_root
 }

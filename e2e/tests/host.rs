@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use e2e::{Lab, cluster_file, now_us, skip, until};
+use e2e::{Lab, cluster_file, now_us, skip_without_root, until};
 use rustix::process::{Pid, Resource, Rlimit};
 
 /// What says that somebody was taken for dead, or that something was moved.
@@ -109,7 +109,7 @@ fn hard_limit(pid: i32) -> Option<u64> {
 #[test]
 fn another_user_of_a_node_neither_locks_nor_forges_anything() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        skip("another user in a lab", "only root can be another user");
+        skip_without_root("another user in a lab");
         return Ok(());
     }
     let lab = Lab::with_file(&cluster_file(&["a", "b", "c"], WATCHED))?;

@@ -229,6 +229,7 @@ fn run_unprivileged(bench: &Bench) -> Result<Count> {
             .env("HOME", &home.path)
             .env("TMPDIR", &home.path)
             .env("CARDEA_BIN", &product)
+            .env("CARDEA_RAN_AS_ROOT", "1")
             .env("CARDEA_SKIP_LOG", &skip_log);
         let counted = counting(&mut command)?;
         count.passed += counted.passed;
