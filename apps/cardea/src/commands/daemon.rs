@@ -17,7 +17,7 @@ pub struct DaemonArgs {
     /// The worker itself, as the supervisor starts it.
     #[arg(long, hide = true)]
     worker: bool,
-    /// What may boot this node anew when the cluster has declared its life over while it ran something exclusive.
+    /// What may reboot this node when the cluster has declared its life over while it ran something exclusive.
     #[arg(long, value_enum, value_name = "BY", default_value_t = Reboot::Never)]
     reboot: Reboot,
     /// Tells the running daemon to replace its worker; services stay.

@@ -242,7 +242,7 @@ impl AsyncRead for Visit {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // The time is not counted anew by what arrives: a request must be whole within it.
+        // Bytes that arrive do not restart the time: a request must be complete within it.
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(read) => Poll::Ready(read),
             Poll::Pending => self.watch(context).map(Err),

@@ -59,7 +59,7 @@ const LAST_FILES: Duration = Duration::from_secs(1);
 /// How long a former worker may take to hand over.
 const HAND_OVER: Duration = Duration::from_millis(500);
 
-/// What may boot this node anew.
+/// What may reboot this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Reboot {
     /// Nothing: a life that is over ends what it runs, and the daemon stays down.
@@ -83,14 +83,14 @@ impl Reboot {
     fn boot_anew(self) {
         let refused = match self {
             Reboot::Never => {
-                tracing::error!("this daemon may not boot the machine anew (`--reboot`): do it by hand");
+                tracing::error!("this daemon may not reboot the machine (`--reboot`): reboot it by hand");
                 return;
             }
             Reboot::Machine => host::restart::restart_machine(),
             Reboot::Namespace => host::restart::restart_namespace(),
         };
         let Err(error) = refused;
-        tracing::error!("the machine cannot be booted anew: {error}; do it by hand");
+        tracing::error!("the machine cannot be rebooted: {error}; reboot it by hand");
     }
 }
 
@@ -798,7 +798,7 @@ impl Worker {
             .collect();
         self.agents.end_everything(stops, &addresses);
         if has_run_exclusive {
-            tracing::error!("it ran something exclusive: the machine boots anew");
+            tracing::error!("it ran something exclusive: the machine reboots");
             super::log::finish();
             self.reboot.boot_anew();
         }
