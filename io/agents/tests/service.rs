@@ -1,5 +1,6 @@
 //! `cardea:process` with real programs.
 
+mod cgroups;
 mod stage;
 
 use std::net::TcpListener;
@@ -287,16 +288,45 @@ fn a_service_without_a_place_for_its_output_runs_nevertheless() {
 
 #[test]
 fn a_cgroup_holds_what_hides_from_marks_and_sessions() {
-    let Some(parent) = host::cgroup::own().filter(|own| std::fs::create_dir(own.join("cardea-test")).is_ok()) else {
-        return stage::skip("a_cgroup_holds_what_hides_from_marks_and_sessions", "no writable cgroup v2 here");
+    let Some(tree) = cgroups::Tree::new() else {
+        eprintln!("the kernel gives this user no cgroup: the service lives without one");
+        return lives_by_marks_and_session(host::cgroup::delegated());
     };
-    let parent = parent.join("cardea-test");
-    let stage = Stage::with(|config| config.cgroup = Some(parent.clone()));
+    let stage = Stage::with(|config| config.cgroup = Some(tree.path.clone()));
     let ready = stage.path("ready").display().to_string();
     let script = format!("env -i setsid /bin/sh -c 'echo $$ > {ready}; while :; do sleep 600; done' & {FOREVER}");
     let started = start(&stage, &script);
     let hidden = Process::open(stage.file("ready").parse().unwrap()).unwrap();
     assert_eq!(stage.run(later(&stage, Stop, &started)), Outcome::Success);
     assert!(!hidden.is_alive());
-    assert!(std::fs::remove_dir(&parent).is_ok(), "no cgroup of ours is left");
+    assert_eq!(tree.children(), Vec::<String>::new(), "a stop leaves no cgroup");
+}
+
+#[test]
+fn a_service_without_a_cgroup_runs_nevertheless() {
+    lives_by_marks_and_session(None);
+    // A folder that takes in no cgroup, and one that is none.
+    lives_by_marks_and_session(Some("/proc/self".into()));
+    let folder = tempfile::tempdir().unwrap();
+    lives_by_marks_and_session(Some(folder.path().to_owned()));
+}
+
+/// A whole life of a service below a folder in which no cgroup can be made: nothing is refused, and a stop ends what
+/// left the session and what forgot its environment.
+fn lives_by_marks_and_session(cgroup: Option<std::path::PathBuf>) {
+    let stage = Stage::with(|config| config.cgroup = cgroup);
+    let ready = |name: &str| stage.path(name).display().to_string();
+    let [own, session] = [ready("own"), ready("session")];
+    let script = format!(
+        "setsid /bin/sh -c 'echo $$ > {session}; while :; do sleep 600; done' &
+        env -i /bin/sh -c 'echo $$ > {own}; while :; do sleep 600; done' & {FOREVER}"
+    );
+    let started = start(&stage, &script);
+    let children = ["own", "session"].map(|name| Process::open(stage.file(name).parse().unwrap()).unwrap());
+    assert_eq!(stage.run(later(&stage, Monitor, &started)), Outcome::Success);
+    assert_eq!(stage.run(later(&stage, Stop, &started)), Outcome::Success);
+    assert!(children.iter().all(|child| !child.is_alive()));
+    assert!(stage.processes().is_empty());
+    assert_eq!(stage.run(later(&stage, Monitor, &started)), Outcome::NotRunning);
+    assert!(stage.no_event(), "no error is reported");
 }
