@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AgentAction, AgentCall, AgentName, CallKey, Outcome, ResourceName};
+use model::{AgentAction, AgentCall, AgentName, Bug, CallKey, Outcome, ResourceName};
 use node::Input;
 
 use crate::clock::MILLIS;
@@ -73,17 +73,20 @@ impl World {
     /// A node calls an agent.
     pub(crate) fn begin_call(&mut self, m: usize, mut call: AgentCall) {
         let life = self.life(m);
+        let mut is_forgotten = false;
         if call.is_adoption {
             if let Some(running) = self.machines[m].calls.get_mut(&call.key) {
                 running.waiter = life;
                 return;
             }
             call.action = AgentAction::Monitor;
+            is_forgotten = self.has(Bug::AdoptionForgets);
         }
         let mood = self.moods.get(&(m, call.resource.clone())).copied().unwrap_or_default();
         let mood = match call.action {
             AgentAction::Start => mood.start,
             AgentAction::Stop => mood.stop,
+            AgentAction::Monitor if is_forgotten => Mood::SaysStopped,
             AgentAction::Monitor => mood.monitor,
         };
         if call.action != AgentAction::Monitor {
@@ -190,7 +193,8 @@ impl World {
         self.trace.line(self.now, self.machines[m].name.as_str(), || {
             format!("{:?} of {} ends: {outcome:?}", call.action, call.resource)
         });
-        if self.machines[m].worker.is_some() && self.life(m) == waiter {
+        let is_lost = self.has(Bug::ResultLost) && call.action == AgentAction::Start && self.chance.is(300);
+        if self.machines[m].worker.is_some() && self.life(m) == waiter && !is_lost {
             self.tell_node(m, Input::CallDone { key, outcome });
         }
     }

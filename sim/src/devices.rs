@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Domain, FenceAction, FenceCall, FenceName, FenceOutcome, FenceStatus};
+use model::{Bug, Domain, FenceAction, FenceCall, FenceName, FenceOutcome, FenceStatus};
 use node::Input;
 
 use crate::clock::MILLIS;
@@ -36,6 +36,8 @@ impl World {
             format!("calls {:?} of {} for {} ({mood:?})", call.action, call.device, call.target)
         });
         let target = self.index_of(call.plug.as_str());
+        let count = self.machines.len();
+        let target = target.map(|target| if self.has(Bug::WrongPlug) { (target + 1) % count } else { target });
         if call.action == FenceAction::Off {
             self.note("fence-called", call.target.as_str(), name.as_str());
             if let Some(target) = target.filter(|_| self.judges_every_off) {

@@ -23,6 +23,8 @@ pub(crate) struct Machine {
     pub is_on: bool,
     /// Counts boots.
     pub boot: u64,
+    /// Each boot shows the same life: a planted bug.
+    pub lives_once: bool,
     /// From power to the worker; none: a fraction of a second.
     pub boots_in: Option<u64>,
     pub clock: Clock,
@@ -89,6 +91,7 @@ impl Machine {
             id: None,
             is_on: false,
             boot: 0,
+            lives_once: false,
             boots_in: None,
             clock: Clock::new(0, 0, 0, 0),
             disk: Disk::default(),
@@ -121,7 +124,8 @@ impl Machine {
 
     /// The life of the kernel: readable, and never the same twice.
     pub fn incarnation(&self, index: usize) -> Incarnation {
-        Incarnation((index as u64 + 1) * 1_000_000 + self.boot)
+        let boot = if self.lives_once { 1 } else { self.boot };
+        Incarnation((index as u64 + 1) * 1_000_000 + boot)
     }
 
     /// Does it show the identities that it was admitted with?

@@ -41,6 +41,8 @@ enum Task {
     },
     /// Plant bugs and see each caught by a promise; exits with 1 if one is not.
     Mutants {
+        /// Only these bugs.
+        names: Vec<String>,
         /// How many seeds may be tried for each.
         #[arg(long, default_value_t = 500)]
         seeds: u64,
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
     let is_good = match Arguments::parse().command {
         Task::Run { seeds, from, flavours, json } => run(seeds, from, flavours, json),
         Task::Replay { seed, flavours } => replay(seed, flavours),
-        Task::Mutants { seeds, json } => mutants(seeds, json),
+        Task::Mutants { names, seeds, json } => mutants(&names, seeds, json),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -108,8 +110,8 @@ fn replay(seed: u64, flavours: Vec<Flavour>) -> bool {
     run.violation.is_none()
 }
 
-fn mutants(seeds: u64, json: bool) -> bool {
-    let report = sim::mutants(seeds, |mutant| {
+fn mutants(names: &[String], seeds: u64, json: bool) -> bool {
+    let report = sim::mutants(names, seeds, |mutant| {
         if !json {
             match mutant.by {
                 Some(by) => println!("{}: caught by {by} after {} seeds", mutant.name, mutant.seeds),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use consensus::Stored;
 use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{
-    Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile,
+    Bug, Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile,
     UnitName,
 };
 use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
@@ -81,6 +81,7 @@ pub(crate) enum Event {
     BeatArrives { to: usize, bytes: Rc<[u8]> },
     MessageArrives { to: usize, from: NodeId, bytes: Rc<[u8]>, stream_to: Option<u64> },
     Durable { machine: usize, life: u64, token: u64 },
+    CountsAsDurable { machine: usize, life: u64, token: u64 },
     Report { machine: usize, life: u64, report: Box<PulseReport> },
     Order { machine: usize, life: u64, order: Box<PulseOrder> },
     CallEnds { machine: usize, boot: u64, key: CallKey, number: u64 },
@@ -208,6 +209,11 @@ impl World {
         self.machines[m].worker.as_ref().map_or(0, |worker| worker.life)
     }
 
+    /// Is this bug planted?
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.settings.bugs.has(bug)
+    }
+
     pub(crate) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -304,6 +310,13 @@ impl World {
                     if let Some(worker) = self.machines[machine].worker.as_mut() {
                         worker.progress.writes_done += 1;
                     }
+                    if !self.has(Bug::DurableTooEarly) {
+                        self.tell_node(machine, Input::Persisted { token });
+                    }
+                }
+            }
+            Event::CountsAsDurable { machine, life, token } => {
+                if self.is_life(machine, life) {
                     self.tell_node(machine, Input::Persisted { token });
                 }
             }
@@ -448,7 +461,8 @@ impl World {
         let first_peers = self.first_peers(m);
         // The clock begins with the boot.
         let begun = self.machines[m].clock.local(0);
-        let journal = self.machines[m].disk.journal();
+        let is_lost = self.has(Bug::JournalLost);
+        let journal = if is_lost { Vec::new() } else { self.machines[m].disk.journal() };
         let moment = self.moment(m);
         let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers, begun });
         let (node, actions) = match begun {
@@ -496,6 +510,7 @@ impl World {
     /// The machine becomes the member `id`, begins with these records, and boots.
     pub(crate) fn install(&mut self, m: usize, id: NodeId, writes: Vec<model::Write>) {
         self.machines[m].disk = Disk::default();
+        self.machines[m].lives_once = self.has(Bug::SameLife);
         self.machines[m].disk.write_all(writes);
         self.machines[m].id = Some(id);
         self.by_id.insert(id, m);
@@ -598,6 +613,9 @@ impl World {
                 }
                 let at = self.machines[m].disk.begin(self.now, token, writes, &mut self.chance);
                 self.at(at, Event::Durable { machine: m, life, token });
+                if self.has(Bug::DurableTooEarly) {
+                    self.after(0, Event::CountsAsDurable { machine: m, life, token });
+                }
             }
             Action::Call(call) => self.begin_call(m, call),
             Action::Abandon(key) => self.abandon_call(m, key),
@@ -866,6 +884,7 @@ impl Event {
             Event::NodeWakes { machine, .. }
             | Event::PulseWakes { machine, .. }
             | Event::Durable { machine, .. }
+            | Event::CountsAsDurable { machine, .. }
             | Event::Report { machine, .. }
             | Event::Order { machine, .. }
             | Event::CallEnds { machine, .. }
@@ -902,6 +921,7 @@ impl Event {
             Event::Admitted { .. } => 16,
             Event::Removed { .. } => 17,
             Event::BootServicesStart { .. } => 18,
+            Event::CountsAsDurable { .. } => 19,
         }
     }
 

@@ -528,6 +528,10 @@ impl Fencing {
         let Some((name, device)) = device_at(state, node, target.level) else {
             return self.end_level(now, state, epoch, node, actions);
         };
+        let outcome = match outcome {
+            FenceOutcome::Status(_) if self.bugs.has(Bug::StatusMisread) => FenceOutcome::Status(FenceStatus::Off),
+            outcome => outcome,
+        };
         match (&target.phase, outcome) {
             (Phase::Begin { .. }, FenceOutcome::Status(FenceStatus::Off)) => {
                 self.prove(now, state, epoch, node, name, &device, actions);

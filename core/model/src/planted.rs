@@ -27,6 +27,26 @@ pub enum Bug {
     EvidenceSkipped,
     /// A vote is sent before the hard state is durable.
     VoteBeforePersist,
+    /// The executor takes an operation that is older than the last one of the resource.
+    OlderOpTaken,
+    /// A node that has booted anew keeps what its former life held.
+    HoldersOutliveBoot,
+    /// A status that reads on is taken for off.
+    StatusMisread,
+    /// A node that was fenced does not announce its next life.
+    FencedStaysOut,
+    /// The executor's journal is lost with its worker (planted in the simulator).
+    JournalLost,
+    /// Writes count as durable as soon as they are asked for (planted in the simulator).
+    DurableTooEarly,
+    /// A fence device takes another plug for the node (planted in the simulator).
+    WrongPlug,
+    /// An adopted service is told not to run (planted in the simulator).
+    AdoptionForgets,
+    /// A machine shows the same life after each boot (planted in the simulator).
+    SameLife,
+    /// Some starts never tell their end (planted in the simulator).
+    ResultLost,
 }
 
 /// The set of planted bugs that are on; empty and immutable in the product.

@@ -971,7 +971,10 @@ impl Node {
 
     /// Must this node still be told to the leader?
     fn needs_announcement(&self) -> bool {
-        self.state.members.get(&self.identity.own).is_some_and(|own| {
+        let stays_out = |own: &model::Member| {
+            own.state == MemberState::Fenced && self.settings.bugs.has(model::Bug::FencedStaysOut)
+        };
+        self.state.members.get(&self.identity.own).filter(|own| !stays_out(own)).is_some_and(|own| {
             own.incarnation != self.identity.incarnation
                 || (matches!(own.state, MemberState::Left | MemberState::Absent) && self.leave == Leave::No)
         })

@@ -198,7 +198,9 @@ pub(crate) fn join(state: &mut ClusterState, context: &mut Context<'_>, command:
         },
     };
     context.note("joined", &name, reason);
-    free_holders(state, context, node, None, "has booted anew");
+    if !context.bugs.has(model::Bug::HoldersOutliveBoot) {
+        free_holders(state, context, node, None, "has booted anew");
+    }
     bury(state, node);
     state.ends.remove(&node);
     if let Some(member) = state.members.get_mut(&node) {
