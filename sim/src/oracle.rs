@@ -161,7 +161,10 @@ impl World {
             // A check that answers nothing keeps the unit away until a person acts.
             let tells = moods().all(|mood| works(mood.monitor));
             let stops = moods().all(|mood| matches!(mood.stop, Mood::Works | Mood::Slow));
-            tells && (core.contains(&m) && stops || self.can_be_cut_off(state, unit, m, core))
+            // A failed stop may cause a fence once for the unit and the version of the file; the next node that
+            // cannot stop it is held, and the unit waits for a person.
+            let may_fence = stops || !self.machines[m].is_on || !state.stop_cost_node.contains(unit);
+            tells && (core.contains(&m) && stops || may_fence && self.can_be_cut_off(state, unit, m, core))
         })
     }
 
