@@ -302,3 +302,27 @@ fn a_node_that_cannot_prove_its_new_boot_is_fenced_and_returns() {
         .expect(node("b").was_fenced(1))
         .settle();
 }
+
+/// A copy of a machine starts while the original serves: nothing is taken from the original, and the copy gets nothing.
+#[test]
+fn a_copy_of_a_living_machine_takes_nothing_from_it() {
+    for (seed, copied) in ["a", "b", "c", "b", "a"].into_iter().enumerate() {
+        cluster(3)
+            .seed(seed as u64)
+            .resource("db", "prefers b")
+            .settle()
+            .lead("a")
+            .run_for(5.s())
+            .from_here()
+            .clone_of(copied)
+            .run_for(40.s())
+            .expect(resource("db").runs_on("b"))
+            .expect(resource("db").was_started(0))
+            .expect(node(copied).was_condemned(0))
+            .expect(node(copied).lost_power(0))
+            // The original dies, and its service is taken over.
+            .power_off("b")
+            .run_for(20.s())
+            .expect(resource("db").runs());
+    }
+}

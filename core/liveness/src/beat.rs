@@ -73,6 +73,9 @@ pub struct Beat {
     /// For how long the sender's other parts have stood still; none while all is well.
     #[n(11)]
     pub health: Option<Health>,
+    /// Members of which the sender hears two lives, the receiver included; none if there are none.
+    #[n(12)]
+    pub two_lives: Option<Vec<NodeId>>,
 }
 
 /// Why a beat was sent.
@@ -304,6 +307,7 @@ mod tests {
                 is_known: true,
             },
             health: None,
+            two_lives: None,
         }
     }
 

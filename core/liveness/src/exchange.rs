@@ -86,9 +86,10 @@ pub struct PeerReport {
     pub limit: Duration,
     /// What it says about its log.
     pub facts: Facts,
-    /// Another life under this node's name, which was replaced by the reported one and is still heard: two machines
-    /// have the same identity.
-    pub rival: Option<Incarnation>,
+    /// Another life under this node's name that is heard next to the reported one.
+    pub rival: Option<Rival>,
+    /// Members of which it hears two lives, and this node if it hears two of it.
+    pub two_lives: Vec<NodeId>,
     /// Members with which it had no contact for the profile's limit or longer, ascending. Says nothing while
     /// `flags` has [`BeatFlags::NO_ACCUSE`].
     pub suspects: Vec<NodeId>,
@@ -101,6 +102,16 @@ pub struct PeerReport {
     pub health: Health,
     /// Its links, ascending.
     pub links: Vec<LinkReport>,
+}
+
+/// A life that is heard under the name of another one. While the agreed life of a member is heard, no other one takes
+/// its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// The life.
+    pub incarnation: Incarnation,
+    /// Two machines have the same identity; else one life may have followed quickly on the other.
+    pub is_certain: bool,
 }
 
 /// How one link to a member looks.

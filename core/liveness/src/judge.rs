@@ -618,6 +618,7 @@ mod tests {
             limit: T.t_to,
             facts: Facts::default(),
             rival: None,
+            two_lives: Vec::new(),
             suspects: Vec::new(),
             hears: hears.to_vec(),
             flags: BeatFlags::NONE,

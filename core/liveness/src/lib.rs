@@ -25,7 +25,9 @@ mod timing;
 mod window;
 
 pub use beat::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health};
-pub use exchange::{LinkReport, LinkState, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Verdict};
+pub use exchange::{
+    LinkReport, LinkState, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Rival, Verdict,
+};
 pub use judge::{Judge, JudgeAction, JudgeInput, JudgeMember};
 pub use pulse::{Counters, Progress, Pulse, PulseAction, PulseInput, Received};
 pub use timing::Timing;

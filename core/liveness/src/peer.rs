@@ -19,16 +19,17 @@ use crate::timebase::{FdTime, TimeBase};
 use crate::window::Arrival;
 use crate::{
     Age, Beat, BeatFlags, BeatHeader, BeatKind, Facts, Health, LinkReport, LinkState, PeerOrder, PeerReport, Received,
-    Timing, Verdict,
+    Rival, Timing, Verdict,
 };
 
 /// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
 const RETIRED: usize = 4;
 
-/// Beats under a replaced salt, each sent later than all before, that prove a second machine of the same identity.
+/// Beats of another life, each sent later than all before, that prove a second machine of the same identity, if the
+/// first and the last of them are further apart than a life can end and be silent.
 const RIVAL_BEATS: u8 = 3;
 
-/// A rival counts for this long after it was last heard.
+/// A rival that is certain counts for this long after it was last heard; one that is not for two limits of freshness.
 const RIVAL_MEMORY: Duration = Duration::from_secs(5);
 
 /// A peer announces pauses of at most this length.
@@ -45,8 +46,7 @@ pub(crate) struct Peer {
     links: Vec<Link>,
     session: Option<Session>,
     retired: [Option<Retired>; RETIRED],
-    /// When beats of a rival were last heard, and its incarnation.
-    rival: Option<(FdTime, Incarnation)>,
+    rival: Option<Heard>,
     named_at: FdTime,
     heard_at: Option<FdTime>,
     pause: Duration,
@@ -82,10 +82,20 @@ struct Session {
 struct Retired {
     salt: u128,
     incarnation: Incarnation,
-    since: FdTime,
     /// When its newest beat was sent, on its own time line.
     sent_at_us: u64,
-    /// Beats heard since that are newer than all before.
+}
+
+/// Another life under the same name, which is heard next to the one of the session.
+#[derive(Clone, Copy)]
+struct Heard {
+    salt: u128,
+    incarnation: Incarnation,
+    /// When its newest beat was sent, on its own time line.
+    sent_at_us: u64,
+    first_at: FdTime,
+    last_at: FdTime,
+    /// Beats heard, each newer than all before.
     beats: u8,
 }
 
@@ -97,6 +107,7 @@ struct View {
     ages: Vec<Age>,
     suspects: u128,
     hears: u128,
+    two_lives: Vec<NodeId>,
     health: Health,
 }
 
@@ -117,9 +128,11 @@ struct Signature {
     is_two_way: bool,
     reachable_since: Option<Instant>,
     limit: Duration,
-    rival: Option<Incarnation>,
+    rival: Option<Rival>,
     flags: BeatFlags,
     suspects: u128,
+    /// A digest of the ids.
+    two_lives: u128,
     hears: u128,
     links_up: u128,
     links_confirming: u128,
@@ -136,6 +149,8 @@ pub(crate) enum Worth {
     Unproven,
     /// Its salt was replaced by a newer one.
     Retired,
+    /// It is of another life than the agreed one, which is heard too.
+    Rival,
     /// It had been seen before.
     Replayed,
     /// Its number is further ahead than a sender comes.
@@ -263,22 +278,25 @@ impl Peer {
         let Some(link) = self.links.get_mut(usize::from(header.link.0)) else { return Worth::Unproven };
         let proof = link.proof(beat.echo, own_salt, at);
         let is_new_life = self.session.is_none_or(|session| session.salt != header.salt);
+        let is_proven = proof.is_some_and(|proof| at.since(proof.sent_at) < timing.t_to);
         if is_new_life {
-            if let Some(retired) = self.retired.iter_mut().flatten().find(|retired| retired.salt == header.salt) {
-                if retired.is_alive(at, timing.t_to, &beat)
-                    && self.session.is_some_and(|s| s.incarnation != retired.incarnation)
-                {
-                    self.rival = Some((at, retired.incarnation));
+            let retired = self.retired.iter().flatten().find(|retired| retired.salt == header.salt).copied();
+            if let Some(retired) = retired {
+                self.hear_rival(at, timing, &header, &beat, retired.sent_at_us);
+                // The agreed life goes on after another one took its place for a while.
+                let goes_on = is_proven && retired.incarnation == beat.incarnation && self.is_usurped(&beat);
+                if !goes_on || beat.sent_at_us <= retired.sent_at_us {
+                    return Worth::Retired;
                 }
-                return Worth::Retired;
-            }
-            if proof.is_none() {
+            } else if proof.is_none() {
                 return Worth::Unproven;
+            } else if self.is_agreed_life_heard(at, timing, &beat) {
+                self.hear_rival(at, timing, &header, &beat, 0);
+                return Worth::Rival;
             }
-            self.begin_session(at, &header.salt, &beat);
+            self.begin_session(&header.salt, &beat);
         }
         let link = &mut self.links[usize::from(header.link.0)];
-        let is_proven = proof.is_some_and(|proof| at.since(proof.sent_at) < timing.t_to);
         match link.take(header.seq, at, silence_max, is_proven) {
             Arrival::Newest => {}
             Arrival::Overtaken => return Worth::Overtaken,
@@ -294,11 +312,56 @@ impl Peer {
         Worth::Evidence { is_new_life }
     }
 
-    fn begin_session(&mut self, at: FdTime, salt: &u128, beat: &Beat) {
+    /// Does another life than the agreed one have the session, though this beat is of the agreed one?
+    fn is_usurped(&self, beat: &Beat) -> bool {
+        let is_other = self.session.is_some_and(|session| Some(session.incarnation) != self.agreed);
+        is_other && self.agreed == Some(beat.incarnation)
+    }
+
+    /// Is this beat of another life than the agreed one, which has been heard within the limit? Then two machines have
+    /// one name, or the agreed one has ended just now.
+    fn is_agreed_life_heard(&self, at: FdTime, timing: &Timing, beat: &Beat) -> bool {
+        self.session.is_some_and(|session| {
+            Some(session.incarnation) == self.agreed
+                && session.incarnation != beat.incarnation
+                && self.heard_at.is_some_and(|heard| at.since(heard) < timing.t_to)
+        })
+    }
+
+    /// Notes a beat of a life that has not the session, unless it is one of the same life, or was sent no later than
+    /// `sent_at_us` or another one before.
+    fn hear_rival(&mut self, at: FdTime, timing: &Timing, header: &BeatHeader, beat: &Beat, sent_at_us: u64) {
+        if self.session.is_none_or(|session| session.incarnation == beat.incarnation) || beat.sent_at_us <= sent_at_us {
+            return;
+        }
+        let new = Heard {
+            salt: header.salt,
+            incarnation: beat.incarnation,
+            sent_at_us: beat.sent_at_us,
+            first_at: at,
+            last_at: at,
+            beats: 1,
+        };
+        self.rival = Some(match self.rival.filter(|rival| rival.salt == header.salt && rival.counts(at, timing)) {
+            None => new,
+            Some(rival) if beat.sent_at_us <= rival.sent_at_us => rival,
+            Some(rival) => Heard { first_at: rival.first_at, beats: rival.beats.saturating_add(1), ..new },
+        });
+    }
+
+    fn begin_session(&mut self, salt: &u128, beat: &Beat) {
+        for retired in &mut self.retired {
+            if retired.is_some_and(|retired| retired.salt == *salt) {
+                *retired = None;
+            }
+        }
+        if self.rival.is_some_and(|rival| rival.incarnation == beat.incarnation) {
+            self.rival = None;
+        }
         if let Some(ended) = self.session {
             self.retired.rotate_right(1);
             let Session { salt, incarnation, sent_at_us, .. } = ended;
-            self.retired[0] = Some(Retired { salt, incarnation, since: at, sent_at_us, beats: 0 });
+            self.retired[0] = Some(Retired { salt, incarnation, sent_at_us });
             if ended.incarnation != beat.incarnation {
                 self.reachable_since = None;
             }
@@ -345,6 +408,7 @@ impl Peer {
         self.view.facts = beat.facts;
         self.view.flags = beat.flags;
         self.view.ages = beat.ages;
+        self.view.two_lives = beat.two_lives.unwrap_or_default();
         self.view.health = beat.health.unwrap_or_default();
     }
 
@@ -449,6 +513,12 @@ impl Peer {
         self.pong_due.is_some()
     }
 
+    /// Another life under its name that is heard next to the one of the session.
+    pub fn rival(&self, now: FdTime, timing: &Timing) -> Option<Rival> {
+        let rival = self.rival.filter(|rival| rival.counts(now, timing))?;
+        Some(Rival { incarnation: rival.incarnation, is_certain: rival.is_certain(timing) })
+    }
+
     /// Does some link carry beats both ways?
     pub fn is_two_way(&self, now: FdTime) -> bool {
         self.verdict != Verdict::Suspect && self.links.iter().any(|link| link.is_two_way(now, self.proof_age_max()))
@@ -497,6 +567,7 @@ impl Peer {
             limit: signature.limit,
             facts: signature.facts,
             rival: signature.rival,
+            two_lives: self.view.two_lives.clone(),
             suspects: nodes(signature.suspects),
             hears: nodes(signature.hears),
             flags: self.view.flags,
@@ -526,10 +597,11 @@ impl Peer {
             is_two_way: self.is_two_way(now),
             reachable_since: self.reachable_since,
             limit: self.limit,
-            rival: self.rival.filter(|(at, _)| now.since(*at) < RIVAL_MEMORY).map(|(_, incarnation)| incarnation),
+            rival: self.rival(now, timing),
             flags: self.view.flags.without(BeatFlags::JUST_STALLED),
             suspects: self.view.suspects,
             hears: self.view.hears,
+            two_lives: self.view.two_lives.iter().fold(0, |bits, id| bits | 1u128 << (id.0 % 128)),
             links_up: those(&|link| link.state() == LinkState::Up),
             links_confirming: those(&|link| link.state() == LinkState::Confirming),
             links_two_way: those(&|link| link.is_two_way(now, proof_age_max)),
@@ -547,16 +619,16 @@ impl Signature {
     }
 }
 
-impl Retired {
-    /// Takes a beat under this salt. Is its machine still there? What was sent before it was replaced, or is a record,
-    /// says nothing.
-    fn is_alive(&mut self, at: FdTime, t_to: Duration, beat: &Beat) -> bool {
-        if at.since(self.since) < t_to || beat.sent_at_us <= self.sent_at_us || beat.incarnation != self.incarnation {
-            return false;
-        }
-        self.sent_at_us = beat.sent_at_us;
-        self.beats = self.beats.saturating_add(1);
-        self.beats >= RIVAL_BEATS
+impl Heard {
+    /// Was it heard lately enough to count?
+    fn counts(&self, now: FdTime, timing: &Timing) -> bool {
+        let memory = if self.is_certain(timing) { RIVAL_MEMORY } else { timing.t_to * 2 };
+        now.since(self.last_at) < memory
+    }
+
+    /// Do both lives go on? A life that has just ended was heard a moment ago too, but not for as long.
+    fn is_certain(&self, timing: &Timing) -> bool {
+        self.beats >= RIVAL_BEATS && self.last_at.since(self.first_at) > timing.t_to
     }
 }
 

@@ -380,7 +380,7 @@ impl Pulse {
             Worth::Retired => counters.retired += 1,
             Worth::Replayed => counters.replayed += 1,
             Worth::Overtaken => {}
-            Worth::Unproven => {
+            Worth::Unproven | Worth::Rival => {
                 counters.unproven += 1;
                 self.answer(n, header.link, Some(Echo { salt: header.salt, seq: header.seq, hold_us: 0 }), actions);
             }
@@ -573,8 +573,15 @@ impl Pulse {
             ages,
             facts: self.facts,
             health: self.health().to_send(),
+            two_lives: self.two_lives(),
         };
         actions.push(PulseAction::Send { to, link, header, beat });
+    }
+
+    fn two_lives(&self) -> Option<Vec<NodeId>> {
+        let fd = self.time.fd();
+        let ids = self.peers.iter().filter(|peer| peer.rival(fd, &self.timing).is_some()).map(Peer::id);
+        Some(ids.collect::<Vec<NodeId>>()).filter(|ids| !ids.is_empty())
     }
 
     fn ages_but_of(&self, n: usize) -> Vec<Age> {

@@ -19,5 +19,6 @@ pub(crate) fn beat() -> Beat {
         ages: Vec::new(),
         facts: Facts::default(),
         health: None,
+        two_lives: None,
     }
 }

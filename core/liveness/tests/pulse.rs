@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use liveness::{
     Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, PeerOrder, PeerReport, Progress, Pulse,
-    PulseAction, PulseInput, PulseOrder, PulseReport, Received, Timing, Verdict,
+    PulseAction, PulseInput, PulseOrder, PulseReport, Received, Rival, Timing, Verdict,
 };
 use model::{Incarnation, Instant, LinkId, NodeId, Profile, Term};
 
@@ -461,18 +461,62 @@ fn another_life_that_is_still_heard_is_a_rival() {
     assert_eq!(world.seen(A, B).incarnation, incarnation(B, 1));
     assert_eq!(world.seen(A, B).rival, None);
     let mut original = original.pulse;
-    for _ in 0..8 {
+    for round in 0..8 {
         world.run_for(ms(50));
         for action in original.step(world.now, PulseInput::Tick) {
             if let PulseAction::Send { header, beat, .. } = action {
                 world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
             }
         }
+        world.run_for(ms(5));
+        let is_certain = round >= 6;
+        assert_eq!(world.seen(A, B).rival, Some(Rival { incarnation: incarnation(B, 0), is_certain }), "{round}");
     }
-    world.run_for(ms(50));
-    assert_eq!(world.seen(A, B).rival, Some(incarnation(B, 0)));
     world.run_for(Duration::from_secs(7));
     assert_eq!(world.seen(A, B).rival, None, "it is gone");
+}
+
+#[test]
+fn while_the_agreed_life_of_a_member_is_heard_no_other_takes_its_place() {
+    for links in [1, 2] {
+        let mut world = World::settled(3, links);
+        let copy = OwnIdentity { cluster: 7, id: B, incarnation: incarnation(B, 1), salt: 99, key_epoch: 1 };
+        let mut copy = Pulse::new(world.now, copy, world.nodes[&B].order.clone());
+        for round in 0..60 {
+            world.run_for(ms(10));
+            // Everything that A sends to B reaches both machines.
+            for (header, beat) in world.record.take().unwrap_or_default() {
+                if header.receiver == B {
+                    let received = Received { arrival: world.now, header, beat };
+                    let _ = copy.step(world.now, PulseInput::Received(received));
+                }
+            }
+            world.record = Some(Vec::new());
+            for action in copy.step(world.now, PulseInput::Tick) {
+                if let PulseAction::Send { to: A, header, beat, .. } = action {
+                    world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
+                }
+            }
+            assert_eq!(world.seen(A, B).incarnation, incarnation(B, 0), "{round}");
+        }
+        assert_eq!(world.seen(A, B).verdict, Verdict::Reachable);
+        assert_eq!(world.seen(A, B).rival, Some(Rival { incarnation: incarnation(B, 1), is_certain: true }));
+        assert_eq!(world.seen(C, A).two_lives, [B], "A tells the others");
+        assert_eq!(world.seen(B, A).two_lives, [B], "and B itself");
+        assert_eq!(world.accusations(), 0);
+        // The agreed one dies: then the other one is heard.
+        world.crash(B);
+        for _ in 0..60 {
+            world.run_for(ms(10));
+            for action in copy.step(world.now, PulseInput::Tick) {
+                if let PulseAction::Send { to: A, header, beat, .. } = action {
+                    world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
+                }
+            }
+        }
+        assert_eq!(world.seen(A, B).incarnation, incarnation(B, 1));
+        assert_eq!(world.seen(A, B).rival, None);
+    }
 }
 
 #[test]

@@ -320,6 +320,9 @@ impl Node {
             return;
         }
         let Some(member) = self.state.members.get(&from) else { return };
+        if self.has_two_lives(from) {
+            return;
+        }
         if self.joins_again_at.get(&from).is_some_and(|at| now.at < *at) {
             return;
         }

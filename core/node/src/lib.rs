@@ -19,6 +19,7 @@ mod input;
 mod leader;
 mod live;
 mod node;
+mod rivals;
 mod sick;
 mod view;
 

@@ -234,7 +234,8 @@ impl Node {
         self.stepped_at = now.at;
         match input {
             Input::Pulse(report) => self.on_report(now, report, &mut todo, &mut out),
-            Input::Message { from, .. } if self.is_removed(from) => {}
+            // A copy of this very machine: nobody else sends under our name.
+            Input::Message { from, .. } if self.is_removed(from) || from == self.identity.own => {}
             Input::Message { from, message } => self.on_message(now, from, message, &mut todo, &mut out),
             Input::Persisted { token } => match self.persists.remove(&token) {
                 Some((Part::Consensus, token)) => todo.push(Todo::Consensus(consensus::Input::Persisted { token })),
@@ -462,6 +463,7 @@ impl Node {
                 || peer.report.reachable_since != report.reachable_since
         });
         self.compare_digest(&report, out);
+        self.note_rival(&report, out);
         self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
@@ -498,6 +500,7 @@ impl Node {
             return;
         }
         match message {
+            Message::Consensus(_) if self.is_a_copy() => {}
             Message::Consensus(message) => match why_unreadable(&message) {
                 None => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
                 Some(what) => self.note_unreadable(from, &what, out),
@@ -628,6 +631,7 @@ impl Node {
     ) {
         for action in actions {
             match action {
+                consensus::Action::Send { .. } if self.is_a_copy() => {}
                 consensus::Action::Send { to, message } => {
                     out.push(Action::Send { to, message: Message::Consensus(message) });
                 }

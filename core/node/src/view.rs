@@ -43,6 +43,7 @@ impl Node {
     /// Takes a picture.
     pub fn view(&self, now: Moment) -> View {
         let mut problems: Vec<String> = self.diverged.iter().chain(&self.unreadable).cloned().collect();
+        problems.extend(self.identity_problems());
         if !self.consensus.is_quorate() {
             problems.push(
                 "this node does not belong to a majority: nothing can be changed here; see the links in `cardea status`"

@@ -222,6 +222,7 @@ fn peer(id: NodeId) -> PeerReport {
         limit: Duration::from_millis(250),
         facts: Facts { applied: LogIndex(40), is_known: true, ..Facts::default() },
         rival: None,
+        two_lives: Vec::new(),
         suspects: Vec::new(),
         hears: BTreeSet::from([A, B, C, W]).into_iter().filter(|other| *other != id).collect(),
         flags: BeatFlags::NONE,

@@ -31,7 +31,12 @@ pub fn beats() -> Vec<(&'static str, Beat)> {
         health: Some(Health { worker: Duration::from_millis(2100), disk: Duration::from_secs(16) }),
         ..beat(BeatKind::Beat)
     };
-    kinds.into_iter().map(|(name, kind)| (name, beat(kind))).chain([("beat-sick", sick)]).collect()
+    let contested = Beat { two_lives: Some(vec![NodeId(5), NodeId(9)]), ..beat(BeatKind::Beat) };
+    kinds
+        .into_iter()
+        .map(|(name, kind)| (name, beat(kind)))
+        .chain([("beat-sick", sick), ("beat-two-lives", contested)])
+        .collect()
 }
 
 fn beat(kind: BeatKind) -> Beat {
@@ -61,6 +66,7 @@ fn beat(kind: BeatKind) -> Beat {
             is_known: true,
         },
         health: None,
+        two_lives: None,
     }
 }
 
