@@ -180,12 +180,34 @@ fn a_machine_that_boots_slower_is_not_fenced() {
         .from_here()
         .power_on("a")
         .power_on("b")
+        .boots_in("c", 180.s())
+        .power_on("c")
         .run_for(6.s())
         .expect(resource("web").runs())
+        .expect(resource("db").runs_nowhere())
+        .run_for(200.s())
+        .expect(node("c").was_condemned(0))
+        .expect(node("c").lost_power(0))
+        .expect(everything());
+}
+
+#[test]
+fn a_machine_without_power_is_off_and_not_waited_for() {
+    cluster(3)
+        .resource("db", "prefers c")
+        .resource("web", "prefers a")
+        .settle()
+        .inflict(Fault::PowerOffAll)
+        .run_for(2.s())
+        .from_here()
+        .power_on("a")
+        .power_on("b")
+        .run_for(6.s())
+        .expect(resource("web").runs())
+        .expect(resource("db").runs())
         .run_for(180.s())
         .power_on("c")
         .run_for(20.s())
-        .expect(node("c").was_condemned(0))
         .expect(node("c").lost_power(0))
         .expect(everything());
 }
@@ -200,7 +222,11 @@ fn a_machine_that_never_boots_is_fenced_in_the_end() {
         .from_here()
         .power_on("a")
         .power_on("b")
-        .run_for(320.s())
+        .boots_in("c", 900.s())
+        .power_on("c")
+        .run_for(290.s())
+        .expect(resource("db").runs_nowhere())
+        .run_for(30.s())
         .expect(resource("db").runs());
 }
 

@@ -72,7 +72,7 @@ pub struct Fencing {
     heard: BTreeSet<NodeId>,
     /// Members that are proven off and are to be switched on.
     returns: BTreeMap<NodeId, Return>,
-    tests: BTreeMap<u64, Test>,
+    tests: BTreeMap<Asker, Test>,
 }
 
 /// What happened.
@@ -113,6 +113,11 @@ pub enum FencingInput {
         /// The node.
         node: NodeId,
     },
+    /// This leader wants to know whether a member is off already. Nothing is switched.
+    Look {
+        /// The member.
+        node: NodeId,
+    },
     /// `deadline` has passed.
     Tick,
 }
@@ -132,6 +137,13 @@ pub enum FencingAction {
         request: u64,
         /// The answers, in the order in which the devices are tried.
         results: Vec<FenceTest>,
+    },
+    /// The answer to a look.
+    LookDone {
+        /// The member.
+        node: NodeId,
+        /// No device reads on, and one at least reads off.
+        is_off: bool,
     },
     /// A device failed to cut the node off; for those who watch.
     Failed {
@@ -212,6 +224,15 @@ struct Return {
     last_failure: Option<String>,
 }
 
+/// Who wants to know what the devices of a node read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asker {
+    /// Somebody outside; the number that was given to the question.
+    Request(u64),
+    /// This leader, about this member.
+    Leader(NodeId),
+}
+
 /// A test of a node's devices.
 struct Test {
     began_at: Instant,
@@ -255,7 +276,10 @@ impl Fencing {
             FencingInput::Woke => self.doubt(now),
             FencingInput::Begun { node, attempt } => self.on_begun(now, node, attempt),
             FencingInput::CallDone { key, outcome } => self.on_call_done(now, state, key, outcome, &mut actions),
-            FencingInput::Test { request, node } => self.begin_test(now, state, request, node, &mut actions),
+            FencingInput::Test { request, node } => {
+                self.begin_test(now, state, Asker::Request(request), node, &mut actions);
+            }
+            FencingInput::Look { node } => self.begin_test(now, state, Asker::Leader(node), node, &mut actions),
             FencingInput::Applied | FencingInput::Tick => {}
         }
         self.end_tests(now, &mut actions);
@@ -728,10 +752,13 @@ impl Fencing {
         &mut self,
         now: Instant,
         state: &ClusterState,
-        request: u64,
+        asker: Asker,
         node: NodeId,
         actions: &mut Vec<FencingAction>,
     ) {
+        if self.tests.contains_key(&asker) {
+            return;
+        }
         let mut calls = Vec::new();
         let mut ends_at = now;
         for (name, device) in devices(state, node) {
@@ -740,16 +767,16 @@ impl Fencing {
             calls.push(TestCall { key: call.key, device: name, answer: None });
             actions.push(FencingAction::Call(call));
         }
-        self.tests.insert(request, Test { began_at: now, ends_at, calls });
+        self.tests.insert(asker, Test { began_at: now, ends_at, calls });
     }
 
     fn end_tests(&mut self, now: Instant, actions: &mut Vec<FencingAction>) {
         let is_over = |test: &Test| now >= test.ends_at || test.calls.iter().all(|call| call.answer.is_some());
-        let over: Vec<u64> = self.tests.iter().filter(|(_, test)| is_over(test)).map(|(id, _)| *id).collect();
-        for request in over {
-            let Some(test) = self.tests.remove(&request) else { continue };
+        let over: Vec<Asker> = self.tests.iter().filter(|(_, test)| is_over(test)).map(|(id, _)| *id).collect();
+        for asker in over {
+            let Some(test) = self.tests.remove(&asker) else { continue };
             let silence = FenceOutcome::Failed { reason: "no answer in time".to_owned() };
-            let results = test
+            let results: Vec<FenceTest> = test
                 .calls
                 .into_iter()
                 .map(|TestCall { device, answer, .. }| {
@@ -757,7 +784,13 @@ impl Fencing {
                     FenceTest { device, outcome, took_ms: millis(at.since(test.began_at)) }
                 })
                 .collect();
-            actions.push(FencingAction::TestDone { request, results });
+            actions.push(match asker {
+                Asker::Request(request) => FencingAction::TestDone { request, results },
+                Asker::Leader(node) => {
+                    let reads = |status| results.iter().any(|result| result.outcome == FenceOutcome::Status(status));
+                    FencingAction::LookDone { node, is_off: reads(FenceStatus::Off) && !reads(FenceStatus::On) }
+                }
+            });
         }
     }
 

@@ -24,6 +24,7 @@ struct World {
     calls: VecDeque<FenceCall>,
     proposed: Vec<Command>,
     tests: Vec<(u64, Vec<FenceTest>)>,
+    looks: Vec<(NodeId, bool)>,
     failed: Vec<String>,
     abandoned: Vec<u64>,
     /// Attempts that are proposed and wait to be agreed on; none: they are agreed on at once.
@@ -100,6 +101,7 @@ impl World {
             calls: VecDeque::new(),
             proposed: Vec::new(),
             tests: Vec::new(),
+            looks: Vec::new(),
             failed: Vec::new(),
             abandoned: Vec::new(),
             attempts: None,
@@ -148,6 +150,7 @@ impl World {
                 },
                 FencingAction::Propose(command) => self.proposed.push(command),
                 FencingAction::TestDone { request, results } => self.tests.push((request, results)),
+                FencingAction::LookDone { node, is_off } => self.looks.push((node, is_off)),
                 FencingAction::Failed { reason, .. } => self.failed.push(reason),
             }
         }
@@ -385,6 +388,23 @@ fn a_test_of_a_node_without_devices_ends_at_once() {
     let mut world = World::new(&[]);
     world.step(FencingInput::Test { request: 6, node: B });
     assert_eq!(world.tests, [(6, Vec::new())]);
+}
+
+#[test]
+fn who_is_waited_for_is_off_if_a_device_says_so_and_none_contradicts() {
+    let mut world = World::new(&[("bmc", ALL), ("pdu", ALL)]);
+    let dead = || failed("no answer from the management board");
+    for (bmc, pdu, is_off) in
+        [(dead(), OFF, true), (OFF, OFF, true), (ON, OFF, false), (dead(), dead(), false), (dead(), ON, false)]
+    {
+        world.step(FencingInput::Look { node: B });
+        world.step(FencingInput::Look { node: B });
+        world.answer("bmc", FenceAction::Status, bmc);
+        world.answer("pdu", FenceAction::Status, pdu);
+        assert_eq!(world.looks, [(B, is_off)]);
+        assert!(world.calls.is_empty() && world.proposed.is_empty(), "a look changes nothing, and one is enough");
+        world.looks.clear();
+    }
 }
 
 #[cfg(feature = "planted-bugs")]

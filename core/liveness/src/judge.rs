@@ -42,6 +42,8 @@ pub struct Judge {
     members: BTreeMap<NodeId, Member>,
     peers: BTreeMap<NodeId, Seen>,
     cases: BTreeMap<NodeId, Case>,
+    /// Incarnations whose devices read off before anybody heard them.
+    read_off: BTreeMap<NodeId, Incarnation>,
     /// Members that only others have contact with, and since when.
     partial: BTreeMap<NodeId, Instant>,
     yielded_at: Option<Instant>,
@@ -75,6 +77,13 @@ pub enum JudgeInput {
     },
     /// What the own pulse says about a member.
     Peer(PeerReport),
+    /// The fence devices of a member read off: that incarnation is over, whether or not its machine boots slowly.
+    ReadOff {
+        /// The member.
+        node: NodeId,
+        /// Its agreed incarnation.
+        incarnation: Incarnation,
+    },
     /// The own pulse did not run for a while.
     OwnStall,
     /// The own pulse thinks that this node is (not) the one that is cut off.
@@ -178,6 +187,7 @@ impl Judge {
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
             cases: BTreeMap::new(),
+            read_off: BTreeMap::new(),
             partial: BTreeMap::new(),
             yielded_at: None,
             settle_until: None,
@@ -205,6 +215,7 @@ impl Judge {
                 self.on_members(now, members);
             }
             JudgeInput::Peer(report) => self.on_report(now, report),
+            JudgeInput::ReadOff { node, incarnation } => _ = self.read_off.insert(node, incarnation),
             JudgeInput::OwnStall => self.begin_grace(now),
             JudgeInput::Isolated(is_isolated) => self.is_isolated = is_isolated,
             JudgeInput::Tick => {}
@@ -222,6 +233,13 @@ impl Judge {
     /// Who is down: the incarnations that nobody hears, condemned by this judge or not yet.
     pub fn down(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
         self.cases.iter().filter(|(_, case)| case.down_at.is_some()).map(|(&node, case)| (node, case.incarnation))
+    }
+
+    /// Who is down and waited for, since its machine may only boot slowly. Whether it is off is worth a look.
+    pub fn awaited(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
+        let is_awaited =
+            |(node, case): &(&NodeId, &Case)| case.down_at.is_some() && self.boots_until(**node) > Instant::ZERO;
+        self.cases.iter().filter(is_awaited).map(|(&node, case)| (node, case.incarnation))
     }
 
     /// Who wakes late looks again before it judges. A starved leader that is always a little late does so once: it
@@ -253,6 +271,9 @@ impl Judge {
             self.members.insert(agreed.id, Member { agreed, since, state_since });
         }
         self.peers.retain(|id, _| self.members.contains_key(id));
+        let is_life =
+            |id: &NodeId, life: Incarnation| self.members.get(id).is_some_and(|m| m.agreed.incarnation == life);
+        self.read_off.retain(|id, life| is_life(id, *life));
     }
 
     fn on_report(&mut self, now: Instant, report: PeerReport) {
@@ -414,9 +435,17 @@ impl Judge {
         let down_at = self.cases.get(&node)?.down_at?;
         let hold = if self.working_domains(node) >= 2 { Duration::ZERO } else { self.timing.t_hold };
         let brake = if is_braked { self.timing.brake } else { Duration::ZERO };
+        Some((down_at + hold.max(brake)).max(self.grace).max(self.boots_until(node)))
+    }
+
+    /// So long a member is waited for that was not heard since this machine booted, and is not known to be off.
+    fn boots_until(&self, node: NodeId) -> Instant {
         let was_heard = self.peers.get(&node).is_some_and(|seen| seen.was_heard);
-        let booted = if was_heard { Instant::ZERO } else { self.begun + self.timing.boot_patience };
-        Some((down_at + hold.max(brake)).max(self.grace).max(booted))
+        let is_off = self
+            .read_off
+            .get(&node)
+            .is_some_and(|life| self.members.get(&node).is_some_and(|member| member.agreed.incarnation == *life));
+        if was_heard || is_off { Instant::ZERO } else { self.begun + self.timing.boot_patience }
     }
 
     /// In how many separate failure domains links worked when there last was contact: what one fault cannot cut.
@@ -880,6 +909,24 @@ mod tests {
         // Heard since, it is judged like any other.
         court.sees(at(340_000), report(B, Verdict::Suspect, &[]));
         assert_eq!(court.said.last().expect("B is lost"), "340000 condemn 2");
+    }
+
+    #[test]
+    fn a_member_that_has_not_booted_is_not_waited_for_once_it_reads_off() {
+        let mut court = Court::leading(3, 2);
+        court.judge = Judge::new(Bugs::NONE, at(0));
+        let members = court.members.clone();
+        let incarnation = members[2].incarnation;
+        court.tell(at(0), JudgeInput::Members { timing: T, members });
+        court.tell(at(0), JudgeInput::Lead { own: A });
+        court.sees(at(10), report(B, Verdict::Reachable, &[]));
+        court.sees(at(1000), report(C, Verdict::Suspect, &[]));
+        assert_eq!(court.judge.awaited().collect::<Vec<_>>(), [(C, incarnation)]);
+        court.tell(at(1100), JudgeInput::ReadOff { node: C, incarnation: Incarnation(incarnation.0 + 1) });
+        assert_eq!(court.said, ["1000 down 3"], "another life was meant");
+        court.tell(at(1200), JudgeInput::ReadOff { node: C, incarnation });
+        assert_eq!(court.said, ["1000 down 3", "1200 condemn 3"]);
+        assert_eq!(court.judge.awaited().count(), 0);
     }
 
     #[test]

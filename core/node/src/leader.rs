@@ -23,6 +23,9 @@ use crate::node::{Node, Reign, Todo, event};
 /// A learner that lacks at most this many entries may become a voter.
 const PROMOTION_LAG_MAX: u64 = 64;
 
+/// So often the devices of a member are read that is waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// A member that was admitted within so many milliseconds is waited for before a later one gets its vote.
 const FIRST_COME_MS: u64 = 3000;
 
@@ -50,6 +53,7 @@ impl Node {
         self.plan = Default::default();
         self.condemnable.clear();
         self.retry_at = None;
+        self.look_again_at = None;
         self.sick.clear();
         self.forget_own_proposals();
     }
@@ -84,6 +88,7 @@ impl Node {
         self.on_dispatcher(now, actions, todo, out);
         self.tend_leavers(now, reign.epoch, todo, out);
         self.condemn_blocked(now, reign.epoch, todo, out);
+        self.look_at_awaited(now, todo);
         self.condemn_down(now, reign.epoch, todo, out);
         self.condemn_stuck(now, reign.epoch, todo, out);
         self.treat_sick(now, reign.epoch, todo, out);
@@ -295,15 +300,17 @@ impl Node {
             .collect();
         for (node, incarnation, reason) in blocked {
             if node == self.identity.own {
-                // Nobody fences itself: another voter leads first, and condemns this node.
-                if let Some(successor) = self.successor() {
-                    todo.push(Todo::Consensus(consensus::Input::Transfer(successor)));
-                }
+                self.let_another_fence_me(todo);
                 continue;
             }
             let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
             self.propose_own(now, command, todo, out);
         }
+    }
+
+    /// Nobody fences itself: another voter leads first, and condemns this node.
+    fn let_another_fence_me(&self, todo: &mut Vec<Todo>) {
+        todo.extend(self.successor().map(|successor| Todo::Consensus(consensus::Input::Transfer(successor))));
     }
 
     /// A member came up with an incarnation that is not agreed yet.
@@ -455,7 +462,6 @@ impl Node {
                     resources.into_iter().find(|r| self.state.known_state(r, *node) == ResourceState::Blocked);
                 let member = self.state.members.get(node).filter(|member| member.state == MemberState::Online);
                 if let (Some(resource), Some(member)) = (blocked, member)
-                    && *node != self.identity.own
                     && !self.is_in_maintenance(*node)
                     && !self.is_proposed(|c| matches!(c, Command::Condemn { node: of, .. } if of == node))
                 {
@@ -466,6 +472,10 @@ impl Node {
             }
         }
         for (node, incarnation, reason) in stuck {
+            if node == self.identity.own {
+                self.let_another_fence_me(todo);
+                continue;
+            }
             let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
             self.propose_own(now, command, todo, out);
         }
@@ -497,6 +507,26 @@ impl Node {
             }
             let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true };
             self.propose_own(now, command, todo, out);
+        }
+    }
+
+    /// Asks the devices of members that are waited for, since they may only boot slowly, and that keep something from
+    /// running: who is off runs nothing.
+    fn look_at_awaited(&mut self, now: Moment, todo: &mut Vec<Todo>) {
+        let blocking = self.blocking();
+        let awaited: Vec<NodeId> = self
+            .judge
+            .awaited()
+            .map(|(node, _)| node)
+            .filter(|node| {
+                (holds_anything(&self.state, *node) || blocking.contains(node)) && !self.is_in_maintenance(*node)
+            })
+            .collect();
+        if awaited.is_empty() {
+            self.look_again_at = None;
+        } else if self.look_again_at.is_none_or(|at| now.at >= at) {
+            self.look_again_at = Some(now.at + LOOK_EVERY);
+            todo.extend(awaited.into_iter().map(|node| Todo::Fencing(FencingInput::Look { node })));
         }
     }
 

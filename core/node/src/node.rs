@@ -55,6 +55,8 @@ pub struct Node {
     pub(crate) is_stale: bool,
     /// When to look at the voters again, on the leader.
     pub(crate) voters_again_at: Option<Instant>,
+    /// When the devices of members that are waited for are read again.
+    pub(crate) look_again_at: Option<Instant>,
     /// When the plan may change by the passing of time alone.
     pub(crate) replan_at: Option<Instant>,
     pub(crate) first_peers: Vec<PeerOrder>,
@@ -185,6 +187,7 @@ impl Node {
             plan: Plan::default(),
             is_stale: true,
             voters_again_at: None,
+            look_again_at: None,
             replan_at: None,
             first_peers,
             is_isolated: false,
@@ -263,7 +266,8 @@ impl Node {
         };
         let reign = if self.reign.is_some() {
             let dispatcher = self.dispatcher.deadline();
-            let again = [self.next_eligibility(), self.voters_again_at, self.replan_at, self.retry_at];
+            let again =
+                [self.next_eligibility(), self.voters_again_at, self.look_again_at, self.replan_at, self.retry_at];
             [dispatcher, self.fencing.deadline()].into_iter().chain(again).flatten().min()
         } else {
             None
@@ -376,7 +380,7 @@ impl Node {
                 self.is_stale = true;
                 self.forget_return(now.at);
             }
-            self.is_stale |= is_due(self.voters_again_at);
+            self.is_stale |= is_due(self.voters_again_at) || is_due(self.look_again_at);
             if is_due(self.retry_at) {
                 self.retry_at = None;
                 self.is_stale = true;
@@ -949,6 +953,12 @@ impl Node {
                 FencingAction::Propose(command) => self.propose_own(now, command, todo, out),
                 FencingAction::TestDone { request, results } => {
                     out.push(Action::Answer { id: request, answer: Answer::FenceTests(results) });
+                }
+                FencingAction::LookDone { node, is_off } => {
+                    let member = self.state.members.get(&node).filter(|_| is_off);
+                    todo.extend(
+                        member.map(|member| Todo::Judge(JudgeInput::ReadOff { node, incarnation: member.incarnation })),
+                    );
                 }
                 FencingAction::Failed { node, reason } => {
                     out.push(event("fence-failed", &self.state.name_of(node), reason));
