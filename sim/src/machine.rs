@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub lives_once: bool,
     /// From power to the worker; none: a fraction of a second.
     pub boots_in: Option<u64>,
+    /// When its present boot ends, or ended: its daemon starts then.
+    pub booted_at: At,
     pub clock: Clock,
     pub disk: Disk,
     /// An earlier content of the disk, as a backup or a snapshot keeps it.
@@ -93,6 +95,7 @@ impl Machine {
             boot: 0,
             lives_once: false,
             boots_in: None,
+            booted_at: 0,
             clock: Clock::new(0, 0, 0, 0),
             disk: Disk::default(),
             saved: None,

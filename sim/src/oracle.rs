@@ -222,14 +222,21 @@ impl World {
         absent.or_else(|| down.map(|m| format!("nothing of the cluster runs on {}", self.machines[m].name)))
     }
 
-    /// Notes since when each unit has been missing; a fault gives the cluster its time anew.
+    /// When the last machine that boots, or has booted, had its daemon started.
+    pub(crate) fn last_boot(&self) -> At {
+        self.machines.iter().filter(|machine| machine.is_on).map(|machine| machine.booted_at).max().unwrap_or(0)
+    }
+
+    /// Notes since when each unit has been missing; a fault, or a machine that has booted, gives the cluster its time
+    /// again.
     pub(crate) fn review_missing(&mut self) {
+        let booted_at = Some(self.last_boot()).filter(|at| *at <= self.now).unwrap_or(0);
         let missing = self.missing_units();
         let names: BTreeSet<UnitName> = missing.iter().map(|one| one.unit.clone()).collect();
         self.missing_since.retain(|unit, _| names.contains(unit));
         for Missing { unit, sentence, bound } in missing {
             let since: &mut At = self.missing_since.entry(unit).or_insert(self.now);
-            *since = (*since).max(self.last_fault_at);
+            *since = (*since).max(self.last_fault_at).max(booted_at);
             let long = self.now - *since;
             if long > bound {
                 self.violate("stays-available", format!("for {} s, {sentence}", long / SECONDS));

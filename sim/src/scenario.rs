@@ -243,7 +243,7 @@ impl Scenario {
             world.review_missing();
             match world.absent_members() {
                 None if settles(world) => break,
-                Some(absent) if world.now() > begin + BOUND + FENCE_PAUSE => {
+                Some(absent) if world.now() > begin.max(world.last_boot()) + BOUND + FENCE_PAUSE => {
                     let long = (world.now() - begin) / SECONDS;
                     world.violate("recovers", format!("{long} s after the repair, {absent}"));
                 }

@@ -387,7 +387,9 @@ impl World {
         if !self.machines[m].starts_at_boot.is_empty() {
             self.after(pause, Event::BootServicesStart { machine: m, boot });
         }
-        self.after(pause + self.machines[m].disk.opens_in, Event::WorkerStarts { machine: m, boot });
+        let pause = pause + self.machines[m].disk.opens_in;
+        self.machines[m].booted_at = self.now + pause;
+        self.after(pause, Event::WorkerStarts { machine: m, boot });
     }
 
     /// The machine loses its power, at once.

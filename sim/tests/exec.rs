@@ -1,7 +1,7 @@
 //! Stories of orders and answers, of what runs unordered, and of plans that cannot be finished.
 
 use model::{ActionKind, ClusterConfig, NodeId, ResourceName};
-use sim::{Fault, Mood, Seconds, Who, cluster, node, resource};
+use sim::{AgentMood, Fault, Mood, Seconds, Who, cluster, node, resource};
 
 /// A copy of `web` under the name `extra`.
 fn add_extra(config: &mut ClusterConfig) {
@@ -144,4 +144,50 @@ fn a_stop_that_fails_everywhere_costs_one_node() {
         .run_for(20.s())
         .expect(resource("db").runs_on("c"))
         .expect(node("c").was_condemned(0));
+}
+
+/// The stop that failed everywhere is tried again: whoever mends its cause need not tell anybody.
+#[test]
+fn a_stop_that_could_not_work_is_tried_until_it_does() {
+    cluster(4)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .stops_are("b", "db", Mood::Fails)
+        .stops_are("c", "db", Mood::Fails)
+        .move_to("db", "c")
+        .run_for(5.s())
+        .expect(node("b").was_fenced(1))
+        .move_to("db", "d")
+        .run_for(20.s())
+        .expect(resource("db").runs_on("c"))
+        .stops_are("c", "db", Mood::Works)
+        .run_for(20.s())
+        .expect(resource("db").runs_on("d"))
+        .expect(node("c").was_condemned(0));
+}
+
+/// What a leader cannot stop itself, without holding it, another one fences it for.
+#[test]
+fn a_leader_that_is_in_the_way_lets_another_one_lead() {
+    cluster(5)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("c")
+        .agent(
+            "a",
+            "db",
+            AgentMood { start: Mood::Works, stop: Mood::Fails, monitor: Mood::Fails, outlives_halt: false },
+        )
+        .power_off("a")
+        .run_for(1.s())
+        .power_on("a")
+        .run_for(5.s())
+        .lead("a")
+        .from_here()
+        .power_off("b")
+        .run_for(20.s())
+        .expect(node("a").was_condemned(1))
+        .expect(resource("db").runs());
 }

@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    AgentAction, AgentName, Bugs, ClusterState, Epoch, Holder, HolderState, Incarnation, Instant, Known, Member,
-    MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, ResourceName, ResourceState, Step, StepKind, UnitName,
+    ActionKind, AgentAction, AgentName, Bugs, ClusterState, Epoch, Holder, HolderState, Incarnation, Instant, Known,
+    Member, MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, ResourceName, ResourceState, Step, StepKind,
+    UnitName,
 };
 use state::{Command, Failure, Observation};
 
@@ -52,6 +53,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// A probe without an answer is not tried again before this has passed.
 const PROBE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// A stop that failed and that nobody is fenced for is tried again after this at first, then after twice as long each
+/// time…
+const STOP_AGAIN_FIRST: Duration = Duration::from_secs(3);
+
+/// … up to this.
+const STOP_AGAIN_MAX: Duration = Duration::from_secs(15);
+
 /// Beyond its own limit, an operation may wait for another one and for the end of what it left behind.
 const OP_MARGIN: Duration = Duration::from_secs(10);
 
@@ -78,6 +86,8 @@ pub struct Dispatcher {
     proposals: BTreeMap<ProposalKey, Instant>,
     /// When to try an operation again.
     retries: BTreeMap<(NodeId, ResourceName), Instant>,
+    /// Stops that failed, and when to try them again.
+    failed_stops: BTreeMap<(NodeId, ResourceName), FailedStop>,
     problems: Vec<String>,
     is_settled: bool,
 }
@@ -164,6 +174,13 @@ struct Heard {
     lost_at: Instant,
 }
 
+/// A stop that failed, and that nobody is fenced for.
+struct FailedStop {
+    /// None: now.
+    again_at: Option<Instant>,
+    pause: Duration,
+}
+
 /// Orders the reports of one resource: a change follows the result of its operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -194,6 +211,7 @@ impl Dispatcher {
             heard: BTreeMap::new(),
             proposals: BTreeMap::new(),
             retries: BTreeMap::new(),
+            failed_stops: BTreeMap::new(),
             problems: Vec::new(),
             is_settled: false,
         }
@@ -259,7 +277,8 @@ impl Dispatcher {
             self.debts().filter(|(node, _)| !self.debtors.contains(node)).map(|(_, since)| since + ANSWER_LIMIT);
         let proposals = self.proposals.values().copied();
         let retries = self.retries.values().copied();
-        flights.chain(heard).chain(asks).chain(debts).chain(proposals).chain(retries).min()
+        let stops = self.failed_stops.values().filter_map(|stop| stop.again_at);
+        flights.chain(heard).chain(asks).chain(debts).chain(proposals).chain(retries).chain(stops).min()
     }
 
     /// Feeds one input that happened at `now`; `state` is what is applied on this node.
@@ -294,7 +313,9 @@ impl Dispatcher {
                 }
             }
             DispatcherInput::Tick => {
-                if self.epoch.is_some() && self.forget_done(now, state) {
+                let is_due = |stop: &&mut FailedStop| stop.again_at.is_some_and(|at| now >= at);
+                let due = self.failed_stops.values_mut().filter(is_due).map(|stop| stop.again_at = None).count();
+                if self.epoch.is_some() && (self.forget_done(now, state) || due > 0) {
                     actions.push(DispatcherAction::Replan);
                 }
             }
@@ -377,12 +398,13 @@ impl Dispatcher {
                 }
             }
         }
+        self.stop_again(now, state, epoch, actions);
         self.block(now, state, epoch, actions);
         for (unit, holder) in &state.holders {
             if matches!(holder.state, HolderState::Blocked { .. }) && state.stop_cost_node.contains(unit) {
                 self.problems.push(format!(
-                    "{unit} cannot be stopped on {} either: one node was fenced for it already, and no second one is; \
-                     correct the file, or stop it by hand and run `cardea clear`",
+                    "{unit} cannot be stopped on {} either: one node was fenced for it already, and no second one is. The \
+                     stop is tried again and again; correct the file, or stop it by hand",
                     state.name_of(holder.node)
                 ));
             }
@@ -472,6 +494,40 @@ impl Dispatcher {
             epoch,
         };
         self.propose(now, command, actions);
+    }
+
+    /// A stop that failed is tried again where nobody is fenced for it: the unit is held elsewhere or best-effort, or one
+    /// node was fenced for it already. The cause may be gone by then (a missing agent is installed, a busy device free).
+    fn stop_again(&mut self, now: Instant, state: &ClusterState, epoch: Epoch, actions: &mut Vec<DispatcherAction>) {
+        let mut failed = BTreeMap::new();
+        for (resource, nodes) in &state.known {
+            let unit = state.config.unit_of(resource);
+            let is_spared = !state.config.members_of(&unit).is_empty() && !state.config.is_exclusive(&unit)
+                || state.stop_cost_node.contains(&unit);
+            let is_held_on = |node| state.holders.get(&unit).is_some_and(|holder| holder.node == node);
+            for node in nodes.iter().filter(|(_, known)| known.state == ResourceState::Blocked).map(|(node, _)| *node) {
+                let is_current = known(state, resource, node).is_some_and(|known| {
+                    known.state == ResourceState::Blocked && is_online(state, node, known.incarnation)
+                });
+                if (is_spared || !is_held_on(node)) && is_current && !is_in_maintenance(state, node) {
+                    failed.insert((node, resource.clone()), unit.clone());
+                }
+            }
+        }
+        self.failed_stops.retain(|key, _| failed.contains_key(key));
+        for ((node, resource), unit) in failed {
+            let first = FailedStop { again_at: Some(now + STOP_AGAIN_FIRST), pause: STOP_AGAIN_FIRST };
+            let stop = self.failed_stops.entry((node, resource.clone())).or_insert(first);
+            if stop.again_at.is_some_and(|at| now < at) {
+                continue;
+            }
+            stop.pause = (stop.pause * 2).min(STOP_AGAIN_MAX);
+            stop.again_at = Some(now + stop.pause);
+            let reason = format!("the last stop of {resource} failed");
+            let kind = StepKind::Stop(resource.clone());
+            let step = Step { kind, unit, node, reason, after: Vec::new() };
+            self.order(now, state, epoch, &step, &resource, AgentAction::Stop, actions);
+        }
     }
 
     /// A holder on which something cannot be stopped is blocked; what follows is decided elsewhere. What left the
@@ -635,13 +691,14 @@ impl Dispatcher {
         };
         if conclusion.state == ResourceState::Unknown {
             self.retries.insert(key, now + PROBE_AGAIN_AFTER);
-            let is_known = known(state, &result.resource, from)
-                .is_some_and(|known| known.state == ResourceState::Unknown && known.reason == conclusion.reason);
-            if is_known {
-                // The log would grow by an entry with each try.
-                actions.push(DispatcherAction::Send { to: from, message: ack });
-                return;
-            }
+        }
+        let is_repeated = matches!(conclusion.state, ResourceState::Unknown | ResourceState::Blocked)
+            && known(state, &result.resource, from)
+                .is_some_and(|known| known.state == conclusion.state && known.reason == conclusion.reason);
+        if is_repeated {
+            // The log would grow by an entry with each try.
+            actions.push(DispatcherAction::Send { to: from, message: ack });
+            return;
         }
         let observation = Observation {
             resource: result.resource.clone(),
@@ -824,6 +881,10 @@ fn shows(state: &ClusterState, resource: &ResourceName, node: NodeId, rank: Rank
         // Of what left the configuration and has stopped, the state knows nothing.
         None => reported == ResourceState::Stopped && !state.config.resources.contains_key(resource),
     }
+}
+
+fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
+    [ActionKind::NodeMaintenance(node), ActionKind::ClusterMaintenance].iter().any(|kind| state.action(kind).is_some())
 }
 
 fn is_online(state: &ClusterState, node: NodeId, incarnation: Incarnation) -> bool {

@@ -515,6 +515,44 @@ fn a_failed_stop_blocks_the_holder() {
 }
 
 #[test]
+fn a_failed_stop_is_tried_again_where_nobody_is_fenced_for_it() {
+    let mut world = World::settled();
+    world.hold(B);
+    world.know(B, ResourceState::Blocked, OpId { epoch: Epoch(10), index: 9 });
+    world.state.holders.get_mut(&"web".into()).unwrap().state = HolderState::Blocked { why: "stuck".into() };
+    world.plan(&[]);
+    world.pass(Duration::from_secs(30));
+    world.plan(&[]);
+    assert!(world.ops().is_empty(), "its holder is to be fenced");
+    world.state.stop_cost_node.insert("web".into());
+    world.plan(&[]);
+    let mut tries = Vec::new();
+    for second in 1..60 {
+        let replans = world.replans;
+        world.pass(Duration::from_secs(1));
+        if world.replans > replans {
+            world.plan(&[]);
+        }
+        let op = world.ops().pop().cloned();
+        if let Some(op) = op {
+            assert_eq!((op.action, op.resource.as_str()), (AgentAction::Stop, "web"));
+            tries.push(second);
+            world.sent.clear();
+            world.proposed.clear();
+            world.say_result(B, &op, Ok(Outcome::Stuck { reason: "process 12".into() }));
+            let reason = world.observed().first().map(|observation| observation.reason.clone());
+            assert_eq!(reason.is_some(), tries.len() == 1, "what is known already is not written again");
+            reason.into_iter().for_each(|reason| {
+                world.know(B, ResourceState::Blocked, op.id);
+                let nodes = world.state.known.get_mut(&"web".into()).unwrap();
+                nodes.get_mut(&B).unwrap().reason = reason;
+            });
+        }
+    }
+    assert_eq!(tries, [3, 9, 21, 36, 51]);
+}
+
+#[test]
 fn a_late_result_does_not_undo_the_death_that_followed_it() {
     let mut world = World::settled();
     world.hold(B);

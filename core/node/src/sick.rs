@@ -1,8 +1,8 @@
 //! Who is heard and does not answer? The ladder of sickness (SAFETY §10.1).
 //!
 //! A beat proves that a machine and its pulse run, not that its worker, its disk or the way to it do. A member that owes
-//! the leader an answer gets nothing new. If another voter hears it, that one leads for a try: the fault may be on the
-//! way. If it does not answer anybody, it is condemned as soon as it holds something, or keeps something from running.
+//! the leader an answer gets nothing new. If the leader hears it, and another voter does too, that one leads for a try:
+//! the fault may be on the way. (Whom the leader does not hear and others do is the judge's: see `liveness`.) If it does not answer anybody, it is condemned as soon as it holds something, or keeps something from running.
 //!
 //! Time is counted in the leader's own ticks, so that a leader that stood still accuses nobody.
 //!
@@ -73,9 +73,10 @@ impl Node {
             if self.is_in_maintenance(node) || self.who_hears(node).is_empty() {
                 continue;
             }
-            let is_on_the_way = self.own_word(node) < terms.sick_lead;
-            if owed >= HAND_OVER_LIMIT && is_on_the_way && self.handed_over_for.insert((node, incarnation)) {
-                let best = self.who_hears(node).into_iter().find(|id| *id != self.identity.own);
+            let hearing = self.who_hears(node);
+            let may_be_the_way = hearing.contains(&self.identity.own) && self.own_word(node) < terms.sick_lead;
+            if owed >= HAND_OVER_LIMIT && may_be_the_way && self.handed_over_for.insert((node, incarnation)) {
+                let best = hearing.into_iter().find(|id| *id != self.identity.own);
                 if let Some(best) = best.filter(|best| self.may_lead(*best)) {
                     todo.push(Todo::Consensus(consensus::Input::Transfer(best)));
                     return;

@@ -537,7 +537,7 @@ fn held_under<'a>(state: &'a ClusterState, unit: &UnitName, grant: GrantId) -> R
 
 /// What must have stopped on `node` before the unit leaves it: its resources, and those which left the configuration
 /// while they ran there, since nobody knows any more which unit they belonged to.
-fn resources_to_stop(state: &ClusterState, unit: &UnitName, node: NodeId) -> Vec<ResourceName> {
+pub(crate) fn resources_to_stop(state: &ClusterState, unit: &UnitName, node: NodeId) -> Vec<ResourceName> {
     let current = state.members.get(&node).map(|member| member.incarnation);
     let is_here = |nodes: &std::collections::BTreeMap<NodeId, Known>| {
         nodes.get(&node).is_some_and(|known| Some(known.incarnation) == current)

@@ -9,12 +9,12 @@
 use std::time::Duration;
 
 use model::{
-    ActionKind, ClusterState, Failures, Incarnation, Known, MemberState, NodeId, ResourceName, ResourceState, UnitName,
-    WallTime,
+    ActionKind, ClusterState, Failures, HolderState, Incarnation, Known, MemberState, NodeId, ResourceName,
+    ResourceState, UnitName, WallTime,
 };
 
 use crate::apply::Context;
-use crate::kernel::{member_in, member_state_text};
+use crate::kernel::{member_in, member_state_text, resources_to_stop};
 use crate::{Failure, Observation, Refusal};
 
 /// After this long without a failure, counting starts anew.
@@ -41,9 +41,32 @@ pub(crate) fn observed(
             take_in(state, context, node, incarnation, observation);
         }
     }
+    unblock(state, context, node);
     forget_removed(state);
     finish_moves(state, context);
     Ok(())
+}
+
+/// What could not be stopped has stopped after all: the units there are held as before.
+fn unblock(state: &mut ClusterState, context: &mut Context<'_>, node: NodeId) {
+    let is_open = |unit: &UnitName| {
+        resources_to_stop(state, unit, node).iter().all(|r| state.known_state(r, node) != ResourceState::Blocked)
+    };
+    let open: Vec<UnitName> = state
+        .holders
+        .iter()
+        .filter(|(_, holder)| holder.node == node && matches!(holder.state, HolderState::Blocked { .. }))
+        .map(|(unit, _)| unit.clone())
+        .filter(is_open)
+        .collect();
+    let name = state.name_of(node);
+    for unit in open {
+        if let Some(holder) = state.holders.get_mut(&unit) {
+            holder.state = HolderState::Held;
+            holder.since = context.at;
+            context.note("unblocked", unit.as_str(), format!("on {name}: what could not be stopped has stopped"));
+        }
+    }
 }
 
 /// Does it say more than what is known already?

@@ -4,9 +4,12 @@
 //! leader of that term led and ran without a disturbance, and so did voters that make up a majority with it, and
 //! between the leader and each of these some link carried packets well in both directions. Excused are a hand-over that somebody
 //! asked for, a witness that leads, a leader that cannot stop what it runs (another one has to fence it), and a leader
-//! that does not reach a member which another voter reaches (that one leads for a try).
+//! that does not reach a member which another voter reaches, or to which a disturbed member has not answered for five
+//! seconds (another one leads for a try).
 
-use model::{HolderState, NodeRole, Profile, Term};
+use std::time::Duration;
+
+use model::{HolderState, NodeRole, Profile, ResourceState, Term};
 
 use crate::clock::{At, SECONDS};
 use crate::world::World;
@@ -53,7 +56,11 @@ impl World {
             .state
             .holders
             .values()
-            .any(|holder| Some(holder.node) == own && matches!(holder.state, HolderState::Blocked { .. }));
+            .any(|holder| Some(holder.node) == own && matches!(holder.state, HolderState::Blocked { .. }))
+            || own.is_some_and(|own| {
+                let state = &self.watch.agreed.state;
+                state.known.keys().any(|resource| state.known_state(resource, own) == ResourceState::Blocked)
+            });
         let is_calm = !is_blocked
             && self.machines[leader].role == NodeRole::Member
             && since + self.calm() <= self.now
@@ -78,7 +85,11 @@ impl World {
             let voters = voters.iter().filter_map(|voter| self.machine_of(*voter));
             !reaches(leader, target) && voters.into_iter().any(|voter| voter != target && reaches(voter, target))
         });
-        if is_split {
+        let is_silent = self.machines.iter().any(|machine| {
+            let owed = machine.id.map(|id| node.consensus().owes(id));
+            machine.is_on && !machine.is_quiet_for(self.now, self.calm()) && owed >= Some(Duration::from_secs(5))
+        });
+        if is_split || is_silent {
             return Ok(());
         }
         Err(format!(
