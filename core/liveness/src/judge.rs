@@ -990,6 +990,19 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_that_lies_about_a_dead_member_wins_it_five_seconds() {
+        let mut court = Court::leading(3, 2);
+        court.agree(at(50), |members| members[1].may_lead = false);
+        court.sees(at(90), report(B, Verdict::Reachable, &[A, C]));
+        court.sees(at(90), report(C, Verdict::Reachable, &[A, B]));
+        court.sees(at(100), report(C, Verdict::Suspect, &[]));
+        court.tell(at(5_000), JudgeInput::Tick);
+        assert!(court.said.is_empty(), "{:?}", court.said);
+        court.tell(at(5_200), JudgeInput::Tick);
+        assert_eq!(court.said, ["5100 down 3", "5100 condemn 3"]);
+    }
+
+    #[test]
     fn whom_nobody_better_can_reach_is_condemned_after_a_while() {
         // A ring: A has no contact with C, B none with D.
         let mut court = Court::leading(4, 2);
