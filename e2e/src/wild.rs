@@ -243,6 +243,11 @@ impl Wild {
         lab.leader()?.must(&["apply", &file, "--yes"])?;
         let wild = Wild { lab };
         wild.lab.wait_until_whole()?;
+        // In its first life a node runs `init` or `join` before its daemon; from the next one on the supervisor is its
+        // process 2.
+        wild.lab.must(&["crash", "--all"])?;
+        wild.lab.must(&["start", "--all"])?;
+        wild.lab.wait_until_whole()?;
         Ok(wild)
     }
 
@@ -303,7 +308,7 @@ impl Wild {
             }
             1 => {
                 let target = names.iter().find(|name| **name != place).context("another node")?;
-                asked.must(&["move", UNIT, target])?;
+                asked.must(&["move", UNIT, "--to", target])?;
                 until("it runs there", || {
                     let now = self.lab.place_now(SERVICE)?;
                     if now == *target { Ok(()) } else { Err(now) }

@@ -110,6 +110,15 @@ fn what_is_lost_is_lost_in_one_direction_until_it_is_healed() -> Result<()> {
     assert!(!arrives(b, a)?, "without the word it is both ways");
     lab.must(&["heal", "a"])?;
     assert!(arrives(a, b)? && arrives(b, a)?, "either end heals it");
+
+    lab.must(&["cut", "a"])?;
+    lab.must(&["crash", "a"])?;
+    lab.must(&["start", "a"])?;
+    assert_eq!(lab.lab_status()?["nodes"][0]["links"][1]["state"], "cut", "a port stays closed while its node boots");
+    introduce(&lab)?;
+    assert!(!arrives(a, b)?);
+    lab.must(&["heal"])?;
+    assert!(arrives(a, b)?);
     Ok(())
 }
 
