@@ -762,7 +762,7 @@ impl Fencing {
         let mut calls = Vec::new();
         let mut ends_at = now;
         for (name, device) in devices(state, node) {
-            let call = self.call(state, node, &name, &device, FenceAction::Status);
+            let call = FenceCall { is_test: true, ..self.call(state, node, &name, &device, FenceAction::Status) };
             ends_at = ends_at.max(now + call.timeout + CALL_GRACE);
             calls.push(TestCall { key: call.key, device: name, answer: None });
             actions.push(FencingAction::Call(call));
@@ -814,6 +814,7 @@ impl Fencing {
             action,
             parameters: device.parameters.clone(),
             timeout: device.timeout,
+            is_test: false,
         }
     }
 }

@@ -224,6 +224,8 @@ pub struct FenceCall {
     pub parameters: BTreeMap<String, ParameterValue>,
     /// Limit of the call; the agent is killed when it passes.
     pub timeout: Duration,
+    /// Does it only find out whether the device could be used? Then whatever is wrong is an answer.
+    pub is_test: bool,
 }
 
 /// What a device says of a node.

@@ -63,7 +63,8 @@ pub(crate) fn run(
     let running = new(resolved);
     match call.action {
         AgentAction::Start => {
-            if let Some(why) = running.unreadable() {
+            let why = if call.is_adoption { running.unreadable() } else { running.resolved.why_refused().cloned() };
+            if let Some(why) = why {
                 return running.cannot(why);
             }
             if !call.is_adoption {

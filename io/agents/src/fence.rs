@@ -77,7 +77,7 @@ fn input(call: &FenceCall) -> Result<String, String> {
         FenceAction::On => "on",
         FenceAction::Status => "status",
     };
-    let mut lines = parameters::resolve(&call.parameters)?;
+    let mut lines = parameters::resolve(&call.parameters, call.is_test)?;
     for (name, value) in
         [("action", action), ("port", &call.plug), ("plug", &call.plug), ("nodename", call.target.as_str())]
     {

@@ -130,7 +130,8 @@ pub(crate) fn environment(root: &Path, runtime_dir: &Path, provider: &str, name:
         ("OCF_RESOURCE_PROVIDER", provider.to_owned()),
         ("HA_RSCTMP", scratch(runtime_dir).display().to_string()),
         ("HA_SBIN_DIR", "/usr/sbin".to_owned()),
-        ("HA_VARRUN", runtime_dir.display().to_string()),
+        // The programs that agents start keep their files there, wherever ours are; agents compare it word by word.
+        ("HA_VARRUN", "/var/run".to_owned()),
         ("HA_LOGFACILITY", "none".to_owned()),
         ("HA_cluster_type", "cardea".to_owned()),
         ("__OCF_PRG", name.to_owned()),

@@ -3,6 +3,9 @@
 //! A secret stays in its file until the call: it is in no state, no log and no command line. What a start has read is
 //! kept for its checks and its stop, so that a secret that vanishes takes nothing down: in `RUNTIME_DIR/parameters/`,
 //! where nobody else may read, until the resource has stopped or the machine boots.
+//!
+//! Nothing is started with a secret that every user of the node may read. What runs is checked and stopped all the same,
+//! and a node is cut off: nothing that must end waits for a `chmod`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,14 +40,33 @@ pub(crate) struct Resolved {
     pub(crate) texts: BTreeMap<String, String>,
     /// Those that nobody can read any more, and why.
     pub(crate) unreadable: BTreeMap<String, String>,
+    /// Those that everybody can read, and what to do.
+    pub(crate) exposed: BTreeMap<String, String>,
 }
 
-/// The parameters as text; an error says which file cannot be read, and why.
-pub(crate) fn resolve(parameters: &BTreeMap<String, ParameterValue>) -> Result<BTreeMap<String, String>, String> {
+impl Resolved {
+    /// Why nothing may be started with these.
+    pub(crate) fn why_refused(&self) -> Option<&String> {
+        self.unreadable.values().chain(self.exposed.values()).next()
+    }
+}
+
+/// The parameters as text; an error says which file cannot be read, and why. Of a test, also which file everybody can
+/// read.
+pub(crate) fn resolve(
+    parameters: &BTreeMap<String, ParameterValue>,
+    is_test: bool,
+) -> Result<BTreeMap<String, String>, String> {
     let resolved = look_up(parameters, &Kept::new(), Prefer::File)?;
-    match resolved.unreadable.into_values().next() {
-        Some(why) => Err(why),
-        None => Ok(resolved.texts),
+    if let Some(why) = resolved.unreadable.values().next() {
+        return Err(why.clone());
+    }
+    match resolved.exposed.values().next() {
+        Some(why) if is_test => Err(why.clone()),
+        why => {
+            why.into_iter().for_each(|why| warn_once(why));
+            Ok(resolved.texts)
+        }
     }
 }
 
@@ -60,6 +82,17 @@ pub(crate) fn look_up(
             ParameterValue::Text(text) => text.clone(),
             ParameterValue::File { file } => {
                 let kept = kept.get(name).filter(|(from, _)| from == file).map(|(_, text)| text.clone());
+                let mut read = |file: &String| -> Result<String, String> {
+                    let Content { text, is_exposed } = read(file)?;
+                    if is_exposed {
+                        let why = format!(
+                            "parameter `{name}`: every user of this node may read {file}: `chmod o-rwx {file}`, and \
+                             change the secret if somebody may have read it"
+                        );
+                        resolved.exposed.insert(name.clone(), why);
+                    }
+                    Ok(text)
+                };
                 let found = match (prefer, kept) {
                     (Prefer::Kept, Some(text)) => Ok(text),
                     (Prefer::File, kept) => read(file).or_else(|why| kept.ok_or(why)),
@@ -142,43 +175,72 @@ pub(crate) fn forget(config: &AgentsConfig, resource: &ResourceName) {
     let _ = fs::remove_file(path_of(config, resource));
 }
 
-fn read(file: &str) -> Result<String, String> {
+struct Content {
+    text: String,
+    /// May every user of this node read it?
+    is_exposed: bool,
+}
+
+fn read(file: &str) -> Result<Content, String> {
     let mut text = String::new();
     let opened = host::limits::with_reserve(|| fs::File::open(file)).map_err(|error| error.to_string())?;
-    if opened.metadata().is_ok_and(|about| about.is_file() && about.mode() & 0o004 != 0) {
-        warn_once(file);
-    }
+    let is_exposed = opened.metadata().is_ok_and(|about| about.is_file() && about.mode() & 0o004 != 0);
     opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
     }
     let end = text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
     text.truncate(end);
-    Ok(text)
+    Ok(Content { text, is_exposed })
 }
 
-fn warn_once(file: &str) {
+fn warn_once(why: &str) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let is_new = WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned());
+    let is_new = WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(why.to_owned());
     if is_new {
-        tracing::warn!("{file} holds a parameter, and every user of this node may read it: `chmod o-r {file}`");
+        tracing::warn!("{why}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    fn write_secret(file: &Path, text: &str, mode: u32) {
+        fs::write(file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_secret_that_every_user_may_read_starts_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let shown = file.display().to_string();
+        let given = BTreeMap::from([("password".to_owned(), ParameterValue::File { file: shown.clone() })]);
+        for (mode, is_fine) in [(0o600, true), (0o640, true), (0o644, false), (0o604, false)] {
+            write_secret(&file, "s3cret\n", mode);
+            let resolved = look_up(&given, &Kept::new(), Prefer::File).unwrap();
+            assert_eq!(resolved.texts["password"], "s3cret", "what runs is stopped with it");
+            assert_eq!(resolved.why_refused().is_none(), is_fine, "{mode:o}");
+            assert_eq!(resolve(&given, true).is_ok(), is_fine, "{mode:o}");
+            assert!(resolve(&given, false).is_ok(), "a node is cut off all the same");
+        }
+        let why = resolve(&given, true).unwrap_err();
+        assert!(why.contains("`password`") && why.contains(&format!("`chmod o-rwx {shown}`")), "{why}");
+    }
 
     #[test]
     fn a_file_stands_for_its_content_without_the_last_newline() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
-        fs::write(&file, "two\nlines\n").unwrap();
+        write_secret(&file, "two\nlines\n", 0o600);
         let given = BTreeMap::from([
             ("password".to_owned(), ParameterValue::File { file: file.display().to_string() }),
             ("ip".to_owned(), ParameterValue::Text("10.0.0.1".to_owned())),
         ]);
-        let resolved = resolve(&given).unwrap();
+        let resolved = resolve(&given, false).unwrap();
         assert_eq!(resolved["password"], "two\nlines");
         assert_eq!(resolved["ip"], "10.0.0.1");
     }
@@ -187,7 +249,7 @@ mod tests {
     fn an_unreadable_file_is_named() {
         let given =
             BTreeMap::from([("password".to_owned(), ParameterValue::File { file: "/nowhere/secret".to_owned() })]);
-        let error = resolve(&given).unwrap_err();
+        let error = resolve(&given, false).unwrap_err();
         assert!(error.contains("`password`") && error.contains("/nowhere/secret"), "{error}");
         let resolved = look_up(&given, &Kept::new(), Prefer::Kept).unwrap();
         assert!(resolved.texts.is_empty() && resolved.unreadable["password"].contains("/nowhere/secret"));
@@ -196,7 +258,7 @@ mod tests {
     #[test]
     fn an_endless_file_is_refused() {
         let given = BTreeMap::from([("x".to_owned(), ParameterValue::File { file: "/dev/zero".to_owned() })]);
-        assert!(resolve(&given).is_err());
+        assert!(resolve(&given, false).is_err());
     }
 
     #[test]
@@ -204,11 +266,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = AgentsConfig::new(folder.path());
         let file = folder.path().join("secret");
-        fs::write(&file, "old\n").unwrap();
+        write_secret(&file, "old\n", 0o600);
         let given =
             BTreeMap::from([("password".to_owned(), ParameterValue::File { file: file.display().to_string() })]);
         let web = ResourceName::from("web");
-        keep(&config, &web, &given, &resolve(&given).unwrap());
+        keep(&config, &web, &given, &resolve(&given, false).unwrap());
         assert_eq!(path_of(&config, &web).metadata().unwrap().mode() & 0o777, 0o600);
         let password =
             |prefer| look_up(&given, &kept(&config, &web, &given), prefer).unwrap().texts["password"].clone();

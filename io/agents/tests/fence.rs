@@ -23,7 +23,7 @@ fn an_agent_reads_what_it_is_asked_on_its_input_alone() {
     let seen = stage.path("seen");
     stage.fence_agent("fence_show", &format!("(cat; echo \"args:$*\"; env) > {}", seen.display()));
     let secret = stage.path("secret");
-    std::fs::write(&secret, "hunter2\n").unwrap();
+    stage::write_secret(&secret, "hunter2\n");
     let parameters = BTreeMap::from([
         ("ip".to_owned(), ParameterValue::Text("10.0.0.1".to_owned())),
         ("password".to_owned(), ParameterValue::File { file: secret.display().to_string() }),

@@ -2,6 +2,7 @@
 
 mod stage;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ fn an_agent_that_is_not_there_or_may_not_run_begins_nothing_and_proves_nothing()
     stage.ocf("Loose", "exit 0");
     for (name, mode) in [("Locked", 0o644), ("Loose", 0o757)] {
         let path = stage.path("usr/lib/ocf/resource.d/test").join(name);
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
     }
     for name in ["Absent", "Locked", "Loose"] {
         let agent = format!("ocf:test:{name}");
@@ -119,6 +120,14 @@ fn a_stop_that_fails_where_nothing_runs_has_nothing_to_stop() {
     failed(stage.run(stage.call("ocf:test:Blind", Stop, &[])));
 }
 
+/// Agents refuse to make a folder for their program that does not begin with this, word by word.
+#[test]
+fn the_programs_of_agents_keep_their_files_where_they_always_do() {
+    let stage = Stage::new();
+    stage.ocf("Where", "[ \"$HA_VARRUN\" = /var/run ] && [ \"$HA_RSCTMP\" != /var/run ]");
+    assert_eq!(stage.run(stage.call("ocf:test:Where", Start, &[])), Outcome::Success);
+}
+
 #[test]
 fn a_secret_that_vanishes_takes_nothing_down() {
     let stage = Stage::new();
@@ -133,8 +142,15 @@ fn a_secret_that_vanishes_takes_nothing_down() {
     assert!(reason.contains("secret"), "{reason}");
     assert!(unknown(stage.run(with_secret(Monitor))).1);
     std::fs::write(&file, "s3cret\n").unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let reason = not_begun(stage.run(with_secret(Start)));
+    assert!(reason.contains("chmod o-rwx"), "everybody could read it: {reason}");
+    stage::write_secret(&file, "s3cret\n");
     let start = with_secret(Start);
     assert_eq!(stage.run(start.clone()), Outcome::Success);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let check = AgentCall { started_by: Some(start.key), ..with_secret(Monitor) };
+    assert_eq!(stage.run(check), Outcome::Success, "what runs is not taken down for that");
     std::fs::remove_file(&file).unwrap();
     let check = AgentCall { started_by: Some(start.key), ..with_secret(Monitor) };
     assert_eq!(stage.run(check), Outcome::Success);
@@ -142,7 +158,7 @@ fn a_secret_that_vanishes_takes_nothing_down() {
     let mut stop = with_secret(Stop);
     stop.started_by = Some(start.key);
     assert_eq!(next.run(stop), Outcome::Success, "the next worker knows it as well");
-    assert_eq!(std::fs::read_to_string(&note).unwrap(), "start s3cret\nmonitor s3cret\nstop s3cret\n");
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "start s3cret\nmonitor s3cret\nmonitor s3cret\nstop s3cret\n");
     // Nothing is kept any more: the stop runs without it rather than not at all.
     assert_eq!(stage.run(with_secret(Stop)), Outcome::Success);
 }

@@ -135,6 +135,7 @@ impl Stage {
             action,
             parameters,
             timeout,
+            is_test: false,
         });
         match self.event() {
             AgentEvent::FenceDone { key: answered, outcome } if answered == key => outcome,
@@ -179,6 +180,13 @@ pub fn program(path: &Path, script: &str) {
     let mut writer = Command::new("/bin/sh");
     writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(path).arg(script);
     assert!(writer.status().unwrap().success());
+}
+
+/// Writes a secret that nobody else may read.
+pub fn write_secret(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// `command` of a service that runs this shell script.
