@@ -90,6 +90,32 @@ fn a_killed_lab_leaves_no_process_and_is_swept_by_the_next() -> Result<()> {
     lab.expect_no_process()
 }
 
+/// As the unit file says: a daemon that the cluster has sent away is not started again, one that fails is.
+#[test]
+fn a_daemon_that_ends_for_good_stays_down_and_one_that_fails_is_started_again() -> Result<()> {
+    let starts = |lab: &Lab| {
+        let file = std::fs::read_to_string(lab.node("a").root.join("starts")).unwrap_or_default();
+        file.lines().count()
+    };
+    let after = |lab: &Lab, count: usize| {
+        until("it was started", || match starts(lab) {
+            now if now < count => Err(format!("{now} times")),
+            _ => Ok(()),
+        })
+    };
+    let words = ["--nodes", "1", "--networks", "1"];
+    let lab = Lab::bare(&words, &["sh", "-c", "echo x >> starts; exit 78"])?;
+    after(&lab, 1)?;
+    // Far longer than the pause before a restart.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(starts(&lab), 1);
+    lab.must(&["start", "a"])?;
+    after(&lab, 2)?;
+    drop(lab);
+    let lab = Lab::bare(&words, &["sh", "-c", "echo x >> starts; exit 1"])?;
+    after(&lab, 3)
+}
+
 #[test]
 fn packets_are_lost_between_nodes_and_not_on_the_way_to_a_client() -> Result<()> {
     let lab = Lab::bare(&["--nodes", "1", "--networks", "1"], &IDLE)?;

@@ -9,6 +9,8 @@ mod demo;
 mod diagnostics;
 mod lab;
 mod shown;
+#[cfg(test)]
+mod unit_file;
 mod web;
 
 use std::path::{Path, PathBuf};

@@ -140,7 +140,9 @@ fn keep_running(inside: &Inside) -> anyhow::Result<()> {
             while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
                 let is_daemon =
                     daemon.as_ref().is_some_and(|child| child.id() == pid.as_raw_nonzero().get().cast_unsigned());
-                if is_daemon && status.exit_status() == Some(0) {
+                let is_final = || status.exit_status().is_some_and(stays_down);
+                if is_daemon && is_final() {
+                    eprintln!("the daemon of {} ended ({status:?}) and stays down", inside.name);
                     daemon = None;
                 } else if is_daemon {
                     eprintln!("the daemon of {} ended ({status:?}); it is started again", inside.name);
@@ -162,6 +164,12 @@ fn keep_running(inside: &Inside) -> anyhow::Result<()> {
             daemon = start(inside);
         }
     }
+}
+
+/// Does a daemon that ended with this status stay down? As the unit file says (`RestartPreventExitStatus`), and as if
+/// somebody had told systemd to stop it, if it ended in order.
+fn stays_down(exit_status: i32) -> bool {
+    exit_status == 0 || exit_status == i32::from(host::supervise::EXIT_FINAL)
 }
 
 enum Order {
@@ -211,5 +219,21 @@ fn start(inside: &Inside) -> Option<Child> {
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 }));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit_file::UnitFile;
+
+    #[test]
+    fn the_daemon_is_restarted_as_the_unit_file_says() {
+        let unit = UnitFile::packaged();
+        for status in [1, 75, 134] {
+            assert!(!stays_down(status) && !unit.stays_down(status), "{status}");
+        }
+        assert!(stays_down(78) && unit.stays_down(78));
+        assert_eq!(unit.one("Service", "RestartSec"), format!("{}ms", RESTART_PAUSE.as_millis()));
     }
 }
