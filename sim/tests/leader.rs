@@ -1,7 +1,7 @@
 //! The leader in the real world: decisions that come too late, are lost, or rest on what is over (SAFETY §10).
 
 use model::ActionKind;
-use sim::{DeviceMood, Fault, Seconds, Who, cluster, node, resource};
+use sim::{DeviceMood, Fault, Seconds, Who, cluster, everything, node, resource, term};
 
 /// A member that returned before its Condemn could be agreed on is not condemned, or is spared at once.
 #[test]
@@ -325,4 +325,25 @@ fn a_copy_of_a_living_machine_takes_nothing_from_it() {
             .run_for(20.s())
             .expect(resource("db").runs());
     }
+}
+
+/// The vote of a voter that is gone for long goes to a member that is here: the next loss does not cost the quorum.
+#[test]
+fn a_voter_that_stays_away_loses_its_vote() {
+    let story = cluster(4)
+        .resource("db", "prefers d")
+        .settle()
+        .lead("a")
+        .from_here()
+        .power_off("c")
+        .run_for(540.s())
+        .expect(term(0))
+        .run_for(90.s())
+        .power_off("b")
+        .run_for(10.s())
+        .expect(resource("db").runs_on("d"))
+        .kill("db")
+        .run_for(20.s())
+        .expect(resource("db").runs_on("d"));
+    let _ = story.power_on("c").power_on("b").run_for(30.s()).expect(everything());
 }

@@ -23,6 +23,9 @@ use crate::node::{Node, Reign, Todo, event};
 /// A learner that lacks at most this many entries may become a voter.
 const PROMOTION_LAG_MAX: u64 = 64;
 
+/// The vote of a voter that was not heard for so long goes to a member that is here.
+const VOTER_PATIENCE: Duration = Duration::from_mins(10);
+
 /// So often the devices of a member are read that is waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -54,6 +57,7 @@ impl Node {
         self.condemnable.clear();
         self.retry_at = None;
         self.look_again_at = None;
+        self.gone_voters.clear();
         self.sick.clear();
         self.forget_own_proposals();
     }
@@ -124,6 +128,7 @@ impl Node {
     /// Keeps the voters at their number: the members that joined first; others learn (ARCHITECTURE §6.1).
     fn tend_voters(&mut self, now: Moment, todo: &mut Vec<Todo>) {
         self.voters_again_at = None;
+        self.note_gone_voters(now);
         if self.consensus.has_pending_change() {
             return;
         }
@@ -144,14 +149,24 @@ impl Node {
             todo.push(Todo::Consensus(consensus::Input::Change(MembershipChange::AddLearner(*new))));
             return;
         }
-        if voters.len() >= quorum::voter_target(self.state.members.len()) {
-            return;
-        }
         let commit = self.consensus.commit().0;
         let is_ready = |id: &NodeId| {
             self.peers.get(id).is_some_and(|peer| peer.report.verdict == Verdict::Reachable)
                 && self.consensus.matched(*id).is_some_and(|matched| matched.0 + PROMOTION_LAG_MAX >= commit)
         };
+        if voters.len() >= quorum::voter_target(self.state.members.len()) {
+            // Whoever was gone for long votes again when it is back and a vote is free; until then it learns.
+            let first = self.gone_voters.iter().map(|(id, since)| (*since + VOTER_PATIENCE, *id)).min();
+            if let Some((due, gone)) = first.filter(|_| learners.iter().any(is_ready)) {
+                if now.at < due {
+                    self.voters_again_at = Some(due);
+                } else {
+                    let change = MembershipChange::Remove(gone);
+                    todo.push(Todo::Consensus(consensus::Input::Change(change)));
+                }
+            }
+            return;
+        }
         let next = self.state.members.iter().filter(|(id, _)| learners.contains(id)).find(|(id, member)| {
             is_ready(id) || now.wall.0.abs_diff(member.since.0) < FIRST_COME_MS && member.state == MemberState::Absent
         });
@@ -164,6 +179,18 @@ impl Node {
             Some(_) => self.voters_again_at = Some(now.at + Duration::from_millis(FIRST_COME_MS)),
             None => {}
         }
+    }
+
+    /// Keeps since when this leader has had no contact with voters.
+    fn note_gone_voters(&mut self, now: Moment) {
+        let is_here = |id: &NodeId| {
+            *id == self.identity.own
+                || self.peers.get(id).is_some_and(|peer| {
+                    matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
+                })
+        };
+        let gone = self.consensus.voters().iter().filter(|id| !is_here(id));
+        self.gone_voters = gone.map(|id| (*id, self.gone_voters.get(id).copied().unwrap_or(now.at))).collect();
     }
 
     /// Why a member cannot be removed at this moment: its machine is gone from then on, and a majority of the voters

@@ -55,6 +55,8 @@ pub struct Node {
     pub(crate) is_stale: bool,
     /// When to look at the voters again, on the leader.
     pub(crate) voters_again_at: Option<Instant>,
+    /// Voters that this leader has no contact with, and since when.
+    pub(crate) gone_voters: BTreeMap<NodeId, Instant>,
     /// When the devices of members that are waited for are read again.
     pub(crate) look_again_at: Option<Instant>,
     /// When the plan may change by the passing of time alone.
@@ -187,6 +189,7 @@ impl Node {
             plan: Plan::default(),
             is_stale: true,
             voters_again_at: None,
+            gone_voters: BTreeMap::new(),
             look_again_at: None,
             replan_at: None,
             first_peers,
