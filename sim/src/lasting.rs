@@ -32,6 +32,7 @@ impl Draft {
             Flavour::Identities => self.identities(begin),
             Flavour::Configurations => self.configurations(begin),
             Flavour::Inputs => self.inputs(begin),
+            Flavour::NoDevices => self.no_devices(begin),
             _ => {}
         }
     }
@@ -284,6 +285,29 @@ impl Draft {
         }
     }
 
+    /// Cuts, pauses and power cuts of a cluster that cannot fence.
+    fn no_devices(&mut self, begin: At) {
+        let mut at = begin;
+        for _ in 0..self.chance.between(2, 6) {
+            let m = self.machine();
+            let who = || Who::Machine(m);
+            let long = self.chance.between(300 * MILLIS, 25 * SECONDS);
+            let (begins, ends) = match self.chance.below(7) {
+                0 | 1 => (Fault::Isolate(who(), true), Some(Fault::Isolate(who(), false))),
+                2 => (Fault::Deaf(who(), true), Some(Fault::Deaf(who(), false))),
+                3 => (Fault::Mute(who(), true), Some(Fault::Mute(who(), false))),
+                4 => (Fault::Freeze(who(), long), None),
+                5 => (Fault::HangWorker(who(), true), Some(Fault::HangWorker(who(), false))),
+                _ => (Fault::PowerOff(who()), Some(Fault::PowerOn(who()))),
+            };
+            self.push(at, begins);
+            if let Some(ends) = ends {
+                self.push(at + long, ends);
+            }
+            at += self.chance.between(100 * MILLIS, 30 * SECONDS);
+        }
+    }
+
     /// Machines that come back as another one.
     fn identities(&mut self, at: At) {
         let m = self.machine();
@@ -446,6 +470,9 @@ impl Draft {
 pub(crate) fn shape(draft: &mut crate::chance::Chance, flavour: Flavour, layout: &mut Layout) {
     // Whoever is off stays off, unless its power switch is of the kind that turns on by itself.
     layout.switches_turn_on = draft.is(400);
+    if flavour == Flavour::NoDevices {
+        layout.levels = 0;
+    }
     if flavour == Flavour::PartialDevices {
         let all = || BTreeSet::from([Domain::Storage, Domain::Network]);
         let (storage, network) = (BTreeSet::from([Domain::Storage]), BTreeSet::from([Domain::Network]));

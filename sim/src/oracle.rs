@@ -42,8 +42,11 @@ impl World {
         let units = config.units();
         let is_quiet = state.actions.values().any(|action| action.kind == ActionKind::ClusterMaintenance);
         let Some(core) = (!is_quiet).then(|| self.core()).flatten() else { return Vec::new() };
-        let running: BTreeSet<&UnitName> =
-            units.iter().filter(|(_, unit)| self.is_up(config, &unit.members)).map(|(name, _)| name).collect();
+        let running: BTreeSet<&UnitName> = units
+            .iter()
+            .filter(|(name, unit)| self.is_up(config, name, &unit.members, &core))
+            .map(|(name, _)| name)
+            .collect();
         let mut missing = Vec::new();
         for (name, unit) in units.iter().filter(|(name, _)| !running.contains(name)) {
             let is_stopped = state.actions.values().any(|action| action.kind == ActionKind::Stop(name.clone()));
@@ -70,8 +73,9 @@ impl World {
         missing
     }
 
-    /// Does everything of the unit run, on one machine and no other?
-    fn is_up(&self, config: &ClusterConfig, members: &[&ResourceName]) -> bool {
+    /// Does everything of the unit run, on one machine and no other? A unit that may run twice may also run where nobody
+    /// in contact with the core can stop it.
+    fn is_up(&self, config: &ClusterConfig, name: &UnitName, members: &[&ResourceName], core: &[usize]) -> bool {
         let runs_all = |m: usize| members.iter().all(|resource| self.machines[m].services.contains_key(*resource));
         let runs_some = |m: usize| {
             members.iter().any(|resource| {
@@ -80,8 +84,9 @@ impl World {
                 self.machines[m].services.contains_key(*resource) && !is_harmless
             })
         };
-        let everywhere: Vec<usize> = (0..self.machines.len()).filter(|m| runs_some(*m)).collect();
-        matches!(everywhere.as_slice(), [only] if runs_all(*only))
+        let is_one = |places: Vec<usize>| matches!(places.as_slice(), [only] if runs_all(*only));
+        is_one((0..self.machines.len()).filter(|m| runs_some(*m)).collect())
+            || !config.is_exclusive(name) && is_one(core.iter().copied().filter(|m| runs_some(*m)).collect())
     }
 
     /// Nothing keeps the machine from doing its part.

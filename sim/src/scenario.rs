@@ -83,6 +83,8 @@ pub enum Flavour {
     Configurations,
     /// What operators type.
     Inputs,
+    /// Nothing can be fenced, and nothing has to be: everything may run twice for a while.
+    NoDevices,
 }
 
 /// The flavours of every campaign.
@@ -105,7 +107,7 @@ const USUAL: [Flavour; 15] = [
 ];
 
 /// The flavours whose faults last.
-const LASTING: [Flavour; 10] = [
+const LASTING: [Flavour; 11] = [
     Flavour::Lasting,
     Flavour::OneWay,
     Flavour::Wild,
@@ -116,6 +118,7 @@ const LASTING: [Flavour; 10] = [
     Flavour::Identities,
     Flavour::Configurations,
     Flavour::Inputs,
+    Flavour::NoDevices,
 ];
 
 impl Flavour {
@@ -360,12 +363,13 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
         failback: chance.is(100),
         ..Placement::default()
     };
-    layout.add("address", true, Class::Exclusive, Placement::default());
-    layout.add("web", true, Class::Exclusive, Placement::default());
+    let class = if flavour == Flavour::NoDevices { Class::BestEffort } else { Class::Exclusive };
+    layout.add("address", true, class, Placement::default());
+    layout.add("web", true, class, Placement::default());
     layout.group("site", &["address", "web"]);
     if chance.is(600) {
         let placement = prefer(chance);
-        layout.add("db", false, Class::Exclusive, placement);
+        layout.add("db", false, class, placement);
     }
     if chance.is(300) {
         let placement = Placement { after: vec!["site".into()], ..prefer(chance) };

@@ -347,3 +347,31 @@ fn a_voter_that_stays_away_loses_its_vote() {
         .expect(resource("db").runs_on("d"));
     let _ = story.power_on("c").power_on("b").run_for(30.s()).expect(everything());
 }
+
+/// Nothing can be fenced, and nothing has to be: a cut ends in a takeover, and whoever was cut off goes on without a boot.
+#[test]
+fn a_cut_without_fence_devices_is_survived() {
+    for (seed, cut) in [(1, "b"), (2, "b"), (3, "leader")] {
+        cluster(3)
+            .seed(seed)
+            .levels(0)
+            .one_network()
+            .resource("cache", if cut == "b" { "prefers b, best-effort" } else { "prefers a, best-effort" })
+            .settle()
+            .lead("a")
+            .run_for(5.s())
+            .from_here()
+            .isolate(if cut == "b" { "b" } else { "a" })
+            .run_for(5.s())
+            .expect(resource("cache").was_started(1))
+            .heal_networks()
+            .run_for(10.s())
+            .expect(resource("cache").runs())
+            .expect(resource("cache").was_started(1))
+            .expect(node("a").has_halted(0))
+            .expect(node("b").has_halted(0))
+            .expect(node("a").was_condemned(0))
+            .expect(node("b").was_condemned(0))
+            .expect(everything());
+    }
+}

@@ -934,6 +934,7 @@ fn key_of(command: &Command) -> Option<ProposalKey> {
         | Command::WrongToken { .. }
         | Command::FenceBegun { .. }
         | Command::Spare { .. }
+        | Command::Lost { .. }
         | Command::Nothing => None,
     }
 }

@@ -520,9 +520,9 @@ impl Node {
                     .members
                     .get(id)
                     .is_some_and(|member| member.incarnation == *incarnation && member.state == MemberState::Online)
-                    && (holds_anything(&self.state, **id) || blocking.contains(id))
+                    && (holds_anything(&self.state, **id) || blocking.contains(id) && self.can_be_fenced(**id))
                     && !self.is_in_maintenance(**id)
-                    && !self.is_proposed(|command| matches!(command, Command::Condemn { node, .. } if node == *id))
+                    && !self.is_ending(**id)
             })
             .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))
             .collect();
@@ -532,7 +532,11 @@ impl Node {
                 self.retry_later(now);
                 continue;
             }
-            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true };
+            let command = if self.ends_by_verdict(node) {
+                Command::Lost { node, incarnation, epoch, reason }
+            } else {
+                Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true }
+            };
             self.propose_own(now, command, todo, out);
         }
     }
@@ -555,6 +559,29 @@ impl Node {
             self.look_again_at = Some(now.at + LOOK_EVERY);
             todo.extend(awaited.into_iter().map(|node| Todo::Fencing(FencingInput::Look { node })));
         }
+    }
+
+    /// Is there a device that could cut the node off?
+    pub(crate) fn can_be_fenced(&self, node: NodeId) -> bool {
+        let member = self.state.members.get(&node);
+        member.and_then(|m| self.state.config.nodes.get(&m.name)).is_none_or(|config| !config.fence.is_empty())
+    }
+
+    /// Is the mere verdict enough to run elsewhere whatever the node holds? To condemn it would end a life for nothing:
+    /// no device could prove that it is off.
+    pub(crate) fn ends_by_verdict(&self, node: NodeId) -> bool {
+        let mut held = self.state.holders.iter().filter(|(_, holder)| holder.node == node);
+        !self.can_be_fenced(node)
+            && held.all(|(unit, _)| {
+                !self.state.config.is_exclusive(unit) && !self.state.config.members_of(unit).is_empty()
+            })
+    }
+
+    /// Is it proposed already to condemn the node, or to take from it what may run twice?
+    pub(crate) fn is_ending(&self, node: NodeId) -> bool {
+        self.is_proposed(|command| {
+            matches!(command, Command::Condemn { node: of, .. } | Command::Lost { node: of, .. } if *of == node)
+        })
     }
 
     /// Condemned members that are heard, were condemned for their silence alone, and were not fenced in any way yet.

@@ -84,8 +84,7 @@ impl Node {
             }
             let is_due = owed >= terms.sick_drain + STOP_MARGIN && holds_anything(&self.state, node)
                 || owed >= terms.sick_drain && blocking.contains(&node);
-            let is_proposed = self.is_proposed(|c| matches!(c, Command::Condemn { node: of, .. } if *of == node));
-            if !is_due || is_proposed {
+            if !is_due || self.is_ending(node) {
                 continue;
             }
             if !self.consensus.majority_answers(self.timing.t_to, node) {
@@ -95,7 +94,11 @@ impl Node {
                 "it is heard and has not answered for {} s: its worker or its disk hangs, or nothing reaches it",
                 owed.as_secs()
             );
-            let command = Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false };
+            let command = if self.ends_by_verdict(node) && holds_anything(&self.state, node) {
+                Command::Lost { node, incarnation, epoch, reason }
+            } else {
+                Command::Condemn { node, incarnation, epoch, reason, is_for_silence: false }
+            };
             self.propose_own(now, command, todo, out);
         }
     }

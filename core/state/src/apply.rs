@@ -113,6 +113,10 @@ fn change(state: &mut ClusterState, context: &mut Context<'_>, command: &Command
             kernel::check_epoch(state, *epoch)?;
             kernel::condemn(state, context, *node, *incarnation, reason, *is_for_silence)
         }
+        Command::Lost { node, incarnation, epoch, reason } => {
+            kernel::check_epoch(state, *epoch)?;
+            kernel::lost(state, context, *node, *incarnation, reason)
+        }
         Command::FenceBegun { node, incarnation, epoch, .. } => {
             kernel::check_epoch(state, *epoch)?;
             kernel::fence_begun(state, *node, *incarnation)
@@ -161,7 +165,7 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::FenceDone { .. }
                     | Command::ManualConfirm { .. }
                     | Command::Join { .. } => true,
-                    Command::Condemn { .. } => !kernel::is_exclusive(&state.config, unit),
+                    Command::Condemn { .. } | Command::Lost { .. } => !kernel::is_exclusive(&state.config, unit),
                     Command::Coordinator { .. }
                     | Command::Admit { .. }
                     | Command::Remove { .. }

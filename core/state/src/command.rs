@@ -371,6 +371,23 @@ pub enum Command {
         #[n(2)]
         epoch: Epoch,
     },
+    /// Nobody has contact with this member, and no device could cut it off: what it holds that may run twice may run
+    /// elsewhere. The member itself goes on.
+    #[n(22)]
+    Lost {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// The incarnation.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The leader's epoch.
+        #[n(2)]
+        epoch: Epoch,
+        /// Why.
+        #[n(3)]
+        reason: String,
+    },
 }
 
 /// What an executor saw of one resource.

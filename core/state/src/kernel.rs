@@ -308,6 +308,40 @@ pub(crate) fn condemn(
     state.ends.insert(node, LifeEnd { incarnation, is_for_silence, ..LifeEnd::default() });
     context.note("condemned", &name, reason);
     undo_moves_to(state, context, node);
+    free_by_verdict(state, context, node, "is condemned");
+    Ok(())
+}
+
+/// Nobody has contact with the member: what it holds that may run twice is free. It stays a member; what it still runs
+/// when it is back is stopped there, as whatever runs where it is not held.
+pub(crate) fn lost(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+    reason: &str,
+) -> Result<(), Refusal> {
+    let member = member_in(state, node, incarnation)?;
+    let name = member.name.to_string();
+    match member.state {
+        MemberState::Online => {}
+        MemberState::Condemned => return Err(Refusal::Condemned(name)),
+        MemberState::Absent | MemberState::Left | MemberState::Fenced => {
+            return Err(Refusal::NotOnline { node: name, state: member_state_text(member.state) });
+        }
+    }
+    if node == state.coordinator {
+        return Err(Refusal::Leads(name));
+    }
+    context.note("lost", &name, reason);
+    undo_moves_to(state, context, node);
+    free_by_verdict(state, context, node, "is lost");
+    Ok(())
+}
+
+/// Frees what the node holds that may run twice.
+fn free_by_verdict(state: &mut ClusterState, context: &mut Context<'_>, node: NodeId, how: &str) {
+    let name = state.name_of(node);
     let ends_at_once = |config: &ClusterConfig, unit: &UnitName, bugs: model::Bugs| {
         !is_exclusive(config, unit) || bugs.has(Bug::NoWaitForFenceDone)
     };
@@ -320,9 +354,8 @@ pub(crate) fn condemn(
     for unit in freed {
         state.holders.remove(&unit);
         state.proven_free.remove(&unit);
-        context.note("freed", unit.as_str(), format!("{name} is condemned, and a duplicate of it is tolerable"));
+        context.note("freed", unit.as_str(), format!("{name} {how}, and a duplicate of it is tolerable"));
     }
-    Ok(())
 }
 
 /// A device is about to be told to cut the condemned incarnation off: nobody spares it from here on.

@@ -496,3 +496,23 @@ fn what_cut_a_life_off_is_remembered_until_the_next_one() {
     cluster.must(command);
     assert!(cluster.state.ends.is_empty());
 }
+
+/// A verdict frees what may run twice and ends no life; it frees nothing else.
+#[test]
+fn a_lost_member_keeps_its_life_and_what_must_not_run_twice() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", B);
+    cluster.run("cache", B);
+    let lost = |cluster: &Cluster| Command::Lost {
+        node: B,
+        incarnation: incarnation(B, 1),
+        epoch: cluster.epoch(),
+        reason: "no heartbeat".into(),
+    };
+    cluster.must(lost(&cluster));
+    assert_eq!(cluster.holder("cache"), None);
+    assert_eq!(cluster.holder("site"), Some(B), "no proof, no end");
+    assert_eq!(cluster.state.members[&B].state, MemberState::Online);
+    assert_eq!(cluster.knows("cache", B), ResourceState::Running, "it is stopped there when the node is back");
+    cluster.must(cluster.grant("cache", A));
+}

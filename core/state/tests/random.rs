@@ -88,6 +88,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
         }
         18 if dice.below(20) == 0 => Command::Remove { node, reason },
         19 if dice.below(2) == 0 => Command::FenceBegun { node, incarnation: life, epoch, attempt: 1 },
+        20 if dice.below(2) == 0 => Command::Lost { node, incarnation: life, epoch, reason },
         20 => Command::Spare { node, incarnation: life, epoch },
         _ => {
             let state = dice.one_of(&[
@@ -177,7 +178,9 @@ fn no_order_of_commands_breaks_the_kernel() {
                             Command::FenceDone { node, .. }
                             | Command::ManualConfirm { node, .. }
                             | Command::Join { node, .. } => *node == holder.node,
-                            Command::Condemn { node, .. } => *node == holder.node && !is_exclusive,
+                            Command::Condemn { node, .. } | Command::Lost { node, .. } => {
+                                *node == holder.node && !is_exclusive
+                            }
                             _ => false,
                         };
                         assert!(is_proof, "{}: {unit} was freed without proof", told());
@@ -198,11 +201,12 @@ fn no_order_of_commands_breaks_the_kernel() {
                     Command::Block { .. } => "block",
                     Command::FenceBegun { .. } => "fence-begun",
                     Command::Spare { .. } => "spare",
+                    Command::Lost { .. } => "lost",
                     _ => "other",
                 };
                 *accepted.entry(name).or_default() += 1;
             }
         }
     }
-    assert_eq!(accepted.len(), 13, "every rule was met with success at least once: {accepted:?}");
+    assert_eq!(accepted.len(), 14, "every rule was met with success at least once: {accepted:?}");
 }

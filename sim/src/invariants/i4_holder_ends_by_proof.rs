@@ -16,7 +16,7 @@ pub(crate) fn check(step: &Step<'_>) -> Result<(), String> {
             | Command::FenceDone { .. }
             | Command::ManualConfirm { .. }
             | Command::Join { .. } => true,
-            Command::Condemn { .. } => {
+            Command::Condemn { .. } | Command::Lost { .. } => {
                 !step.after.config.members_of(unit).is_empty() && !step.after.config.is_exclusive(unit)
             }
             _ => false,
