@@ -119,6 +119,8 @@ pub enum Fault {
     Configure(Box<ClusterConfig>),
     /// The daemon of the machine is told to end in order.
     Leave(Who),
+    /// The daemon that ended in order is started again, in the same boot.
+    StartDaemon(Who),
     /// The operator admits this machine as a new member.
     Admit(usize),
     /// The operator removes this member.
@@ -307,6 +309,12 @@ impl World {
                 world.watch.excuse_terms_until(now + 5 * SECONDS);
                 if world.machines[m].worker.is_some() {
                     world.request(m, Request::Leave);
+                }
+            }),
+            Fault::StartDaemon(who) => self.each(who, |world, m| {
+                if world.machines[m].halted == Some(node::Halt::Left) {
+                    world.machines[m].halted = None;
+                    world.start_worker(m);
                 }
             }),
             Fault::Admit(m) => self.admit(*m),

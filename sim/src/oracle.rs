@@ -178,6 +178,10 @@ impl World {
         if self.machines[m].role == NodeRole::Witness {
             return true;
         }
+        // Its daemon ended in maintenance: it is left alone until it is back, or a person acts.
+        if self.machines[m].id.is_some_and(|id| state.gone.contains(&id)) {
+            return false;
+        }
         let Some(node) = state.config.nodes.get(&self.machines[m].name) else { return false };
         let reached = node.fence.iter().filter(|device| {
             let mood = self.device_moods.get(*device).copied().unwrap_or_default();

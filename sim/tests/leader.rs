@@ -375,3 +375,96 @@ fn a_cut_without_fence_devices_is_survived() {
             .expect(everything());
     }
 }
+
+/// The daemon is replaced in maintenance: its services go on, nobody misses it, and it takes them over again.
+#[test]
+fn a_daemon_that_ends_in_maintenance_is_not_missed() {
+    for (seed, leader) in [(1, "a"), (2, "b"), (3, "c")] {
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .settle()
+            .lead(leader)
+            .run_for(5.s())
+            .from_here()
+            .inflict(Fault::Act(ActionKind::ClusterMaintenance))
+            .run_for(2.s())
+            .inflict(Fault::Leave(Who::Machine(1)))
+            .run_for(3.s())
+            .expect(node("b").has_halted(1))
+            .run_for(30.s())
+            .expect(node("b").was_condemned(0))
+            .expect(resource("db").runs_on("b"))
+            .inflict(Fault::StartDaemon(Who::Machine(1)))
+            .run_for(5.s())
+            .inflict(Fault::Undo(ActionKind::ClusterMaintenance))
+            .run_for(10.s())
+            .expect(resource("db").runs_on("b"))
+            .expect(resource("db").was_started(0))
+            .expect(node("b").lost_power(0))
+            .expect(everything());
+    }
+}
+
+/// All daemons end in maintenance, one after the other, and come back: nothing is stopped or started.
+#[test]
+fn all_daemons_end_in_maintenance_and_come_back() {
+    for seed in 0..3 {
+        let mut story = cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .resource("web", "prefers c")
+            .settle()
+            .from_here()
+            .inflict(Fault::Act(ActionKind::ClusterMaintenance))
+            .run_for(2.s());
+        for m in 0..3 {
+            story = story.inflict(Fault::Leave(Who::Machine(m))).run_for(3.s());
+        }
+        story = story
+            .expect(node("a").has_halted(1))
+            .expect(node("b").has_halted(1))
+            .expect(node("c").has_halted(1))
+            .run_for(20.s());
+        for m in [2, 0, 1] {
+            story = story.inflict(Fault::StartDaemon(Who::Machine(m))).run_for(1.s());
+        }
+        story
+            .run_for(5.s())
+            .inflict(Fault::Undo(ActionKind::ClusterMaintenance))
+            .run_for(10.s())
+            .expect(resource("db").was_started(0))
+            .expect(resource("web").was_started(0))
+            .expect(node("b").was_condemned(0))
+            .expect(everything());
+    }
+}
+
+/// A verdict about a node that left meanwhile is forgotten, though the node is back in the same life.
+#[test]
+fn a_verdict_about_a_node_that_left_is_forgotten() {
+    for seed in 0..5 {
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers a")
+            .settle()
+            .lead("a")
+            .power_off("c")
+            .run_for(10.s())
+            .from_here()
+            // A voter that leaves waits for the third one, and is not heard when that is back.
+            .inflict(Fault::Leave(Who::Machine(1)))
+            .run_for(1.s())
+            .isolate("b")
+            .power_on("c")
+            .run_for(20.s())
+            .heal_networks()
+            .run_for(5.s())
+            .inflict(Fault::StartDaemon(Who::Machine(1)))
+            .run_for(10.s())
+            .move_to("db", "b")
+            .run_for(10.s())
+            .expect(resource("db").runs_on("b"))
+            .expect(node("b").was_condemned(0));
+    }
+}

@@ -935,6 +935,7 @@ fn key_of(command: &Command) -> Option<ProposalKey> {
         | Command::FenceBegun { .. }
         | Command::Spare { .. }
         | Command::Lost { .. }
+        | Command::Gone { .. }
         | Command::Nothing => None,
     }
 }

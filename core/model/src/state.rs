@@ -84,6 +84,11 @@ pub struct ClusterState {
     #[cbor(default)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub stop_cost_node: BTreeSet<UnitName>,
+    /// Online members whose daemon ended in maintenance: they are silent on purpose, and what they run goes on.
+    #[n(20)]
+    #[cbor(default)]
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub gone: BTreeSet<NodeId>,
 }
 
 /// How the life of a condemned or fenced member ends.

@@ -113,6 +113,7 @@ impl Node {
             .iter()
             .filter(|(id, member)| {
                 member.state == MemberState::Online
+                    && !self.state.gone.contains(id)
                     && (**id == self.identity.own && member.incarnation == self.identity.incarnation
                         || self.peers.get(id).is_some_and(|peer| {
                             matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late)
@@ -293,6 +294,11 @@ impl Node {
             || self.state.action(&ActionKind::ClusterMaintenance).is_some()
     }
 
+    /// Is nothing done about this member, whatever happens to it? It is in maintenance, or its daemon ended in it.
+    pub(crate) fn is_left_alone(&self, node: NodeId) -> bool {
+        self.is_in_maintenance(node) || self.state.gone.contains(&node)
+    }
+
     /// Was the daemon on this member told to end?
     pub(crate) fn is_leaving(&self, node: NodeId) -> bool {
         self.state.action(&ActionKind::Leave(node)).is_some()
@@ -313,7 +319,7 @@ impl Node {
                     && self.state.members.get(&holder.node).is_some_and(|member| {
                         member.state == MemberState::Online && member.incarnation == holder.incarnation
                     })
-                    && !self.is_in_maintenance(holder.node)
+                    && !self.is_left_alone(holder.node)
                     && !self
                         .is_proposed(|command| matches!(command, Command::Condemn { node, .. } if *node == holder.node))
             })
@@ -411,14 +417,20 @@ impl Node {
             || self.peers.get(&from).is_some_and(|peer| {
                 peer.report.incarnation == incarnation && peer.report.flags.has(liveness::BeatFlags::LEAVING)
             });
-        let is_wanted = self.reign.is_some()
-            && says_so
-            && self
-                .state
-                .members
-                .get(&from)
-                .is_some_and(|member| member.incarnation == incarnation && member.state == MemberState::Online)
-            && self.state.action(&ActionKind::Leave(from)).is_none()
+        let member = self.state.members.get(&from);
+        let is_here = says_so
+            && !self.state.gone.contains(&from)
+            && member.is_some_and(|m| m.incarnation == incarnation && m.state == MemberState::Online);
+        let Some(reign) = self.reign.filter(|_| is_here) else { return };
+        if self.is_in_maintenance(from) && state::why_not_leave(&self.state, from).is_some() {
+            // Hands off: what runs there cannot go elsewhere first, and goes on.
+            if !self.is_proposed(|c| matches!(c, Command::Gone { node, .. } if *node == from)) {
+                let command = Command::Gone { node: from, incarnation, epoch: reign.epoch };
+                self.propose_own(now, command, todo, out);
+            }
+            return;
+        }
+        let is_wanted = self.state.action(&ActionKind::Leave(from)).is_none()
             && !self
                 .is_proposed(|c| matches!(c, Command::Act { action: ActionKind::Leave(node), .. } if *node == from));
         if is_wanted {
@@ -457,7 +469,8 @@ impl Node {
             .map(|(id, member)| JudgeMember {
                 id: *id,
                 incarnation: member.incarnation,
-                state: member.state,
+                // Who ended in maintenance is silent on purpose.
+                state: if self.state.gone.contains(id) { MemberState::Left } else { member.state },
                 link_domains: own_name
                     .map_or_else(Vec::new, |own| self.state.config.domains_of_links(own, &member.name)),
                 may_lead: member.role == NodeRole::Member && self.consensus.voters().contains(id),
@@ -489,7 +502,7 @@ impl Node {
                     resources.into_iter().find(|r| self.state.known_state(r, *node) == ResourceState::Blocked);
                 let member = self.state.members.get(node).filter(|member| member.state == MemberState::Online);
                 if let (Some(resource), Some(member)) = (blocked, member)
-                    && !self.is_in_maintenance(*node)
+                    && !self.is_left_alone(*node)
                     && !self.is_proposed(|c| matches!(c, Command::Condemn { node: of, .. } if of == node))
                 {
                     let reason =
@@ -521,7 +534,7 @@ impl Node {
                     .get(id)
                     .is_some_and(|member| member.incarnation == *incarnation && member.state == MemberState::Online)
                     && (holds_anything(&self.state, **id) || blocking.contains(id) && self.can_be_fenced(**id))
-                    && !self.is_in_maintenance(**id)
+                    && !self.is_left_alone(**id)
                     && !self.is_ending(**id)
             })
             .map(|(id, (incarnation, reason))| (*id, *incarnation, reason.clone()))

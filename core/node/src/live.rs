@@ -18,7 +18,11 @@ impl Node {
                 let eligibility = if reachable.contains(id) {
                     self.proving(*id, now.at).map_or(Eligibility::Ready, |why| Eligibility::NotYet { why })
                 } else {
-                    let why = if heard.contains(id) { "does not answer" } else { absence(member.state) };
+                    let why = match member.state {
+                        _ if heard.contains(id) => "does not answer",
+                        MemberState::Online if self.state.gone.contains(id) => "ended in maintenance",
+                        state => absence(state),
+                    };
                     Eligibility::Lost { why: why.to_owned() }
                 };
                 (*id, eligibility)

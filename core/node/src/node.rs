@@ -752,6 +752,11 @@ impl Node {
                 reign.is_settled = true;
             }
         }
+        // A verdict counts for as long as its member is online, and not for a later time of the same life.
+        let members = &self.state.members;
+        self.condemnable.retain(|id, (incarnation, _)| {
+            members.get(id).is_some_and(|m| m.state == MemberState::Online && m.incarnation == *incarnation)
+        });
         assert!(self.state.applied == entry.index, "entry {} was applied as {}", entry.index, self.state.applied);
         if entry.index.0.is_multiple_of(self.settings.digest_every) {
             self.digest = (entry.index, state::digest(&self.state));
@@ -815,7 +820,10 @@ impl Node {
                 }
                 MemberState::Condemned | MemberState::Fenced => Some(Halt::Condemned),
                 // Who left stays for a moment: others that leave with it need its voice, and a leader has to tell them.
-                MemberState::Left if self.leave != Leave::No => {
+                MemberState::Left | MemberState::Online
+                    if self.leave != Leave::No
+                        && (own.state == MemberState::Left || self.state.gone.contains(&self.identity.own)) =>
+                {
                     let since = self.ending_since.unwrap_or(now.at);
                     waits = Some(since);
                     let limit = if self.reign.is_some() { self.timing.t_to * 2 } else { self.timing.t_to };
@@ -993,7 +1001,9 @@ impl Node {
         };
         self.state.members.get(&self.identity.own).filter(|own| !stays_out(own)).is_some_and(|own| {
             own.incarnation != self.identity.incarnation
-                || (matches!(own.state, MemberState::Left | MemberState::Absent) && self.leave == Leave::No)
+                || self.leave == Leave::No
+                    && (matches!(own.state, MemberState::Left | MemberState::Absent)
+                        || self.state.gone.contains(&self.identity.own))
         })
     }
 
@@ -1022,6 +1032,11 @@ impl Node {
     /// Asks the leader to empty this node; a leader first lets somebody else lead.
     fn ask_to_leave(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         self.leave = Leave::Asked { again_at: now.at + ANNOUNCE_EVERY };
+        if self.is_the_last_in_maintenance() {
+            self.halted = Some(Halt::Left);
+            out.push(Action::Halt(Halt::Left));
+            return;
+        }
         let incarnation = self.identity.incarnation;
         match self.consensus.leader() {
             Some(leader) if leader == self.identity.own => match self.successor().filter(|id| !self.is_leaving(*id)) {
@@ -1031,6 +1046,16 @@ impl Node {
             Some(leader) => out.push(Action::Send { to: leader, message: Message::Leave { incarnation } }),
             None => {}
         }
+    }
+
+    /// Hands are off, all others have ended, and nobody is left who could agree to anything, or miss this node.
+    fn is_the_last_in_maintenance(&self) -> bool {
+        let is_there = |(id, member): (&NodeId, &model::Member)| {
+            *id != self.identity.own && member.state == MemberState::Online && !self.state.gone.contains(id)
+        };
+        self.consensus.leader().is_none()
+            && self.is_in_maintenance(self.identity.own)
+            && !self.state.members.iter().any(is_there)
     }
 
     /// What a leader proposed and did not see applied is its successor's business.

@@ -117,6 +117,10 @@ fn change(state: &mut ClusterState, context: &mut Context<'_>, command: &Command
             kernel::check_epoch(state, *epoch)?;
             kernel::lost(state, context, *node, *incarnation, reason)
         }
+        Command::Gone { node, incarnation, epoch } => {
+            kernel::check_epoch(state, *epoch)?;
+            members::gone(state, context, *node, *incarnation)
+        }
         Command::FenceBegun { node, incarnation, epoch, .. } => {
             kernel::check_epoch(state, *epoch)?;
             kernel::fence_begun(state, *node, *incarnation)
@@ -182,6 +186,7 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::WrongToken { .. }
                     | Command::FenceBegun { .. }
                     | Command::Spare { .. }
+                    | Command::Gone { .. }
                     | Command::Nothing => false,
                 },
                 "{unit} lost its holder by {command:?}"

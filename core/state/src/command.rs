@@ -388,6 +388,19 @@ pub enum Command {
         #[n(3)]
         reason: String,
     },
+    /// The daemon of this member ends in maintenance: it is silent from here on, and its services go on.
+    #[n(23)]
+    Gone {
+        /// The node.
+        #[n(0)]
+        node: NodeId,
+        /// The incarnation.
+        #[n(1)]
+        incarnation: Incarnation,
+        /// The leader's epoch.
+        #[n(2)]
+        epoch: Epoch,
+    },
 }
 
 /// What an executor saw of one resource.

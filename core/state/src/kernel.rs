@@ -305,6 +305,7 @@ pub(crate) fn condemn(
         remember_failed_stops(state, node);
     }
     set_state(state, context, node, MemberState::Condemned);
+    state.gone.remove(&node);
     state.ends.insert(node, LifeEnd { incarnation, is_for_silence, ..LifeEnd::default() });
     context.note("condemned", &name, reason);
     undo_moves_to(state, context, node);
@@ -491,6 +492,7 @@ pub(crate) fn manual_confirm(
         context.note("condemned", &name, reason);
         undo_moves_to(state, context, node);
     }
+    state.gone.remove(&node);
     end_of(state, node, incarnation).is_fence_begun = true;
     context.note("confirmed-off", &name, reason);
     end_life(state, context, node, &everything(), "is confirmed off");

@@ -17,7 +17,7 @@ use model::{
 use crate::apply::Context;
 use crate::elsewhere::why_not_leave;
 use crate::kernel::{bury, free_holders, member, member_in, member_state_text, set_state};
-use crate::wishes::{check_config, check_version, set_config, undo_moves_to};
+use crate::wishes::{check_config, check_version, is_in_maintenance, set_config, undo_moves_to};
 use crate::{Command, Refusal};
 
 /// The first member, as `init` describes it.
@@ -150,6 +150,7 @@ pub(crate) fn remove(
     bury(state, node);
     state.members.remove(&node);
     state.ends.remove(&node);
+    state.gone.remove(&node);
     for nodes in state.failures.values_mut() {
         nodes.remove(&node);
     }
@@ -203,6 +204,7 @@ pub(crate) fn join(state: &mut ClusterState, context: &mut Context<'_>, command:
     }
     bury(state, node);
     state.ends.remove(&node);
+    state.gone.remove(&node);
     if let Some(member) = state.members.get_mut(&node) {
         member.incarnation = incarnation;
         member.boot_id = boot_id.clone();
@@ -239,6 +241,12 @@ fn rejoin(state: &mut ClusterState, context: &mut Context<'_>, node: NodeId) -> 
             context.note("joined", &name, format!("{name} is back"));
             Ok(())
         }
+        MemberState::Online if state.gone.contains(&node) => {
+            state.gone.remove(&node);
+            forget_leaving(state, node);
+            context.note("joined", &name, format!("{name} is back, and takes over what it ran"));
+            Ok(())
+        }
         MemberState::Online if state.action(&ActionKind::Leave(node)).is_some() => {
             forget_leaving(state, node);
             context.note("joined", &name, format!("{name} stays after all"));
@@ -271,6 +279,30 @@ fn proof_of_new_boot(
 
 fn forget_leaving(state: &mut ClusterState, node: NodeId) {
     state.actions.retain(|_, action| action.kind != ActionKind::Leave(node));
+}
+
+/// The daemon of a member ends while hands are off: its services go on, and what it holds stays held.
+pub(crate) fn gone(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+) -> Result<(), Refusal> {
+    let member = member_in(state, node, incarnation)?;
+    let name = member.name.to_string();
+    match member.state {
+        MemberState::Online => {}
+        MemberState::Absent | MemberState::Left | MemberState::Condemned | MemberState::Fenced => {
+            return Err(Refusal::NotOnline { node: name, state: member_state_text(member.state) });
+        }
+    }
+    if !is_in_maintenance(state, node) {
+        return Err(Refusal::NotInMaintenance(name));
+    }
+    state.gone.insert(node);
+    forget_leaving(state, node);
+    context.note("gone", &name, format!("the daemon on {name} ended in maintenance; its services go on"));
+    Ok(())
 }
 
 /// A member goes in order.

@@ -43,6 +43,8 @@ pub enum Refusal {
     Witness(String),
     #[error("{0} is in maintenance")]
     Maintenance(String),
+    #[error("{0} is not in maintenance")]
+    NotInMaintenance(String),
     #[error("{unit} is held by {node}")]
     Held { unit: UnitName, node: String },
     #[error("nothing that can fence {node} covers everything that {unit} could damage")]

@@ -247,3 +247,24 @@ fn at_cold_start_a_node_may_lead_before_it_has_joined() {
     cluster.must(cluster.join(A, 2));
     assert_eq!(cluster.state.members[&A].incarnation, incarnation(A, 2));
 }
+
+/// A daemon ends in maintenance: its member stays, with all that it holds, and is back by a Join of the same life.
+#[test]
+fn who_ends_in_maintenance_stays_a_holder() {
+    let mut cluster = Cluster::ready();
+    cluster.run("site", B);
+    let gone = |cluster: &Cluster| Command::Gone { node: B, incarnation: incarnation(B, 1), epoch: cluster.epoch() };
+    assert_eq!(cluster.refused(gone(&cluster)), "b is not in maintenance");
+    cluster.must(Command::Act { action: ActionKind::NodeMaintenance(B), reason: "an upgrade".into() });
+    cluster.must(gone(&cluster));
+    assert!(cluster.state.gone.contains(&B));
+    assert_eq!((cluster.holder("site"), cluster.state.members[&B].state), (Some(B), MemberState::Online));
+    cluster.must(cluster.join(B, 1));
+    assert!(cluster.state.gone.is_empty());
+    assert_eq!(cluster.holder("site"), Some(B));
+    // A new boot ends everything that was held before.
+    cluster.must(gone(&cluster));
+    cluster.must(cluster.join(B, 2));
+    assert!(cluster.state.gone.is_empty());
+    assert_eq!(cluster.holder("site"), None);
+}

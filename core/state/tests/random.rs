@@ -89,6 +89,7 @@ fn command(cluster: &Cluster, dice: &mut Dice) -> Command {
         18 if dice.below(20) == 0 => Command::Remove { node, reason },
         19 if dice.below(2) == 0 => Command::FenceBegun { node, incarnation: life, epoch, attempt: 1 },
         20 if dice.below(2) == 0 => Command::Lost { node, incarnation: life, epoch, reason },
+        21 if dice.below(2) == 0 => Command::Gone { node, incarnation: life, epoch },
         20 => Command::Spare { node, incarnation: life, epoch },
         _ => {
             let state = dice.one_of(&[

@@ -71,6 +71,7 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
         MemberState::Condemned => "condemned",
         MemberState::Fenced => "fenced",
         MemberState::Left => "left",
+        MemberState::Online if state.gone.contains(&id) => "gone",
         MemberState::Online if !is_heard => "lost",
         MemberState::Online if has(ActionKind::NodeMaintenance(id)) || has(ActionKind::ClusterMaintenance) => {
             "maintenance"
@@ -239,6 +240,10 @@ fn member_problem(view: &View, id: NodeId) -> Option<String> {
         MemberState::Condemned => Some(format!(
             "{name} is lost and not proven off: what it holds starts elsewhere as soon as a fence succeeds. If that does \
              not come to pass, make sure that {name} is off and run `cardea fence {name} --confirm-off --reason …`"
+        )),
+        MemberState::Online if state.gone.contains(&id) => Some(format!(
+            "the daemon on {name} ended in maintenance: its services go on and nobody watches them; start it again \
+             (`systemctl start cardea` on {name}), or `cardea fence {name}` if it will not return"
         )),
         MemberState::Online if !is_heard(view, id) && held.is_empty() => Some(format!(
             "{name} is not heard; it holds nothing and is left alone: look at its power, its daemon and its networks"

@@ -756,7 +756,14 @@ impl Worker {
         self.vitals.end();
         match halt {
             Halt::Left => {
-                tracing::info!("this node has left in order");
+                let view = self.node.view(moment());
+                if !view.state.gone.contains(&view.own) {
+                    tracing::info!("this node has left in order");
+                } else {
+                    tracing::info!(
+                        "the daemon ends in maintenance: services stay as they are, and nobody watches them"
+                    );
+                }
                 std::thread::sleep(LEAVING_BEATS);
                 0
             }
