@@ -24,7 +24,7 @@ use crate::node::{Node, Reign, Todo, event};
 const PROMOTION_LAG_MAX: u64 = 64;
 
 /// The vote of a voter that was not heard for so long goes to a member that is here.
-const VOTER_PATIENCE: Duration = Duration::from_mins(10);
+const VOTER_PATIENCE: Duration = Duration::from_secs(600);
 
 /// So often the devices of a member are read that is waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@
 //! In: inputs with the time at which they happened. Out: actions; what an action brings about is a later input.
 //! Not here: sockets, disks, processes (the driver's), what a heartbeat proves (`liveness`).
 
+mod digests;
 mod input;
 mod leader;
 mod live;

@@ -18,6 +18,7 @@ use model::{
 use state::{Command, Entry};
 use wire::{Announce, Message};
 
+use crate::digests::Comparison;
 use crate::input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
 
 /// How long the parts talk among themselves before a step counts as a loop of ours.
@@ -66,7 +67,7 @@ pub struct Node {
     /// The newest digest of the state and the index it was taken at.
     pub(crate) digest: (LogIndex, u64),
     /// Another node's state differs from ours at the same index.
-    pub(crate) diverged: Option<String>,
+    pub(crate) diverged: Option<(Comparison, String)>,
     /// Another node's log holds what this program cannot read.
     pub(crate) unreadable: Option<String>,
     pub(crate) revision: u64,
@@ -469,35 +470,13 @@ impl Node {
                 || peer.report.facts.is_known != report.facts.is_known
                 || peer.report.reachable_since != report.reachable_since
         });
-        self.compare_digest(&report, out);
         self.note_rival(&report, out);
         self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
+        self.compare_digests(todo, out);
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
         todo.push(Todo::Judge(JudgeInput::Peer(report)));
         self.is_stale |= changed && self.reign.is_some();
-    }
-
-    /// SAFETY §5: equal index, different digest means that one of the two applied something differently.
-    fn compare_digest(&mut self, report: &PeerReport, out: &mut Vec<Action>) {
-        if self.settings.bugs.has(model::Bug::DigestSkipped) || self.diverged.is_some() {
-            return;
-        }
-        let facts = &report.facts;
-        if facts.is_known
-            && facts.digest_index == self.digest.0
-            && facts.digest_index.0 > 0
-            && facts.digest != self.digest.1
-        {
-            let name = self.state.name_of(report.id);
-            let reason = format!(
-                "the state of this node differs from that of {name} at log index {}: compare `cardea history` on both, \
-                 then remove and join the wrong one anew",
-                self.digest.0
-            );
-            out.push(event("problem", &name, reason.clone()));
-            self.diverged = Some(reason);
-        }
     }
 
     fn on_message(&mut self, now: Moment, from: NodeId, message: Message, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
@@ -760,6 +739,7 @@ impl Node {
         assert!(self.state.applied == entry.index, "entry {} was applied as {}", entry.index, self.state.applied);
         if entry.index.0.is_multiple_of(self.settings.digest_every) {
             self.digest = (entry.index, state::digest(&self.state));
+            self.compare_digests(todo, out);
         }
         match entry.proposal.and_then(|id| self.proposals.remove(&id)) {
             Some(Proposal::Request(id)) => out.push(Action::Answer { id, answer }),

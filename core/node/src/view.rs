@@ -42,7 +42,8 @@ pub struct View {
 impl Node {
     /// Takes a picture.
     pub fn view(&self, now: Moment) -> View {
-        let mut problems: Vec<String> = self.diverged.iter().chain(&self.unreadable).cloned().collect();
+        let mut problems: Vec<String> =
+            self.diverged.iter().map(|(_, why)| why).chain(&self.unreadable).cloned().collect();
         problems.extend(self.identity_problems());
         if !self.consensus.is_quorate() {
             problems.push(
