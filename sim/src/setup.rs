@@ -45,6 +45,8 @@ pub struct Layout {
     pub resources: BTreeMap<ResourceName, ResourceConfig>,
     /// Resources that run together.
     pub groups: BTreeMap<model::GroupName, GroupConfig>,
+    /// The feature level of the program that founded the cluster.
+    pub level: u8,
 }
 
 impl Layout {
@@ -62,6 +64,7 @@ impl Layout {
             covers: Vec::new(),
             resources: BTreeMap::new(),
             groups: BTreeMap::new(),
+            level: state::LEVEL,
         }
     }
 
@@ -182,7 +185,8 @@ impl Layout {
             storage_uuid: format!("disk-{name}"),
             machine_id: format!("machine-{name}"),
         };
-        let begin = state::founding(CLUSTER, founder, "", self.config(1, false), WallTime(0));
+        let mut begin = state::founding(CLUSTER, founder, "", self.config(1, false), WallTime(0));
+        begin.level = self.level;
         let writes = consensus::founding(state::encode_snapshot(&begin), NodeId(1));
         world.watch.agreed.found(begin);
         world.install(0, NodeId(1), writes);

@@ -106,6 +106,12 @@ impl Cluster {
         self
     }
 
+    /// The cluster was founded by an older program.
+    pub fn founded_at_level(mut self, level: u8) -> Self {
+        self.layout.level = level;
+        self
+    }
+
     /// One more machine that only votes: `w`.
     pub fn witness(mut self) -> Self {
         self.layout.has_witness = true;
@@ -664,6 +670,14 @@ pub fn term(rises: usize) -> Expectation {
             count if count == rises => Ok(()),
             count => Err(format!("there were {count}")),
         }
+    })
+}
+
+/// Entries of this level are in use.
+pub fn level(wanted: u8) -> Expectation {
+    expectation(format!("feature level {wanted}"), move |world, _| match world.watch.agreed.state.level {
+        level if level == wanted => Ok(()),
+        level => Err(format!("it is {level}")),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The leader in the real world: decisions that come too late, are lost, or rest on what is over (SAFETY §10).
 
 use model::ActionKind;
-use sim::{DeviceMood, Fault, Seconds, Who, cluster, everything, node, resource, term};
+use sim::{DeviceMood, Fault, Seconds, Who, cluster, everything, level, node, resource, term};
 
 /// A member that returned before its Condemn could be agreed on is not condemned, or is spared at once.
 #[test]
@@ -467,4 +467,19 @@ fn a_verdict_about_a_node_that_left_is_forgotten() {
             .expect(resource("db").runs_on("b"))
             .expect(node("b").was_condemned(0));
     }
+}
+
+/// A cluster of an older program uses newer entries as soon as all its members can read them.
+#[test]
+fn newer_entries_are_used_when_all_can_read_them() {
+    cluster(3)
+        .founded_at_level(0)
+        .resource("db", "prefers b")
+        .settle()
+        .run_for(1.s())
+        .expect(level(1))
+        .from_here()
+        .power_off("b")
+        .run_for(20.s())
+        .expect(resource("db").runs());
 }

@@ -936,6 +936,7 @@ fn key_of(command: &Command) -> Option<ProposalKey> {
         | Command::Spare { .. }
         | Command::Lost { .. }
         | Command::Gone { .. }
+        | Command::Raise { .. }
         | Command::Nothing => None,
     }
 }

@@ -198,6 +198,10 @@ pub struct Facts {
     /// Does the rest mean anything? False until the worker has its log open.
     #[n(11)]
     pub is_known: bool,
+    /// Which kinds of entries it can read.
+    #[n(12)]
+    #[cbor(default)]
+    pub level: u8,
 }
 
 impl Facts {
@@ -305,6 +309,7 @@ mod tests {
                 epoch: Epoch(10_000_000),
                 priority: -1,
                 is_known: true,
+                level: 1,
             },
             health: None,
             two_lives: None,

@@ -89,6 +89,11 @@ pub struct ClusterState {
     #[cbor(default)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<NodeId>,
+    /// Which kinds of entries all members can read; it never falls. Zero: those of Cardea 0.1.0.
+    #[n(21)]
+    #[cbor(default)]
+    #[serde(skip)]
+    pub level: u8,
 }
 
 /// How the life of a condemned or fenced member ends.

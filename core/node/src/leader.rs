@@ -70,6 +70,7 @@ impl Node {
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
         }
+        self.tend_level(now, reign.epoch, todo, out);
         self.spare(now, reign.epoch, todo, out);
         let heard = self.heard_members();
         let mut actions = Vec::new();
@@ -124,6 +125,17 @@ impl Node {
             })
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// Entries of a newer kind are used once every member that is online can read them; who can, says so in its beats.
+    fn tend_level(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let online = self.state.members.iter().filter(|(_, member)| member.state == MemberState::Online);
+        let others = online.map(|(id, _)| *id).filter(|id| *id != self.identity.own);
+        let known = |id: NodeId| self.peers.get(&id).map_or(0, |peer| peer.report.facts.level);
+        let level = others.map(known).min().unwrap_or(state::LEVEL).min(state::LEVEL);
+        if level > self.state.level && !self.is_proposed(|command| matches!(command, Command::Raise { .. })) {
+            self.propose_own(now, Command::Raise { level, epoch }, todo, out);
+        }
     }
 
     /// Keeps the voters at their number: the members that joined first; others learn (ARCHITECTURE §6.1).
@@ -422,7 +434,7 @@ impl Node {
             && !self.state.gone.contains(&from)
             && member.is_some_and(|m| m.incarnation == incarnation && m.state == MemberState::Online);
         let Some(reign) = self.reign.filter(|_| is_here) else { return };
-        if self.is_in_maintenance(from) && state::why_not_leave(&self.state, from).is_some() {
+        if self.state.level >= 1 && self.is_in_maintenance(from) && state::why_not_leave(&self.state, from).is_some() {
             // Hands off: what runs there cannot go elsewhere first, and goes on.
             if !self.is_proposed(|c| matches!(c, Command::Gone { node, .. } if *node == from)) {
                 let command = Command::Gone { node: from, incarnation, epoch: reign.epoch };
@@ -584,7 +596,8 @@ impl Node {
     /// no device could prove that it is off.
     pub(crate) fn ends_by_verdict(&self, node: NodeId) -> bool {
         let mut held = self.state.holders.iter().filter(|(_, holder)| holder.node == node);
-        !self.can_be_fenced(node)
+        self.state.level >= 1
+            && !self.can_be_fenced(node)
             && held.all(|(unit, _)| {
                 !self.state.config.is_exclusive(unit) && !self.state.config.members_of(unit).is_empty()
             })
@@ -616,7 +629,7 @@ impl Node {
 
     /// Takes back what was said about members that are heard after all.
     fn spare(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        let heard = self.sparable();
+        let heard = if self.state.level >= 1 { self.sparable() } else { BTreeSet::new() };
         todo.push(Todo::Fencing(FencingInput::Heard(heard.clone())));
         for node in heard {
             let is_proposed =

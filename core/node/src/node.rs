@@ -468,6 +468,7 @@ impl Node {
                 || peer.report.incarnation != report.incarnation
                 || peer.report.is_two_way != report.is_two_way
                 || peer.report.facts.is_known != report.facts.is_known
+                || peer.report.facts.level != report.facts.level
                 || peer.report.reachable_since != report.reachable_since
         });
         self.note_rival(&report, out);
@@ -941,6 +942,10 @@ impl Node {
                     out.push(Action::FenceCall(call));
                 }
                 FencingAction::Abandon(key) => out.push(Action::AbandonFence(key)),
+                // Before all members know this entry, a fence begins without it.
+                FencingAction::Propose(Command::FenceBegun { node, attempt, .. }) if self.state.level < 1 => {
+                    todo.push(Todo::Fencing(FencingInput::Begun { node, attempt }));
+                }
                 FencingAction::Propose(command) => self.propose_own(now, command, todo, out),
                 FencingAction::TestDone { request, results } => {
                     out.push(Action::Answer { id: request, answer: Answer::FenceTests(results) });
@@ -1090,6 +1095,7 @@ impl Node {
             epoch: self.state.epoch,
             priority: if self.is_witness() { -1 } else { 0 },
             is_known: true,
+            level: state::LEVEL,
         };
         let is_same = self.last_order.as_ref().is_some_and(|last| {
             last.facts == facts && last.is_leaving == is_leaving && last.voters == self.consensus.voters()

@@ -117,6 +117,10 @@ fn change(state: &mut ClusterState, context: &mut Context<'_>, command: &Command
             kernel::check_epoch(state, *epoch)?;
             kernel::lost(state, context, *node, *incarnation, reason)
         }
+        Command::Raise { level, epoch } => {
+            kernel::check_epoch(state, *epoch)?;
+            kernel::raise(state, context, *level)
+        }
         Command::Gone { node, incarnation, epoch } => {
             kernel::check_epoch(state, *epoch)?;
             members::gone(state, context, *node, *incarnation)
@@ -187,6 +191,7 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::FenceBegun { .. }
                     | Command::Spare { .. }
                     | Command::Gone { .. }
+                    | Command::Raise { .. }
                     | Command::Nothing => false,
                 },
                 "{unit} lost its holder by {command:?}"

@@ -15,6 +15,11 @@ use model::{
 /// The version of the entry's encoding that this build writes.
 const ENTRY_VERSION: u8 = 1;
 
+/// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`.
+///
+/// A leader uses them as soon as the agreed level says that all members know them (`Raise`).
+pub const LEVEL: u8 = 1;
+
 /// One command with its author and time, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Entry {
@@ -401,6 +406,16 @@ pub enum Command {
         #[n(2)]
         epoch: Epoch,
     },
+    /// All members that are online can read the entries of this level: they are used from here on.
+    #[n(24)]
+    Raise {
+        /// The level.
+        #[n(0)]
+        level: u8,
+        /// The leader's epoch.
+        #[n(1)]
+        epoch: Epoch,
+    },
 }
 
 /// What an executor saw of one resource.
@@ -460,6 +475,16 @@ pub enum CodecError {
         /// The version that this build knows.
         known: u8,
     },
+    /// Of a cluster whose members all know more than this build.
+    #[error("the {what} is of feature level {found}, this build knows {known}: install the newer Cardea")]
+    Level {
+        /// What was to be read.
+        what: &'static str,
+        /// The agreed level.
+        found: u8,
+        /// The level of this build.
+        known: u8,
+    },
     /// Damaged.
     #[error("the {what} is damaged: {cause}")]
     Damaged {
@@ -481,11 +506,20 @@ impl Entry {
     /// The entry in these bytes.
     ///
     /// # Errors
-    /// If they are empty, of another version, damaged, or longer than the entry.
+    /// If they are empty, of another version or a higher level, damaged, or longer than the entry.
     pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
         let body = body_of("log entry", ENTRY_VERSION, bytes)?;
-        decode_all("log entry", body)
+        let entry: Entry = decode_all("log entry", body)?;
+        match entry.command {
+            Command::Raise { level, .. } => check_level("log entry", level).map(|()| entry),
+            _ => Ok(entry),
+        }
     }
+}
+
+/// Refuses what only a newer build can follow.
+pub(crate) fn check_level(what: &'static str, level: u8) -> Result<(), CodecError> {
+    if level <= LEVEL { Ok(()) } else { Err(CodecError::Level { what, found: level, known: LEVEL }) }
 }
 
 /// What follows the version byte, if that is `known`.

@@ -359,6 +359,17 @@ fn free_by_verdict(state: &mut ClusterState, context: &mut Context<'_>, node: No
     }
 }
 
+/// All members that are online can read the entries of this level. A level that was reached is never left.
+pub(crate) fn raise(state: &mut ClusterState, context: &mut Context<'_>, level: u8) -> Result<(), Refusal> {
+    if level <= state.level {
+        return Err(Refusal::LevelReached(state.level));
+    }
+    state.level = level;
+    let name = state.config.name.clone();
+    context.note("level", &name, format!("all members know feature level {level}"));
+    Ok(())
+}
+
 /// A device is about to be told to cut the condemned incarnation off: nobody spares it from here on.
 pub(crate) fn fence_begun(state: &mut ClusterState, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
     let member = member_in(state, node, incarnation)?;

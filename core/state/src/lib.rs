@@ -28,7 +28,7 @@ mod snapshot;
 mod wishes;
 
 pub use apply::{Applied, apply};
-pub use command::{CodecError, Command, Entry, Failure, Observation};
+pub use command::{CodecError, Command, Entry, Failure, LEVEL, Observation};
 pub use elsewhere::why_not_leave;
 pub use invariants::check_invariants;
 pub use kernel::domains;

@@ -53,6 +53,7 @@ pub fn founding(cluster_id: u64, founder: Founder, text: &str, config: ClusterCo
     };
     ClusterState {
         applied: LogIndex(1),
+        level: crate::LEVEL,
         cluster_id,
         config_version: ConfigVersion(1),
         config,

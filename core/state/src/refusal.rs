@@ -43,6 +43,8 @@ pub enum Refusal {
     Witness(String),
     #[error("{0} is in maintenance")]
     Maintenance(String),
+    #[error("the cluster is at feature level {0} already")]
+    LevelReached(u8),
     #[error("{0} is not in maintenance")]
     NotInMaintenance(String),
     #[error("{unit} is held by {node}")]

@@ -11,7 +11,7 @@ use model::{ClusterState, ResourceConfig};
 use siphasher::sip::SipHasher24;
 
 use crate::CodecError;
-use crate::command::{body_of, decode_all};
+use crate::command::{body_of, check_level, decode_all};
 
 /// The version of the snapshot's encoding that this build writes.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -28,7 +28,7 @@ pub fn encode_snapshot(state: &ClusterState) -> Vec<u8> {
 /// The state in these bytes.
 ///
 /// # Errors
-/// If they are empty, of another version, or damaged.
+/// If they are empty, of another version or a higher level, or damaged.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<ClusterState, CodecError> {
     let what = "snapshot";
     let damaged = |cause: &str| CodecError::Damaged { what, cause: cause.to_owned() };
@@ -37,7 +37,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ClusterState, CodecError> {
     if u64::from_le_bytes(*digest) != hash(body) {
         return Err(damaged("its digest differs"));
     }
-    decode_all(what, body)
+    let state: ClusterState = decode_all(what, body)?;
+    check_level(what, state.level).map(|()| state)
 }
 
 /// A digest of the whole state: equal on every node at the same applied index.

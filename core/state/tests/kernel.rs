@@ -3,7 +3,7 @@
 mod common;
 
 use common::{A, B, C, Cluster, W, incarnation};
-use model::{ActionKind, Domain, Epoch, GrantId, HolderState, MemberState, ResourceState, Term, UnitName};
+use model::{ActionKind, Domain, Epoch, GrantId, HolderState, MemberState, ResourceState, Term, UnitName, WallTime};
 use state::{Command, Observation};
 
 #[test]
@@ -515,4 +515,20 @@ fn a_lost_member_keeps_its_life_and_what_must_not_run_twice() {
     assert_eq!(cluster.state.members[&B].state, MemberState::Online);
     assert_eq!(cluster.knows("cache", B), ResourceState::Running, "it is stopped there when the node is back");
     cluster.must(cluster.grant("cache", A));
+}
+
+/// The level of the cluster rises when all members know more, and never falls; who knows less says so.
+#[test]
+fn a_feature_level_is_never_left() {
+    let mut cluster = Cluster::ready();
+    cluster.state.level = 0;
+    let raise = |cluster: &Cluster, level: u8| Command::Raise { level, epoch: cluster.epoch() };
+    cluster.must(raise(&cluster, 1));
+    assert_eq!(cluster.refused(raise(&cluster, 1)), "the cluster is at feature level 1 already");
+    assert_eq!(cluster.refused(raise(&cluster, 0)), "the cluster is at feature level 1 already");
+    let newer = state::Entry { at: WallTime(0), actor: "cluster".into(), command: raise(&cluster, state::LEVEL + 1) };
+    let cause = state::Entry::decode(&newer.encode()).expect_err("only a newer build can follow");
+    assert!(cause.to_string().ends_with("this build knows 1: install the newer Cardea"), "{cause}");
+    cluster.state.level = state::LEVEL + 1;
+    assert!(state::decode_snapshot(&state::encode_snapshot(&cluster.state)).is_err());
 }

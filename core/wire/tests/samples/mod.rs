@@ -64,6 +64,7 @@ fn beat(kind: BeatKind) -> Beat {
             epoch: Epoch(300),
             priority: -1,
             is_known: true,
+            level: 0,
         },
         health: None,
         two_lives: None,
