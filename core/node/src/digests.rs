@@ -4,6 +4,8 @@
 //! index have applied something differently: a bug, or a bit that fell over. The many are right, and of equally many
 //! those with the leader. All nodes find the same ones wrong, and one of these that leads lets another one lead.
 //!
+//! Programs of different feature levels write the same state differently: they are not compared.
+//!
 //! A node that is wrong reads its state again from its snapshot and its log when its daemon is restarted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +53,7 @@ impl Node {
         }
         let facts = self.peers.values().map(|peer| (peer.report.id, peer.report.facts));
         let others: Vec<(NodeId, u64)> = facts
-            .filter(|(_, facts)| facts.is_known && facts.digest_index == index)
+            .filter(|(_, facts)| facts.is_known && facts.digest_index == index && facts.level == state::LEVEL)
             .map(|(id, facts)| (id, facts.digest))
             .collect();
         let found = compare(self.identity.own, digest, self.consensus.leader(), &others);
