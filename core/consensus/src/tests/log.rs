@@ -53,6 +53,25 @@ fn a_proposal_that_another_leader_overwrote_is_refused() {
     assert_eq!(cluster.machine(id(1)).refused, [proposal]);
 }
 
+/// The leader of before leads again, and writes where its lost proposals stood.
+#[test]
+fn a_proposal_that_its_own_maker_overwrites_is_refused_as_well() {
+    let mut cluster = Cluster::of(3, 4);
+    cluster.isolate(id(1));
+    let lost: Vec<u64> = (0..8).map(|_| cluster.propose()).collect();
+    cluster.until("successor", |cluster| cluster.leader().is_some_and(|leader| leader != id(1)));
+    cluster.heal();
+    cluster.settle();
+    let leader = cluster.leader().expect("a leader");
+    cluster.input(leader, Input::Transfer(id(1)));
+    cluster.until("return", |cluster| cluster.leader() == Some(id(1)));
+    cluster.propose_many(20);
+    cluster.settle();
+    let mut refused = cluster.machine(id(1)).refused.clone();
+    refused.sort_unstable();
+    assert_eq!(refused, lost);
+}
+
 #[test]
 fn what_was_agreed_survives_the_restart_of_everybody() {
     let mut cluster = Cluster::of(3, 5);
