@@ -224,6 +224,14 @@ impl Storage {
         self.transact("write to", |transaction| lists.flatten().try_for_each(|write| apply(transaction, write)))
     }
 
+    /// Makes a transaction of nothing durable, to find out whether the disk still takes writes.
+    pub(crate) fn touch(&mut self) -> Result<(), StorageError> {
+        if self.has_failed {
+            return Err(StorageError::Ended { path: self.path.clone() });
+        }
+        self.transact("write to", |_| Ok(()))
+    }
+
     fn transact(
         &mut self,
         what: &'static str,

@@ -15,6 +15,8 @@ use crate::{Storage, StorageError};
 struct Job {
     token: u64,
     writes: Vec<Write>,
+    /// Is the disk written to even if there is nothing to write?
+    is_try: bool,
 }
 
 /// Hands writes to the disk thread. Dropping it lets the queue finish, then closes the database.
@@ -31,7 +33,14 @@ impl DiskHandle {
     pub fn submit(&self, token: u64, writes: Vec<Write>) {
         if let Some(jobs) = &self.jobs {
             // The other end is gone only after a failure, which has been told.
-            let _ = jobs.send(Job { token, writes });
+            let _ = jobs.send(Job { token, writes, is_try: false });
+        }
+    }
+
+    /// Tries the disk: `token` comes back when it has taken a write of nothing, and everything before it.
+    pub fn try_it(&self, token: u64) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job { token, writes: Vec::new(), is_try: true });
         }
     }
 }
@@ -76,7 +85,12 @@ impl Storage {
 fn serve(mut storage: Storage, queue: &mpsc::Receiver<Job>, done: impl Fn(Vec<u64>)) -> Result<(), StorageError> {
     while let Ok(first) = queue.recv() {
         let batch: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
-        storage.commit_all(batch.iter().map(|job| job.writes.as_slice()))?;
+        let has_writes = batch.iter().any(|job| !job.writes.is_empty());
+        if !has_writes && batch.iter().any(|job| job.is_try) {
+            storage.touch()?;
+        } else {
+            storage.commit_all(batch.iter().map(|job| job.writes.as_slice()))?;
+        }
         done(batch.iter().map(|job| job.token).collect());
     }
     Ok(())
@@ -85,7 +99,7 @@ fn serve(mut storage: Storage, queue: &mpsc::Receiver<Job>, done: impl Fn(Vec<u6
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use model::Table;
     use redb::backends::InMemoryBackend;
@@ -137,10 +151,11 @@ mod tests {
     }
 
     /// A disk that can be made to refuse every write.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     struct Disk {
         memory: InMemoryBackend,
         is_broken: Arc<AtomicBool>,
+        syncs: Arc<AtomicU64>,
     }
 
     impl Disk {
@@ -162,6 +177,7 @@ mod tests {
         }
         fn sync_data(&self) -> Result<(), std::io::Error> {
             self.check()?;
+            self.syncs.fetch_add(1, Ordering::SeqCst);
             self.memory.sync_data()
         }
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
@@ -171,9 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn a_try_writes_to_the_disk_although_there_is_nothing_to_write() {
+        let disk = Disk::default();
+        let (is_broken, syncs) = (Arc::clone(&disk.is_broken), Arc::clone(&disk.syncs));
+        let (told, events) = mpsc::channel();
+        let failures = told.clone();
+        let disk = Storage::on(disk)
+            .into_thread(
+                move |tokens| told.send(Ok(tokens)).unwrap(),
+                move |error| failures.send(Err(error.to_string())).unwrap(),
+            )
+            .unwrap();
+        let before = syncs.load(Ordering::SeqCst);
+        disk.submit(1, Vec::new());
+        assert_eq!(events.recv().unwrap(), Ok(vec![1]));
+        assert_eq!(syncs.load(Ordering::SeqCst), before, "nothing to write is nothing to wait for");
+        disk.try_it(2);
+        assert_eq!(events.recv().unwrap(), Ok(vec![2]));
+        assert!(syncs.load(Ordering::SeqCst) > before);
+        is_broken.store(true, Ordering::SeqCst);
+        disk.try_it(3);
+        assert!(events.recv().unwrap().is_err(), "a disk that refuses shows although nothing is written");
+    }
+
+    #[test]
     fn after_a_failed_commit_nothing_is_acknowledged() {
         let is_broken = Arc::new(AtomicBool::new(false));
-        let storage = Storage::on(Disk { memory: InMemoryBackend::new(), is_broken: Arc::clone(&is_broken) });
+        let storage = Storage::on(Disk { is_broken: Arc::clone(&is_broken), ..Disk::default() });
         let (told, events) = mpsc::channel();
         let failures = told.clone();
         let disk = storage
@@ -196,7 +236,7 @@ mod tests {
     #[test]
     fn a_failed_commit_is_final() {
         let is_broken = Arc::new(AtomicBool::new(false));
-        let mut storage = Storage::on(Disk { memory: InMemoryBackend::new(), is_broken: Arc::clone(&is_broken) });
+        let mut storage = Storage::on(Disk { is_broken: Arc::clone(&is_broken), ..Disk::default() });
         storage.commit(&put(1, 1)).unwrap();
         is_broken.store(true, Ordering::SeqCst);
         assert!(matches!(storage.commit(&put(2, 2)), Err(StorageError::Io { .. })));

@@ -64,6 +64,12 @@ impl Vitals {
         self.writes_done.fetch_add(count as u64, Relaxed);
     }
 
+    /// Is a write on its way?
+    pub fn is_writing(&self) -> bool {
+        let done = self.writes_done.load(Relaxed);
+        self.writes_begun.load(Relaxed) > done
+    }
+
     /// The worker ends: from now on its loop may stand still for as long as that takes.
     pub fn end(&self) {
         self.is_ending.store(true, Relaxed);
@@ -110,7 +116,7 @@ impl PulseThread {
             received: Vec::with_capacity(64),
             drops: 0,
             vitals,
-            look_again_at: Duration::ZERO,
+            watch: Watch::default(),
         };
         let thread = std::thread::Builder::new()
             .name("pulse".into())
@@ -142,8 +148,31 @@ struct Beating {
     received: Vec<Received>,
     drops: u64,
     vitals: Arc<Vitals>,
+    watch: Watch,
+}
+
+/// Does the worker's loop hang?
+#[derive(Debug, Default)]
+struct Watch {
     /// The age of the worker's last turn at which it is looked at again.
     look_again_at: Duration,
+}
+
+impl Watch {
+    /// Is this the moment to end a worker whose last turn was so long ago?
+    fn is_due(&mut self, age: Duration, vitals: &Vitals) -> bool {
+        if age < WORKER_PATIENCE {
+            self.look_again_at = WORKER_PATIENCE;
+            return false;
+        }
+        // Before its first turn it reads its database, which may take long after a crash.
+        let is_watched = vitals.progress().turns > 0 && !vitals.is_ending.load(Relaxed);
+        let is_due = is_watched && age >= self.look_again_at;
+        if is_due {
+            self.look_again_at = age + Duration::from_secs(1);
+        }
+        is_due
+    }
 }
 
 impl Beating {
@@ -190,19 +219,10 @@ impl Beating {
 
     /// Ends the process if the worker's loop hangs where that helps.
     fn watch_worker(&mut self) {
-        let age = self.pulse.health().worker;
-        if age < WORKER_PATIENCE {
-            self.look_again_at = WORKER_PATIENCE;
-            return;
-        }
-        // Before its first turn it reads its database, which may take long after a crash.
-        let is_watched = self.vitals.progress().turns > 0 && !self.vitals.is_ending.load(Relaxed);
-        if is_watched && age >= self.look_again_at {
-            self.look_again_at = age + Duration::from_secs(1);
-            if host::scheduling::is_any_thread_in_kernel_wait() == Ok(false) {
-                // Not a word before: the log may be what the worker waits for. The supervisor reports the end.
-                std::process::abort();
-            }
+        let is_due = self.watch.is_due(self.pulse.health().worker, &self.vitals);
+        if is_due && host::scheduling::is_any_thread_in_kernel_wait() == Ok(false) {
+            // Not a word before: the log may be what the worker waits for. The supervisor reports the end.
+            std::process::abort();
         }
     }
 
@@ -263,5 +283,58 @@ impl Beating {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liveness::{Facts, PeerOrder, Timing};
+    use model::{Incarnation, Profile};
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_worker_that_stands_still_for_ten_seconds_is_ended() {
+        let (vitals, s) = (Vitals::default(), Duration::from_secs);
+        let mut watch = Watch::default();
+        assert!(!watch.is_due(s(60), &vitals), "it still reads its database");
+        vitals.turn();
+        assert!(!watch.is_due(s(9), &vitals));
+        assert!(watch.is_due(s(10), &vitals));
+        assert!(
+            !watch.is_due(s(10), &vitals),
+            "where a thread waits in the kernel it is looked at again a little later"
+        );
+        assert!(watch.is_due(s(11), &vitals));
+        assert!(!watch.is_due(s(0), &vitals), "it came round");
+        assert!(watch.is_due(s(10), &vitals));
+        vitals.end();
+        assert!(!watch.is_due(s(60), &vitals), "its end may take its time");
+    }
+
+    #[test]
+    fn of_many_orders_the_newest_is_followed() {
+        let own = OwnIdentity { cluster: 7, id: NodeId(1), incarnation: Incarnation(5), salt: 9, key_epoch: 0 };
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let nobody = "127.0.0.1:9".parse().unwrap();
+        let job = |address: SocketAddr| PulseJob {
+            order: PulseOrder {
+                members: vec![PeerOrder { id: NodeId(2), links: 1, incarnation: None }],
+                voters: vec![NodeId(1), NodeId(2)],
+                timing: Timing::of(Profile::Lan),
+                facts: Facts::default(),
+                is_leaving: false,
+            },
+            addresses: BTreeMap::from([(NodeId(2), vec![address])]),
+        };
+        let (key, link) = (ClusterKey::generate(), "127.0.0.1:0".parse().unwrap());
+        let thread = PulseThread::start(own, &key, &[link], job(nobody), Arc::default(), |_| {}).unwrap();
+        for _ in 0..1000 {
+            thread.order(job(nobody));
+        }
+        thread.order(job(receiver.local_addr().unwrap()));
+        let mut packet = [0; 2048];
+        assert!(receiver.recv(&mut packet).is_ok_and(|length| length > 0), "beats go where the last order says");
     }
 }

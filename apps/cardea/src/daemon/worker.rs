@@ -94,6 +94,12 @@ impl Reboot {
     }
 }
 
+/// The disk is tried after this long without a write.
+const DISK_IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// Stands for a try of the disk; the node's own tokens count from 1.
+const DISK_TRY: u64 = u64::MAX;
+
 /// Something that happened.
 pub enum Work {
     /// The heartbeat thread reports.
@@ -319,6 +325,7 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
         pulse,
         vitals,
         disk,
+        written_at: now.at,
         agents,
         datagrams,
         streams,
@@ -442,6 +449,8 @@ struct Worker {
     pulse: PulseThread,
     vitals: Arc<Vitals>,
     disk: DiskHandle,
+    /// When something was last given to the disk.
+    written_at: Instant,
     agents: Agents,
     datagrams: DatagramSender,
     streams: StreamsHandle,
@@ -482,6 +491,7 @@ impl Worker {
         loop {
             self.vitals.turn();
             let now = host::identity::now();
+            self.try_disk(now);
             let deadline = [self.node.deadline(), self.leave_by].into_iter().flatten().min();
             let sleep = deadline.map_or(Duration::from_secs(1), |at| at.since(now));
             let inputs = match inbox.recv_timeout(sleep) {
@@ -506,6 +516,15 @@ impl Worker {
         }
     }
 
+    /// A disk that hangs shows only when something is written: where nothing is, it is tried.
+    fn try_disk(&mut self, now: Instant) {
+        if now.since(self.written_at) >= DISK_IDLE_MAX && !self.vitals.is_writing() {
+            self.written_at = now;
+            self.vitals.write_begun();
+            self.disk.try_it(DISK_TRY);
+        }
+    }
+
     fn inputs(&mut self, work: Work) -> anyhow::Result<Next> {
         let input = match work {
             Work::Pulse(report) => Input::Pulse(report),
@@ -518,7 +537,8 @@ impl Worker {
                 return Ok(Next::Inputs(Vec::new()));
             }
             Work::Persisted(tokens) => {
-                return Ok(Next::Inputs(tokens.into_iter().map(|token| Input::Persisted { token }).collect()));
+                let of_node = tokens.into_iter().filter(|token| *token != DISK_TRY);
+                return Ok(Next::Inputs(of_node.map(|token| Input::Persisted { token }).collect()));
             }
             Work::DiskFailed(cause) => {
                 // What was not written may not be claimed: this node must go, and be fenced if it holds anything.
@@ -568,6 +588,7 @@ impl Worker {
                 Action::Send { to, message } => self.send(to, &message),
                 Action::Persist { token, writes } => {
                     self.vitals.write_begun();
+                    self.written_at = host::identity::now();
                     self.disk.submit(token, writes);
                 }
                 Action::Call(call) => {
