@@ -137,6 +137,8 @@ pub enum Fault {
     FenceTest(usize),
     /// The operator makes a join token.
     Token(u64),
+    /// Somebody who recorded it tells the leader once more that this member wants to leave in this life.
+    OldLeave(usize),
     /// Everything is repaired, and whatever stopped is switched off and on.
     HealAll,
     /// The physical world is repaired, and whoever is off is switched on; nobody tells the cluster anything.
@@ -337,6 +339,15 @@ impl World {
             Fault::ClearOne(resource) => {
                 let resource = Some(resource.clone());
                 self.operate(Command::Clear { resource, node: None, reason: "a test".to_owned() });
+            }
+            Fault::OldLeave(m) => {
+                let life = self.machines[*m]
+                    .id
+                    .and_then(|id| self.watch.agreed.state.members.get(&id).map(|member| (id, member.incarnation)));
+                if let (Some((from, incarnation)), Some(to)) = (life, self.leader()) {
+                    let bytes = wire::encode(&wire::Message::Leave { incarnation }).into();
+                    self.at(now, Event::MessageArrives { to, from, bytes, stream_to: None });
+                }
             }
             Fault::FenceTest(m) => {
                 let node = self.id_of(*m);

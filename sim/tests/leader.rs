@@ -25,6 +25,24 @@ fn a_node_that_returned_is_not_ended_late() {
     }
 }
 
+/// The word of a member counts only together with heartbeats that say the same.
+#[test]
+fn an_old_word_that_a_member_leaves_moves_nothing() {
+    cluster(3)
+        .resource("db", "prefers b")
+        .settle()
+        .lead("a")
+        .from_here()
+        .inflict(Fault::OldLeave(1))
+        .inflict(Fault::OldLeave(2))
+        .run_for(10.s())
+        .expect(resource("db").runs_on("b"))
+        .expect(resource("db").was_started(0))
+        .inflict(Fault::Leave(Who::Machine(1)))
+        .run_for(10.s())
+        .expect(resource("db").was_started(1));
+}
+
 /// The handing over is under way when the verdict falls: it is proposed again when the log takes entries again.
 #[test]
 fn a_verdict_during_a_hand_over_is_not_forgotten() {
