@@ -29,6 +29,9 @@ pub(crate) struct Machine {
     pub boots_in: Option<u64>,
     /// When its present boot ends, or ended: its daemon starts then.
     pub booted_at: At,
+    /// When it last got its power, and lost it.
+    pub powered_at: At,
+    pub lost_power_at: At,
     pub clock: Clock,
     pub disk: Disk,
     /// An earlier content of the disk, as a backup or a snapshot keeps it.
@@ -96,6 +99,8 @@ impl Machine {
             lives_once: false,
             boots_in: None,
             booted_at: 0,
+            powered_at: 0,
+            lost_power_at: 0,
             clock: Clock::new(0, 0, 0, 0),
             disk: Disk::default(),
             saved: None,

@@ -45,7 +45,23 @@ pub struct Network {
     /// Since when some link between two machines has worked well in both directions.
     good_since: Vec<Option<At>>,
     stream_free_at: Vec<At>,
+    /// Beats that arrived, by sender and receiver.
+    beats: Vec<Beats>,
+    /// When packets were last lost or delayed out of the usual.
+    fair_since: At,
 }
+
+/// Beats that arrived in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beats {
+    /// Since when they arrived without a gap…
+    since: At,
+    /// … and the last one.
+    last: At,
+}
+
+/// A gap that is longer interrupts a contact.
+const GAP: u64 = 250 * MILLIS;
 
 impl Network {
     /// `links` networks between `machines` machines, in good order.
@@ -63,6 +79,8 @@ impl Network {
             cut: vec![false; machines * machines * links],
             good_since: vec![Some(0); machines * machines],
             stream_free_at: vec![0; machines * machines],
+            beats: vec![Beats::default(); machines * machines],
+            fair_since: 0,
         }
     }
 
@@ -99,6 +117,7 @@ impl Network {
     pub fn lose(&mut self, now: At, from: usize, to: usize, link: usize, permille: u64) {
         let place = self.place(from, to, link);
         self.lossy[place] = permille;
+        self.fair_since = now;
         self.review(now);
     }
 
@@ -120,6 +139,7 @@ impl Network {
     /// Sets how a network treats its packets.
     pub fn set_weather(&mut self, now: At, link: usize, weather: Weather) {
         self.weather[link] = weather;
+        self.fair_since = now;
         self.review(now);
     }
 
@@ -190,6 +210,31 @@ impl Network {
         let free_at = &mut self.stream_free_at[from * self.machines + to];
         *free_at = (*free_at).max(now + chance.between(100 * MICROS, 800 * MICROS) + repeated);
         Some(*free_at)
+    }
+
+    /// A beat arrives, or will.
+    pub fn beat(&mut self, from: usize, to: usize, at: At) {
+        let beats = &mut self.beats[from * self.machines + to];
+        if at > beats.last + GAP {
+            beats.since = at;
+        }
+        beats.last = beats.last.max(at);
+    }
+
+    /// When the last beat arrived in that direction between the two from which none has arrived for longer.
+    pub fn contact_until(&self, a: usize, b: usize) -> At {
+        self.beats[a * self.machines + b].last.min(self.beats[b * self.machines + a].last)
+    }
+
+    /// How long the last contact between the two was.
+    pub fn contact_lasted(&self, a: usize, b: usize) -> u64 {
+        let since = self.beats[a * self.machines + b].since.max(self.beats[b * self.machines + a].since);
+        self.contact_until(a, b).saturating_sub(since)
+    }
+
+    /// Has no network lost or delayed anything out of the usual for `long`?
+    pub fn was_fair_for(&self, now: At, long: u64) -> bool {
+        self.is_fair() && self.fair_since + long <= now
     }
 
     /// Does no network lose or delay anything out of the usual?

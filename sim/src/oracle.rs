@@ -254,7 +254,7 @@ impl World {
     }
 }
 
-fn is_allowed(placement: &Placement, node: &NodeName) -> bool {
+pub(crate) fn is_allowed(placement: &Placement, node: &NodeName) -> bool {
     let leaning = &placement.leaning;
     (leaning.only.is_empty() || leaning.only.contains(node)) && leaning.avoid.get(node) != Some(&Weight::Must)
 }

@@ -376,6 +376,7 @@ impl World {
         let drift = self.chance.pick(&[0, 0, 20, -20, 200, -200]);
         let machine = &mut self.machines[m];
         machine.is_on = true;
+        machine.powered_at = self.now;
         machine.boot += 1;
         machine.halted = None;
         machine.clock = Clock::new(self.now, base, drift, machine.clock.wall_offset_ms);
@@ -399,6 +400,7 @@ impl World {
             return;
         }
         machine.is_on = false;
+        machine.lost_power_at = self.now;
         machine.services.clear();
         machine.calls.clear();
         machine.disk.crash(self.now, &mut self.chance);
@@ -817,6 +819,7 @@ impl World {
                     bytes.extend_from_slice(&TAG);
                     let bytes: Rc<[u8]> = bytes.into();
                     for at in arrivals.into_iter().flatten() {
+                        self.network.beat(m, to, at);
                         self.at(at, Event::BeatArrives { to, bytes: bytes.clone() });
                     }
                 }

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!   every step of a node ─► one_leader, committed_survives, term_steady, inventories
-//!   every agreed entry ───► i1, i3, i4, i5, i8, heard_is_not_condemned      (once, on a copy of the state)
+//!   every agreed entry ───► i1, i3, i4, i5, i8, heard_is_not_condemned, short_silence, off_is_agreed
+//!                           (once, on a copy of the state)
 //!   every applied entry ──► logs_agree, states_agree
 //!   every call of an agent ► one_active, i2, i3, i5, i6, at_most_once
-//!   every call of a device ► off_hits_condemned, fences_are_bounded
+//!   every call of a device ► off_is_agreed, off_hits_condemned, boots_in_peace, fences_are_bounded
 //!   while faults last ────► stays_available (see `oracle`)
 //!   after healing ────────► recovers
 //! ```
 
 mod agreed;
 mod at_most_once;
+mod boots_in_peace;
 mod committed_survives;
 mod fences_are_bounded;
 mod heard_is_not_condemned;
@@ -24,9 +26,11 @@ mod i6_no_older_operation;
 mod i8_fence_before_grant;
 mod logs_agree;
 mod off_hits_condemned;
+mod off_is_agreed;
 mod one_active;
 mod one_leader;
 mod recovers;
+mod short_silence;
 mod states_agree;
 mod term_steady;
 
@@ -76,6 +80,7 @@ pub(crate) struct Watch {
     operations: i6_no_older_operation::Operations,
     fences: i8_fence_before_grant::Fences,
     pub cuts: fences_are_bounded::Fences,
+    agreements: off_is_agreed::Agreements,
 }
 
 /// What was last seen of one node.
@@ -107,6 +112,7 @@ impl Watch {
             operations: Default::default(),
             fences: Default::default(),
             cuts: Default::default(),
+            agreements: Default::default(),
         }
     }
 
@@ -235,6 +241,10 @@ impl World {
             self.watch.judge(now, "i5-dead-stays-dead", verdict);
             let verdict = self.is_rightly_condemned(taken);
             self.watch.judge(now, "heard-is-not-condemned", verdict);
+            let verdict = self.was_silent_long(taken);
+            self.watch.judge(now, "short-silence", verdict);
+            let verdict = self.begins_rightly(taken);
+            self.watch.judge(now, "off-is-agreed", verdict);
         }
     }
 
@@ -244,10 +254,10 @@ impl World {
         let boot = self.machines[m].boot;
         let name = self.machines[m].name.clone();
         let is_active = self.machines[m].services.contains_key(&call.resource);
-        let verdict = self.watch.at_most_once.check(m, boot, call, name.as_str(), is_active);
-        self.watch.judge(now, "at-most-once", verdict);
         let verdict = self.watch.operations.on_call(m, boot, call, name.as_str());
         self.watch.judge(now, "i6-no-older-operation", verdict);
+        let verdict = self.watch.at_most_once.check(m, boot, call, name.as_str(), is_active);
+        self.watch.judge(now, "at-most-once", verdict);
         if call.action != AgentAction::Start {
             return;
         }
