@@ -101,6 +101,8 @@ pub enum Fault {
     KillService(Who, ResourceName),
     /// How the agent of a resource does its work on one machine.
     Agent(usize, ResourceName, AgentMood),
+    /// How the agent of a resource does its work on every machine: what is wrong in the file is wrong everywhere.
+    AgentEverywhere(ResourceName, AgentMood),
     /// How a fence device does its work.
     Device(FenceName, DeviceMood),
     /// The machine cannot reach the device any more, or reaches it again.
@@ -282,6 +284,9 @@ impl World {
             }
             Fault::KillService(who, resource) => self.each(who, |world, m| world.kill_service(m, resource)),
             Fault::Agent(m, resource, mood) => drop(self.moods.insert((*m, resource.clone()), *mood)),
+            Fault::AgentEverywhere(resource, mood) => {
+                self.moods.extend((0..self.machines.len()).map(|m| ((m, resource.clone()), *mood)));
+            }
             Fault::Device(device, mood) => drop(self.device_moods.insert(device.clone(), *mood)),
             Fault::DeviceOutOfReach(device, m, is_out) => {
                 let pair = (device.clone(), *m);

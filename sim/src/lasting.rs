@@ -13,6 +13,7 @@ use crate::agents::{AgentMood, Mood};
 use crate::clock::{At, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
 use crate::faults::{Fault, Who};
+use crate::file::as_file;
 use crate::network::Weather;
 use crate::scenario::{Draft, Flavour, place, set_generation};
 use crate::setup::Layout;
@@ -222,7 +223,15 @@ impl Draft {
                     mood = AgentMood { start: one, stop: one, monitor: one, ..mood };
                 }
             }
-            self.push(at, Fault::Agent(m, resource.clone(), mood));
+            if self.chance.is(350) {
+                if self.chance.is(500) {
+                    // It cannot even be asked, or stopped.
+                    mood = AgentMood { stop: Mood::Fails, monitor: Mood::Fails, ..mood };
+                }
+                self.push(at, Fault::AgentEverywhere(resource.clone(), mood));
+            } else {
+                self.push(at, Fault::Agent(m, resource.clone(), mood));
+            }
             let pause = self.chance.between(0, 5 * SECONDS);
             match self.chance.below(5) {
                 0 | 1 => self.push(at + pause, Fault::Act(ActionKind::Move(unit, place(m)))),
@@ -328,8 +337,13 @@ impl Draft {
         let mut config = self.layout.config(self.layout.machines().len(), true);
         let mut at = begin;
         for _ in 0..self.chance.between(3, 9) {
+            let before = config.clone();
             self.edit(&mut config, at);
             self.push(at, Fault::Configure(Box::new(config.clone())));
+            // The next change begins with the file that counts.
+            if as_file(&config).is_err() {
+                config = before;
+            }
             let pause = self.chance.between(20 * MILLIS, 8 * SECONDS);
             match self.chance.below(6) {
                 0 => self.occasion(at + pause / 2),
@@ -387,7 +401,8 @@ impl Draft {
             6 => {
                 let devices: Vec<FenceName> = config.fence_devices.keys().cloned().collect();
                 let node = config.nodes.get_mut(&node).expect("it was picked from there");
-                node.fence = vec![self.chance.pick(&devices)];
+                // Without a device an exclusive resource has no business there: that file is refused.
+                node.fence = if self.chance.is(300) { Vec::new() } else { vec![self.chance.pick(&devices)] };
             }
             7 => {
                 let added = FenceName(format!("spare{}", self.chance.below(2)));
