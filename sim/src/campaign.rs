@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use model::Bugs;
@@ -27,8 +27,8 @@ pub struct Campaign {
     pub bugs: Bugs,
     /// Those of them that the state of reference has, too.
     pub reference_bugs: Bugs,
-    /// End with the first seed that breaks a promise.
-    pub ends_at_first: bool,
+    /// End with the first seed that breaks this promise.
+    pub ends_at: Option<&'static str>,
 }
 
 /// What it came to.
@@ -77,6 +77,7 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
     let broken: Mutex<Vec<Run>> = Mutex::new(Vec::new());
     let slowest: Mutex<(u64, u64)> = Mutex::new((0, 0));
     let busy: Mutex<Duration> = Mutex::new(Duration::ZERO);
+    let is_over = AtomicBool::new(false);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -84,8 +85,7 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
                 let clock = CpuClock::begin();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let is_over = campaign.ends_at_first && broken.lock().is_ok_and(|broken| !broken.is_empty());
-                    if seed >= end || is_over {
+                    if seed >= end || is_over.load(Ordering::Relaxed) {
                         break;
                     }
                     let run =
@@ -96,7 +96,10 @@ pub fn run(campaign: &Campaign, each: impl Fn(&Run) + Sync) -> Report {
                         let mut slowest = slowest.lock().expect("no thread panics with it");
                         *slowest = (*slowest).max((run.recovery / crate::clock::MILLIS, seed));
                     }
-                    if run.violation.is_some() {
+                    if let Some(violation) = &run.violation {
+                        if campaign.ends_at == Some(violation.invariant) {
+                            is_over.store(true, Ordering::Relaxed);
+                        }
                         each(&run);
                         broken.lock().expect("no thread panics with it").push(run);
                     }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use model::Bugs;
-use sim::{Campaign, Flavour, MILLIS, SECONDS, Scenario};
+use sim::{Campaign, Flavour, MILLIS, Mutant, SECONDS, Scenario};
 
 /// Whole Cardea clusters in virtual time: faults by chance, promises checked after every step.
 #[derive(Parser)]
@@ -74,8 +74,7 @@ fn run(seeds: u64, from: u64, flavours: Vec<Flavour>, json: bool) -> bool {
     let named: Vec<String> = flavours.iter().map(|flavour| format!("{flavour:?}").to_lowercase()).collect();
     let arguments = if named.is_empty() { String::new() } else { format!(" --flavours {}", named.join(",")) };
     let flavours = chosen(flavours);
-    let campaign =
-        Campaign { flavours, from, seeds, bugs: Bugs::NONE, reference_bugs: Bugs::NONE, ends_at_first: false };
+    let campaign = Campaign { flavours, from, seeds, bugs: Bugs::NONE, reference_bugs: Bugs::NONE, ends_at: None };
     let report = sim::run(&campaign, |run| tell_broken(run, &arguments));
     if json {
         println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
@@ -113,9 +112,11 @@ fn replay(seed: u64, flavours: Vec<Flavour>) -> bool {
 fn mutants(names: &[String], seeds: u64, json: bool) -> bool {
     let report = sim::mutants(names, seeds, |mutant| {
         if !json {
-            match mutant.by {
-                Some(by) => println!("{}: caught by {by} after {} seeds", mutant.name, mutant.seeds),
-                None => println!("{}: NOT CAUGHT in {} seeds", mutant.name, mutant.seeds),
+            let Mutant { name, by, seeds, .. } = mutant;
+            if mutant.caught {
+                println!("{name}: caught by {by} after {seeds} seeds");
+            } else {
+                println!("{name}: NOT CAUGHT by {by} in {seeds} seeds");
             }
         }
     });

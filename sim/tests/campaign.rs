@@ -20,7 +20,7 @@ fn a_few_seeds_of_every_flavour_keep_all_promises() {
         seeds: 56,
         bugs: Bugs::NONE,
         reference_bugs: Bugs::NONE,
-        ends_at_first: false,
+        ends_at: None,
     };
     let report = sim::run(&campaign, |run| eprintln!("{run:?}"));
     assert_eq!(report.violations, 0);
@@ -30,7 +30,7 @@ fn a_few_seeds_of_every_flavour_keep_all_promises() {
 fn a_planted_bug_breaks_a_promise_by_name() {
     let bugs = Bugs::NONE.with(Bug::ReadBackSkipped);
     let campaign =
-        Campaign { flavours: Flavour::usual(), from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at_first: true };
+        Campaign { flavours: Flavour::usual(), from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at: None };
     let report = sim::run(&campaign, |_| {});
     let violation = report.broken.first().and_then(|run| run.violation.as_ref()).expect("a bug is caught");
     assert_ne!(violation.invariant, "assertion", "{violation:?}");

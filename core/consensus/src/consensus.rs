@@ -815,7 +815,11 @@ impl Consensus {
             if !ready.snapshot().is_empty() {
                 install = Some(self.take_snapshot(ready.snapshot(), &mut writes));
             }
-            let entries = ready.take_entries();
+            let mut entries = ready.take_entries();
+            if self.config.bugs.has(Bug::ConflictKept) {
+                let last = self.raw.store().last();
+                entries.retain(|entry| entry.index > last);
+            }
             let touches_log = !entries.is_empty() || install.is_some();
             if let Some(first) = entries.first() {
                 if self.raw.mut_store().append(&entries) {
@@ -922,6 +926,7 @@ impl Consensus {
             MessageType::MsgRequestVote | MessageType::MsgRequestVoteResponse => {
                 self.config.bugs.has(Bug::VoteBeforePersist)
             }
+            MessageType::MsgAppendResponse => self.config.bugs.has(Bug::AckBeforePersist),
             _ => false,
         }
     }

@@ -50,7 +50,7 @@ impl Log {
         self.entries.get(usize::try_from(place).ok()?)
     }
 
-    fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.start.index.0 + self.entries.len() as u64
     }
 

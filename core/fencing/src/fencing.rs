@@ -497,6 +497,7 @@ impl Fencing {
             actions.push(FencingAction::Abandon(late.key));
             *look = None;
         }
+        let is_unasked = self.bugs.has(Bug::OffUnagreed);
         if now >= *again_at {
             (*attempt, *proposed_at, *is_confirmed) = (next_attempt, now, false);
             *again_at = now + PROPOSAL_LOST_AFTER;
@@ -507,9 +508,11 @@ impl Fencing {
                 attempt: next_attempt,
             }));
             self.next_attempt += 1;
-            return;
+            if !is_unasked {
+                return;
+            }
         }
-        if !*is_confirmed || look.is_some() {
+        if !is_unasked && (!*is_confirmed || look.is_some()) {
             return;
         }
         let Some((name, device)) = device_at(state, node, level) else {

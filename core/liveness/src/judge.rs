@@ -433,14 +433,15 @@ impl Judge {
 
     fn condemn_due(&self, node: NodeId, is_braked: bool) -> Option<Instant> {
         let down_at = self.cases.get(&node)?.down_at?;
-        let hold = if self.working_domains(node) >= 2 { Duration::ZERO } else { self.timing.t_hold };
+        let is_cut_by_one = self.working_domains(node) < 2 && !self.bugs.has(Bug::HoldDownSkipped);
+        let hold = if is_cut_by_one { self.timing.t_hold } else { Duration::ZERO };
         let brake = if is_braked { self.timing.brake } else { Duration::ZERO };
         Some((down_at + hold.max(brake)).max(self.grace).max(self.boots_until(node)))
     }
 
     /// So long a member is waited for that was not heard since this machine booted, and is not known to be off.
     fn boots_until(&self, node: NodeId) -> Instant {
-        let was_heard = self.peers.get(&node).is_some_and(|seen| seen.was_heard);
+        let was_heard = self.bugs.has(Bug::PatienceSkipped) || self.peers.get(&node).is_some_and(|seen| seen.was_heard);
         let is_off = self
             .read_off
             .get(&node)
@@ -502,9 +503,11 @@ impl Judge {
         let mut unsure = Vec::new();
         for member in self.watched() {
             let JudgeMember { id, incarnation, .. } = member.agreed;
-            let Some(seen) = self.peers.get(&id).filter(|seen| seen.report.verdict == Verdict::Suspect) else {
-                continue;
+            let is_suspect = |seen: &&Seen| {
+                let counts_as_contact = self.bugs.has(Bug::OneWayContact) && seen.report.is_heard;
+                seen.report.verdict == Verdict::Suspect && !counts_as_contact
             };
+            let Some(seen) = self.peers.get(&id).filter(is_suspect) else { continue };
             // A node that has just joined in a new life is given time to be heard in it, like one at our start.
             let is_heard = seen.report.incarnation == incarnation;
             let expected = member.since + self.timing.t_to * 4;

@@ -5,7 +5,7 @@
 
 /// One planted bug; see `sim/src/mutants.rs` for what each is caught by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Bug {
     /// A Condemn frees the holders at once, without FenceDone.
     NoWaitForFenceDone,
@@ -47,13 +47,33 @@ pub enum Bug {
     SameLife,
     /// Some starts never tell their end (planted in the simulator).
     ResultLost,
+    /// The cluster file is not checked (planted in the simulator).
+    FileUnchecked,
+    /// A Grant is accepted, and proposed, without a word from the other members about what they run.
+    ElsewhereUnasked,
+    /// A follower keeps its own entries where the leader's are others.
+    ConflictKept,
+    /// Entries are acknowledged before they are durable.
+    AckBeforePersist,
+    /// A silence is condemned at once, though one fault can cut all links.
+    HoldDownSkipped,
+    /// An `off` is called without the agreement that precedes it.
+    OffUnagreed,
+    /// Who hears nobody counts as in contact as long as it is heard.
+    OneWayContact,
+    /// A member that is heard and does not answer is left alone.
+    SickTolerated,
+    /// That a stop cost a node is forgotten.
+    StopCostForgotten,
+    /// Machines are given no time to boot.
+    PatienceSkipped,
 }
 
 /// The set of planted bugs that are on; empty and immutable in the product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bugs {
     #[cfg(feature = "planted-bugs")]
-    bits: u32,
+    bits: u64,
 }
 
 impl Bugs {
@@ -66,7 +86,7 @@ impl Bugs {
     /// Is this bug planted? Always `false` in the product.
     #[cfg(feature = "planted-bugs")]
     pub const fn has(self, bug: Bug) -> bool {
-        self.bits & (1 << bug as u32) != 0
+        self.bits & (1 << bug as u64) != 0
     }
 
     /// Is this bug planted? Always `false` in the product.
@@ -78,6 +98,6 @@ impl Bugs {
     /// The same set with `bug` planted.
     #[cfg(feature = "planted-bugs")]
     pub const fn with(self, bug: Bug) -> Self {
-        Bugs { bits: self.bits | (1 << bug as u32) }
+        Bugs { bits: self.bits | (1 << bug as u64) }
     }
 }

@@ -70,7 +70,8 @@ impl Node {
         let (terms, blocking) = (self.timing, self.blocking());
         for (node, incarnation) in sick {
             let owed = self.owes(node);
-            if self.is_left_alone(node) || self.who_hears(node).is_empty() {
+            let is_tolerated = self.settings.bugs.has(model::Bug::SickTolerated);
+            if is_tolerated || self.is_left_alone(node) || self.who_hears(node).is_empty() {
                 continue;
             }
             let hearing = self.who_hears(node);

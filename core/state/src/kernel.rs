@@ -159,8 +159,10 @@ pub(crate) fn grant(
         return Err(Refusal::NotCovered { unit: unit.clone(), node: name });
     }
     let is_exclusive = state.config.is_exclusive(unit);
+    let asks_all =
+        is_exclusive && !context.bugs.has(Bug::GrantWithoutRelease) && !context.bugs.has(Bug::ElsewhereUnasked);
     for (other, member) in &state.members {
-        if *other != node && (!is_exclusive || context.bugs.has(Bug::GrantWithoutRelease)) {
+        if *other != node && !asks_all {
             continue;
         }
         for resource in &resources {
@@ -301,7 +303,7 @@ pub(crate) fn condemn(
     if node == state.coordinator {
         return Err(Refusal::Leads(name));
     }
-    if !is_for_silence {
+    if !is_for_silence && !context.bugs.has(Bug::StopCostForgotten) {
         remember_failed_stops(state, node);
     }
     set_state(state, context, node, MemberState::Condemned);

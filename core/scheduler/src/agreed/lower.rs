@@ -13,7 +13,8 @@ use model::situation::{
     ResourceHistory, ResourceKind, Role, Score, Situation,
 };
 use model::{
-    ActionKind, ClusterState, Holder, NodeId, NodeName, NodeRole, ResourceName, ResourceState, Unit, UnitName,
+    ActionKind, Bug, Bugs, ClusterState, Holder, NodeId, NodeName, NodeRole, ResourceName, ResourceState, Unit,
+    UnitName,
 };
 
 use super::standing::{Node, blocked_by, forbidden, holder_of, is_free_elsewhere, is_outdated, kept, sent_to};
@@ -60,7 +61,7 @@ pub(super) fn lower(
     }
     for (name, unit) in units {
         let holder = holder_of(state, nodes, name, live.bugs);
-        situation.locations.extend(locations(state, nodes, name, unit, holder));
+        situation.locations.extend(locations(state, nodes, name, unit, holder, live.bugs));
         let Some(holder) = holder else { continue };
         for resource in &unit.members {
             if let Some(there) = history.get_mut(&holder.node) {
@@ -122,6 +123,7 @@ fn locations(
     name: &UnitName,
     unit: &Unit<'_>,
     holder: Option<&Holder>,
+    bugs: Bugs,
 ) -> Vec<Location> {
     let location = |id: &str, why: String, node: &NodeName, score: Score| Location {
         id: format!("{id} {name} {node}"),
@@ -133,6 +135,7 @@ fn locations(
     };
     let mut found = Vec::new();
     let uncertain = is_free_elsewhere(state, nodes, name, unit, holder.map(|holder| holder.node)).err();
+    let uncertain = uncertain.filter(|_| !bugs.has(Bug::ElsewhereUnasked));
     for node in nodes.values().filter(|node| node.member.role == NodeRole::Member) {
         let is_held_here = holder.is_some_and(|holder| holder.node == node.id);
         let why = forbidden(state, node, name, unit, holder).err();
