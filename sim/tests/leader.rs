@@ -170,38 +170,6 @@ fn in_maintenance_nobody_is_fenced_for_silence() {
         .expect(resource("db").runs_on("b"));
 }
 
-/// The operator chooses slower timers while the cluster runs.
-#[test]
-fn a_profile_counts_from_the_moment_it_is_applied() {
-    cluster(3)
-        .resource("db", "prefers b")
-        .settle()
-        .lead("a")
-        .from_here()
-        .configure(|config| config.profile = model::Profile::Cloud)
-        .run_for(10.s())
-        .isolate("b")
-        .run_for(800.ms())
-        .heal_networks()
-        .run_for(10.s())
-        .expect(node("b").was_condemned(0));
-}
-
-/// A learner's worker hangs while its pulse beats, then the serving leader loses power.
-#[test]
-fn a_hung_worker_elsewhere_does_not_stop_a_failover() {
-    cluster(4)
-        .resource("db", "prefers a")
-        .settle()
-        .lead("a")
-        .from_here()
-        .stall_rest("d", 600.s())
-        .run_for(2.s())
-        .power_off("a")
-        .run_for(20.s())
-        .expect(resource("db").runs());
-}
-
 /// A node whose worker hangs is where a lost node's service would go.
 #[test]
 fn a_node_whose_worker_hangs_gets_nothing() {
@@ -233,23 +201,6 @@ fn a_holder_whose_worker_hangs_is_fenced() {
         .run_for(28.s())
         .expect(node("c").fenced_before_start_of("db"))
         .expect(resource("db").runs());
-}
-
-/// The leader cannot reach the holder, another voter can: that one leads.
-#[test]
-fn a_service_that_dies_behind_a_partial_cut_comes_back() {
-    cluster(3)
-        .resource("db", "prefers c")
-        .settle()
-        .lead("a")
-        .from_here()
-        .cut_one_way("a", "c")
-        .cut_one_way("c", "a")
-        .run_for(5.s())
-        .kill("db")
-        .run_for(20.s())
-        .expect(resource("db").runs())
-        .expect(node("c").was_condemned(0));
 }
 
 /// The leader owes nobody anything that it could not know: a stall of its own accuses no one.

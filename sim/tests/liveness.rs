@@ -93,6 +93,7 @@ fn who_hears_only_some_members_is_not_lost() {
         .expect(resource("db").was_started(0));
 }
 
+/// The leader cannot reach the holder, another voter can: that one leads.
 #[test]
 fn a_service_that_dies_behind_a_partial_cut_comes_back() {
     cluster(3)
@@ -129,6 +130,7 @@ fn a_fifth_lost_on_every_link_accuses_nobody() {
     }
 }
 
+/// The operator chooses slower timers while the cluster runs.
 #[test]
 fn a_profile_that_is_applied_counts() {
     cluster(3)
