@@ -251,9 +251,12 @@ impl Wild {
         Ok(wild)
     }
 
-    /// The processes of the service on a node.
+    /// The processes of the service on a node, in the order of their numbers, whoever their parents are.
     pub fn running(&self, node: &str) -> Vec<Process> {
-        self.lab.running(node, SERVICE_WORD).into_iter().filter(|process| process.argv[0].ends_with("sleep")).collect()
+        let found = self.lab.running(node, SERVICE_WORD).into_iter();
+        let mut found: Vec<Process> = found.filter(|process| process.argv[0].ends_with("sleep")).collect();
+        found.sort_by_key(|process| process.pid);
+        found
     }
 
     /// Replaces the worker of a node, as `daemon --restart` does.
