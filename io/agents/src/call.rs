@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use host::cgroup::Cgroup;
 use host::limits::is_exhaustion;
-use host::process::{Ladder, Marks, Process, end_all, find_marked};
+use host::process::{Ladder, Marks, Process, end_all, find_marked, is_unreadable};
 use model::{AgentAction, AgentCall, AgentName, Outcome};
 
 use crate::output::Output;
@@ -18,6 +18,10 @@ use crate::{AgentsConfig, ip, mark, ocf, parameters, service};
 
 /// How long a wait may go on before it looks whether the call was given up.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// So long a stop waits for processes that nobody may look at. A helper with capabilities of its own (`arping`) hides from
+/// a daemon without the rights of root, and ends within a second or two.
+const UNREADABLE_MAX: Duration = Duration::from_secs(5);
 
 /// A call that is running.
 pub(crate) struct Call<'a> {
@@ -118,6 +122,11 @@ pub(crate) fn unknown(reason: impl Into<String>) -> Outcome {
     Outcome::Unknown { reason: reason.into(), is_permanent: false }
 }
 
+/// May the same work a little later? `is_patient`: processes that cannot be looked at are still waited for.
+fn may_pass(error: &io::Error, is_patient: bool) -> bool {
+    is_exhaustion(error) || is_patient && is_unreadable(error)
+}
+
 /// The answer when nobody can say which processes there are.
 pub(crate) fn unseen(error: &io::Error) -> Outcome {
     unknown(format!("its processes cannot be looked for: {error}"))
@@ -176,11 +185,15 @@ impl Call<'_> {
         })
     }
 
-    /// Does something again and again while the system has no room for it and there is time.
+    /// Does something again and again while the system has no room for it, or a process cannot be looked at, and there is
+    /// time.
     pub(crate) fn patiently<T>(&self, mut run: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let readable_by = Instant::now() + UNREADABLE_MAX;
         loop {
             match run() {
-                Err(error) if is_exhaustion(&error) && !self.is_time_up() => std::thread::sleep(SLICE.min(self.left())),
+                Err(error) if !self.is_time_up() && may_pass(&error, Instant::now() < readable_by) => {
+                    std::thread::sleep(SLICE.min(self.left()));
+                }
                 answer => return answer,
             }
         }

@@ -484,6 +484,11 @@ struct Unreadable {
     cause: io::Error,
 }
 
+/// Could a process not be looked at that may be one of ours? It may end, or show itself, a little later.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<Unreadable>())
+}
+
 /// The command line of a process; empty if it has none or has ended.
 pub fn command_line(pid: u32) -> io::Result<Vec<String>> {
     let line = match with_reserve(|| fs::read(format!("/proc/{pid}/cmdline"))) {
@@ -632,6 +637,16 @@ mod tests {
 
     fn marked(mark: &str) -> Marks<'static> {
         Marks { environment: vec![format!("CARDEA_OP={mark}")], ..Marks::default() }
+    }
+
+    #[test]
+    fn a_process_that_may_not_be_looked_at_is_told_from_what_else_fails() {
+        let cause = io::Error::from(io::ErrorKind::PermissionDenied);
+        let unreadable = io::Error::new(cause.kind(), Unreadable { pid: 7, cause });
+        assert!(is_unreadable(&unreadable));
+        assert_eq!(unreadable.to_string(), "process 7 cannot be looked at: permission denied");
+        assert!(!is_unreadable(&io::Error::from(io::ErrorKind::PermissionDenied)));
+        assert!(!is_unreadable(&io::Error::from_raw_os_error(24)));
     }
 
     /// A mark that no other test and no other run uses.
