@@ -43,8 +43,6 @@ impl World {
             if let Some(target) = self.index_of(call.target.as_str()) {
                 let verdict = self.off_is_agreed(target);
                 self.watch.judge(self.now, "off-is-agreed", verdict);
-                let verdict = self.boots_in_peace(m, target);
-                self.watch.judge(self.now, "boots-in-peace", verdict);
             }
             if let Some(target) = target.filter(|_| self.judges_every_off) {
                 let verdict = self.may_be_cut_off(m, target);

@@ -1,6 +1,6 @@
 //! What goes wrong, and what operators do: one step of a scenario.
 
-use model::{ActionKind, Bug, ClusterConfig, FenceName, NodeId, NodeRole, ResourceName, UnitName};
+use model::{ActionKind, Bug, ClusterConfig, FenceName, MemberState, NodeId, NodeRole, ResourceName, UnitName};
 use node::Request;
 use state::Command;
 
@@ -503,11 +503,21 @@ impl World {
             self.machines[m].starts_at_boot.clear();
             self.hang_disk(m, false);
             self.resume(m);
-            // A device that cut it off from a part does not let it in again by itself.
-            if !self.machines[m].cut_off.is_empty() {
+        }
+        self.end_cuts();
+    }
+
+    /// A device that cut a machine off from a part does not let it in again by itself: once the cluster has its proof,
+    /// somebody does.
+    pub(crate) fn end_cuts(&mut self) {
+        for m in 0..self.machines.len() {
+            let member = self.machines[m].id.and_then(|id| self.watch.agreed.state.members.get(&id));
+            let is_awaited = member.is_some_and(|member| member.state == MemberState::Condemned);
+            if !self.machines[m].cut_off.is_empty() && !is_awaited {
                 self.power_off(m, "somebody takes it out of its cut");
                 self.machines[m].cut_off.clear();
                 self.network.fence(self.now, m, false);
+                self.power_on(m);
             }
         }
     }

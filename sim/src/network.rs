@@ -177,6 +177,11 @@ impl Network {
             && !self.cut[self.place(from, to, link)]
     }
 
+    /// Does some link between the two carry packets both ways, be it badly?
+    pub fn connects(&self, a: usize, b: usize) -> bool {
+        a == b || (0..self.links).any(|link| self.carries(a, b, link) && self.carries(b, a, link))
+    }
+
     /// Has some link between the two worked well, both ways, without a break for `long`?
     pub fn is_good_for(&self, now: At, a: usize, b: usize, long: u64) -> bool {
         self.good_since[a * self.machines + b].is_some_and(|since| since + long <= now)

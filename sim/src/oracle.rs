@@ -79,8 +79,13 @@ impl World {
         let runs_all = |m: usize| members.iter().all(|resource| self.machines[m].services.contains_key(*resource));
         let runs_some = |m: usize| {
             members.iter().any(|resource| {
-                let is_harmless =
+                let is_cut_off =
                     config.resources.get(*resource).is_some_and(|r| r.domains.is_subset(&self.machines[m].cut_off));
+                // A second copy may run where nobody can find it out.
+                let is_exclusive = config.is_exclusive(&config.unit_of(resource));
+                let mood = self.moods.get(&(m, (*resource).clone())).copied().unwrap_or_default();
+                let is_tolerated = !is_exclusive && !matches!(mood.monitor, Mood::Works | Mood::Slow);
+                let is_harmless = is_cut_off || is_tolerated;
                 self.machines[m].services.contains_key(*resource) && !is_harmless
             })
         };

@@ -243,6 +243,7 @@ impl Scenario {
         world.inflict(&Fault::Repair);
         while world.violation().is_none() {
             world.run_until(world.now() + SECONDS);
+            world.end_cuts();
             world.review_missing();
             match world.absent_members() {
                 None if settles(world) => break,

@@ -147,7 +147,14 @@ impl Stage {
             Stage::Stories => {
                 vec![test("nextest run --release --package sim --no-tests=pass", "test --release --package sim")]
             }
-            Stage::Seeds => vec![words("run --release --package sim -- run --seeds 200")],
+            Stage::Seeds => vec![
+                words("run --release --package sim -- run --seeds 200"),
+                words(
+                    "run --release --package sim -- run --seeds 330 --flavours \
+                     lasting,oneway,wild,slowboots,sickagents,sickdisks,partialdevices,identities,configurations,inputs,\
+                     nodevices",
+                ),
+            ],
             Stage::Mutants => vec![words("run --release --package sim -- mutants --seeds 500")],
             Stage::Docs => vec![words("doc --release --no-deps --workspace")],
             Stage::E2e => vec![

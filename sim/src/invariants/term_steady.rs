@@ -83,7 +83,9 @@ impl World {
         let reaches = |a: usize, b: usize| a == b || self.network.is_good_for(self.now, a, b, self.calm());
         let is_split = (0..self.machines.len()).filter(|target| self.machines[*target].is_on).any(|target| {
             let voters = voters.iter().filter_map(|voter| self.machine_of(*voter));
-            !reaches(leader, target) && voters.into_iter().any(|voter| voter != target && reaches(voter, target))
+            // Contact over a bad link is contact, too.
+            !reaches(leader, target)
+                && voters.into_iter().any(|voter| voter != target && self.network.connects(voter, target))
         });
         let is_silent = self.machines.iter().any(|machine| {
             let owed = machine.id.map(|id| node.consensus().owes(id));
