@@ -22,9 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    ActionKind, AgentAction, AgentName, Bugs, ClusterState, Epoch, Holder, HolderState, Incarnation, Instant, Known,
-    Member, MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, ResourceName, ResourceState, Step, StepKind,
-    UnitName,
+    AgentAction, AgentName, Bugs, ClusterState, Epoch, Holder, HolderState, Incarnation, Instant, Known, Member,
+    MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, ResourceName, ResourceState, Step, StepKind, UnitName,
 };
 use state::{Command, Failure, Observation};
 
@@ -509,7 +508,7 @@ impl Dispatcher {
                 let is_current = known(state, resource, node).is_some_and(|known| {
                     known.state == ResourceState::Blocked && is_online(state, node, known.incarnation)
                 });
-                if (is_spared || !is_held_on(node)) && is_current && !is_in_maintenance(state, node) {
+                if (is_spared || !is_held_on(node)) && is_current && !state::is_in_maintenance(state, node) {
                     failed.insert((node, resource.clone()), unit.clone());
                 }
             }
@@ -881,10 +880,6 @@ fn shows(state: &ClusterState, resource: &ResourceName, node: NodeId, rank: Rank
         // Of what left the configuration and has stopped, the state knows nothing.
         None => reported == ResourceState::Stopped && !state.config.resources.contains_key(resource),
     }
-}
-
-fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
-    [ActionKind::NodeMaintenance(node), ActionKind::ClusterMaintenance].iter().any(|kind| state.action(kind).is_some())
 }
 
 fn is_online(state: &ClusterState, node: NodeId, incarnation: Incarnation) -> bool {

@@ -115,8 +115,10 @@ pub enum FencingInput {
     },
     /// This leader wants to know whether a member is off already. Nothing is switched.
     Look {
-        /// The member.
+        /// Whose devices are read.
         node: NodeId,
+        /// Its agreed life; the answer is about this one.
+        incarnation: Incarnation,
     },
     /// `deadline` has passed.
     Tick,
@@ -140,8 +142,10 @@ pub enum FencingAction {
     },
     /// The answer to a look.
     LookDone {
-        /// The member.
+        /// Whose devices were read.
         node: NodeId,
+        /// Its life that was agreed when the look began.
+        incarnation: Incarnation,
         /// No device reads on, and one at least reads off.
         is_off: bool,
     },
@@ -229,8 +233,8 @@ struct Return {
 enum Asker {
     /// Somebody outside; the number that was given to the question.
     Request(u64),
-    /// This leader, about this member.
-    Leader(NodeId),
+    /// This leader, about this life of a member.
+    Leader(NodeId, Incarnation),
 }
 
 /// A test of a node's devices.
@@ -279,7 +283,9 @@ impl Fencing {
             FencingInput::Test { request, node } => {
                 self.begin_test(now, state, Asker::Request(request), node, &mut actions);
             }
-            FencingInput::Look { node } => self.begin_test(now, state, Asker::Leader(node), node, &mut actions),
+            FencingInput::Look { node, incarnation } => {
+                self.begin_test(now, state, Asker::Leader(node, incarnation), node, &mut actions);
+            }
             FencingInput::Applied | FencingInput::Tick => {}
         }
         self.end_tests(now, &mut actions);
@@ -789,9 +795,13 @@ impl Fencing {
                 .collect();
             actions.push(match asker {
                 Asker::Request(request) => FencingAction::TestDone { request, results },
-                Asker::Leader(node) => {
+                Asker::Leader(node, incarnation) => {
                     let reads = |status| results.iter().any(|result| result.outcome == FenceOutcome::Status(status));
-                    FencingAction::LookDone { node, is_off: reads(FenceStatus::Off) && !reads(FenceStatus::On) }
+                    FencingAction::LookDone {
+                        node,
+                        incarnation,
+                        is_off: reads(FenceStatus::Off) && !reads(FenceStatus::On),
+                    }
                 }
             });
         }

@@ -24,7 +24,7 @@ struct World {
     calls: VecDeque<FenceCall>,
     proposed: Vec<Command>,
     tests: Vec<(u64, Vec<FenceTest>)>,
-    looks: Vec<(NodeId, bool)>,
+    looks: Vec<(NodeId, Incarnation, bool)>,
     failed: Vec<String>,
     abandoned: Vec<u64>,
     /// Attempts that are proposed and wait to be agreed on; none: they are agreed on at once.
@@ -150,7 +150,7 @@ impl World {
                 },
                 FencingAction::Propose(command) => self.proposed.push(command),
                 FencingAction::TestDone { request, results } => self.tests.push((request, results)),
-                FencingAction::LookDone { node, is_off } => self.looks.push((node, is_off)),
+                FencingAction::LookDone { node, incarnation, is_off } => self.looks.push((node, incarnation, is_off)),
                 FencingAction::Failed { reason, .. } => self.failed.push(reason),
             }
         }
@@ -397,11 +397,12 @@ fn who_is_waited_for_is_off_if_a_device_says_so_and_none_contradicts() {
     for (bmc, pdu, is_off) in
         [(dead(), OFF, true), (OFF, OFF, true), (ON, OFF, false), (dead(), dead(), false), (dead(), ON, false)]
     {
-        world.step(FencingInput::Look { node: B });
-        world.step(FencingInput::Look { node: B });
+        let incarnation = Incarnation(77);
+        world.step(FencingInput::Look { node: B, incarnation });
+        world.step(FencingInput::Look { node: B, incarnation });
         world.answer("bmc", FenceAction::Status, bmc);
         world.answer("pdu", FenceAction::Status, pdu);
-        assert_eq!(world.looks, [(B, is_off)]);
+        assert_eq!(world.looks, [(B, incarnation, is_off)]);
         assert!(world.calls.is_empty() && world.proposed.is_empty(), "a look changes nothing, and one is enough");
         world.looks.clear();
     }

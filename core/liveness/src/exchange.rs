@@ -108,7 +108,7 @@ pub struct PeerReport {
 /// its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rival {
-    /// The life.
+    /// The incarnation that this life claims.
     pub incarnation: Incarnation,
     /// Two machines have the same identity; else one life may have followed quickly on the other.
     pub is_certain: bool,

@@ -79,7 +79,7 @@ pub enum JudgeInput {
     Peer(PeerReport),
     /// The fence devices of a member read off: that incarnation is over, whether or not its machine boots slowly.
     ReadOff {
-        /// The member.
+        /// Whose devices.
         node: NodeId,
         /// Its agreed incarnation.
         incarnation: Incarnation,
@@ -130,7 +130,7 @@ pub enum JudgeAction {
     },
     /// Let this member lead: it has contact with more members than this one.
     Yield {
-        /// The member.
+        /// Who should lead.
         to: NodeId,
     },
     /// Propose to condemn this incarnation. Said once while it is down, and once again after each `Lead`.

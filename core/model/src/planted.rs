@@ -29,7 +29,7 @@ pub enum Bug {
     VoteBeforePersist,
     /// The executor takes an operation that is older than the last one of the resource.
     OlderOpTaken,
-    /// A node that has booted anew keeps what its former life held.
+    /// A new boot does not free what the former life held.
     HoldersOutliveBoot,
     /// A status that reads on is taken for off.
     StatusMisread,
@@ -41,7 +41,7 @@ pub enum Bug {
     DurableTooEarly,
     /// A fence device takes another plug for the node (planted in the simulator).
     WrongPlug,
-    /// An adopted service is told not to run (planted in the simulator).
+    /// A check of an adopted service says that it does not run (planted in the simulator).
     AdoptionForgets,
     /// A machine shows the same life after each boot (planted in the simulator).
     SameLife,

@@ -194,15 +194,17 @@ impl Node {
         }
     }
 
+    /// Is there contact with this node, both ways? There is with this node itself.
+    fn is_here(&self, id: NodeId) -> bool {
+        id == self.identity.own
+            || self.peers.get(&id).is_some_and(|peer| {
+                matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
+            })
+    }
+
     /// Keeps since when this leader has had no contact with voters.
     fn note_gone_voters(&mut self, now: Moment) {
-        let is_here = |id: &NodeId| {
-            *id == self.identity.own
-                || self.peers.get(id).is_some_and(|peer| {
-                    matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
-                })
-        };
-        let gone = self.consensus.voters().iter().filter(|id| !is_here(id));
+        let gone = self.consensus.voters().iter().filter(|id| !self.is_here(**id));
         self.gone_voters = gone.map(|id| (*id, self.gone_voters.get(id).copied().unwrap_or(now.at))).collect();
     }
 
@@ -214,13 +216,7 @@ impl Node {
         if self.is_removing() || self.consensus.has_pending_change() || voters.iter().any(is_gone) {
             return Some("another change of the members is not complete; try again in a moment".to_owned());
         }
-        let stays = |id: &&NodeId| {
-            **id == self.identity.own
-                || **id != node
-                    && self.peers.get(id).is_some_and(|peer| {
-                        matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
-                    })
-        };
+        let stays = |id: &&NodeId| **id == self.identity.own || **id != node && self.is_here(**id);
         let staying = voters.iter().filter(stays).count();
         (voters.contains(&node) && !quorum::is_majority(staying, voters.len())).then(|| {
             format!(
@@ -270,12 +266,7 @@ impl Node {
         // could run something. If none does, all go together, the leader last: else the last ones could neither leave nor
         // stay.
         let voters = self.consensus.voters();
-        let is_here = |id: &NodeId| {
-            *id == self.identity.own
-                || self.peers.get(id).is_some_and(|peer| {
-                    peer.report.is_two_way && matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late)
-                })
-        };
+        let is_here = |id: &NodeId| self.is_here(*id);
         let answers = |id: &NodeId| self.consensus.has_answered(*id, self.timing.t_to);
         let staying = voters.iter().filter(|id| !self.is_leaving(**id) && is_here(id) && answers(id)).count();
         let mut is_held = false;
@@ -302,8 +293,7 @@ impl Node {
 
     /// Hands off this member, whatever happens to it.
     pub(crate) fn is_in_maintenance(&self, node: NodeId) -> bool {
-        self.state.action(&ActionKind::NodeMaintenance(node)).is_some()
-            || self.state.action(&ActionKind::ClusterMaintenance).is_some()
+        state::is_in_maintenance(&self.state, node)
     }
 
     /// Is nothing done about this member, whatever happens to it? It is in maintenance, or its daemon ended in it.
@@ -570,11 +560,10 @@ impl Node {
     /// running: who is off runs nothing.
     fn look_at_awaited(&mut self, now: Moment, todo: &mut Vec<Todo>) {
         let blocking = self.blocking();
-        let awaited: Vec<NodeId> = self
+        let awaited: Vec<(NodeId, Incarnation)> = self
             .judge
             .awaited()
-            .map(|(node, _)| node)
-            .filter(|node| {
+            .filter(|(node, _)| {
                 (holds_anything(&self.state, *node) || blocking.contains(node)) && !self.is_in_maintenance(*node)
             })
             .collect();
@@ -582,7 +571,8 @@ impl Node {
             self.look_again_at = None;
         } else if self.look_again_at.is_none_or(|at| now.at >= at) {
             self.look_again_at = Some(now.at + LOOK_EVERY);
-            todo.extend(awaited.into_iter().map(|node| Todo::Fencing(FencingInput::Look { node })));
+            let looks = awaited.into_iter().map(|(node, incarnation)| FencingInput::Look { node, incarnation });
+            todo.extend(looks.map(Todo::Fencing));
         }
     }
 

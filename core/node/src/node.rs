@@ -950,11 +950,8 @@ impl Node {
                 FencingAction::TestDone { request, results } => {
                     out.push(Action::Answer { id: request, answer: Answer::FenceTests(results) });
                 }
-                FencingAction::LookDone { node, is_off } => {
-                    let member = self.state.members.get(&node).filter(|_| is_off);
-                    todo.extend(
-                        member.map(|member| Todo::Judge(JudgeInput::ReadOff { node, incarnation: member.incarnation })),
-                    );
+                FencingAction::LookDone { node, incarnation, is_off } => {
+                    todo.extend(is_off.then_some(Todo::Judge(JudgeInput::ReadOff { node, incarnation })));
                 }
                 FencingAction::Failed { node, reason } => {
                     out.push(event("fence-failed", &self.state.name_of(node), reason));

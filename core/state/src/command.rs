@@ -380,26 +380,26 @@ pub enum Command {
     /// elsewhere. The member itself goes on.
     #[n(22)]
     Lost {
-        /// The node.
+        /// Who is lost.
         #[n(0)]
         node: NodeId,
-        /// The incarnation.
+        /// Its life that is meant; an entry about another one is refused.
         #[n(1)]
         incarnation: Incarnation,
         /// The leader's epoch.
         #[n(2)]
         epoch: Epoch,
-        /// Why.
+        /// Why nobody has contact, as one sentence for operators.
         #[n(3)]
         reason: String,
     },
     /// The daemon of this member ends in maintenance: it is silent from here on, and its services go on.
     #[n(23)]
     Gone {
-        /// The node.
+        /// Whose daemon ended.
         #[n(0)]
         node: NodeId,
-        /// The incarnation.
+        /// Its life that is meant; an entry about another one is refused.
         #[n(1)]
         incarnation: Incarnation,
         /// The leader's epoch.

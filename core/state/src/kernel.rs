@@ -282,15 +282,8 @@ pub(crate) fn block(
     Ok(())
 }
 
-/// The incarnation gets nothing any more and is to be fenced.
-pub(crate) fn condemn(
-    state: &mut ClusterState,
-    context: &mut Context<'_>,
-    node: NodeId,
-    incarnation: Incarnation,
-    reason: &str,
-    is_for_silence: bool,
-) -> Result<(), Refusal> {
+/// The name of a member that a verdict may be about: it is online in this life, and does not lead.
+fn accused(state: &ClusterState, node: NodeId, incarnation: Incarnation) -> Result<String, Refusal> {
     let member = member_in(state, node, incarnation)?;
     let name = member.name.to_string();
     match member.state {
@@ -303,6 +296,19 @@ pub(crate) fn condemn(
     if node == state.coordinator {
         return Err(Refusal::Leads(name));
     }
+    Ok(name)
+}
+
+/// The incarnation gets nothing any more and is to be fenced.
+pub(crate) fn condemn(
+    state: &mut ClusterState,
+    context: &mut Context<'_>,
+    node: NodeId,
+    incarnation: Incarnation,
+    reason: &str,
+    is_for_silence: bool,
+) -> Result<(), Refusal> {
+    let name = accused(state, node, incarnation)?;
     if !is_for_silence && !context.bugs.has(Bug::StopCostForgotten) {
         remember_failed_stops(state, node);
     }
@@ -324,18 +330,7 @@ pub(crate) fn lost(
     incarnation: Incarnation,
     reason: &str,
 ) -> Result<(), Refusal> {
-    let member = member_in(state, node, incarnation)?;
-    let name = member.name.to_string();
-    match member.state {
-        MemberState::Online => {}
-        MemberState::Condemned => return Err(Refusal::Condemned(name)),
-        MemberState::Absent | MemberState::Left | MemberState::Fenced => {
-            return Err(Refusal::NotOnline { node: name, state: member_state_text(member.state) });
-        }
-    }
-    if node == state.coordinator {
-        return Err(Refusal::Leads(name));
-    }
+    let name = accused(state, node, incarnation)?;
     context.note("lost", &name, reason);
     undo_moves_to(state, context, node);
     free_by_verdict(state, context, node, "is lost");

@@ -36,7 +36,7 @@ pub fn action_key(state: &ClusterState, action: &ActionKind) -> String {
 }
 
 /// Is the node, or the whole cluster, in maintenance?
-pub(crate) fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
+pub fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
     state.actions.values().any(|action| match &action.kind {
         ActionKind::ClusterMaintenance => true,
         ActionKind::NodeMaintenance(of) => *of == node,
