@@ -1,5 +1,7 @@
 //! Does each fault of the lab do what its name says, no more, and until it is healed?
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use e2e::{Lab, until};
 use serde_json::{Value, json};
@@ -167,6 +169,30 @@ fn a_node_that_reboots_itself_comes_back_and_one_that_halts_does_not() -> Result
         let status = lab.lab_status().map_err(|error| error.to_string())?;
         if status["nodes"][0]["power"] == "off" { Ok(()) } else { Err(status.to_string()) }
     })?;
+    Ok(())
+}
+
+/// Whoever is told that a machine was cut off acts on it.
+#[test]
+fn a_node_that_is_cut_off_while_it_reboots_stays_off() -> Result<()> {
+    let lab = Lab::bare(&["--nodes", "1"], &IDLE)?;
+    let power = || -> Result<Value> { Ok(lab.lab_status()?["nodes"][0]["power"].clone()) };
+    for round in 0..30 {
+        std::thread::scope(|scope| -> Result<()> {
+            let reboot = scope
+                .spawn(|| lab.exec("a", &["python3", "-c", "import ctypes\nctypes.CDLL(None).reboot(0x01234567)"]));
+            // Python takes some 20 ms to begin.
+            std::thread::sleep(Duration::from_millis(2 * round));
+            lab.must(&["crash", "a"])?;
+            let at_once = power()?;
+            // Its command ends with it, or finds it off.
+            let _ = reboot.join();
+            std::thread::sleep(Duration::from_millis(300));
+            anyhow::ensure!(at_once == "off" && power()? == "off", "in round {round} it is on again");
+            Ok(())
+        })?;
+        lab.must(&["start", "a"])?;
+    }
     Ok(())
 }
 

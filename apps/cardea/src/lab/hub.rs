@@ -225,21 +225,14 @@ impl Hub {
                     continue;
                 }
                 let name = &machine.layout.name;
-                let done = machine.own_end(boot_id).and_then(|end| match end {
-                    None => Ok(()),
-                    Some(OwnEnd::Off) => {
-                        eprintln!("{name} switched itself off");
-                        Ok(())
+                match machine.follow_own_end(boot_id) {
+                    Ok(None) => {}
+                    Ok(Some(OwnEnd::Off)) => eprintln!("{name} switched itself off"),
+                    Ok(Some(OwnEnd::Reboot)) => eprintln!("{name} reboots"),
+                    Err(error) => {
+                        eprintln!("{name} ended, and could not be followed: {error:#}");
+                        thread::sleep(Duration::from_secs(1));
                     }
-                    Some(OwnEnd::Reboot) => {
-                        eprintln!("{name} reboots");
-                        machine.power_on()?;
-                        machine.start_daemon()
-                    }
-                });
-                if let Err(error) = done {
-                    eprintln!("{name} ended, and could not be followed: {error:#}");
-                    thread::sleep(Duration::from_secs(1));
                 }
             }
         }

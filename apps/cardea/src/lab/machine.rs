@@ -68,7 +68,7 @@ pub struct Machine {
 /// How a node ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnEnd {
-    /// It reboots.
+    /// It rebooted.
     Reboot,
     /// It stays off.
     Off,
@@ -213,7 +213,10 @@ impl Machine {
 
     /// Switches it on, with a fresh boot id; one that is on stays as it is.
     pub fn power_on(&self) -> anyhow::Result<()> {
-        let mut power = locked(&self.power);
+        self.switch_on(&mut locked(&self.power))
+    }
+
+    fn switch_on(&self, power: &mut Power) -> anyhow::Result<()> {
         if matches!(*power, Power::On(_)) {
             return Ok(());
         }
@@ -315,8 +318,12 @@ impl Machine {
 
     /// Starts its daemon, unless it runs, when the rest of the boot is over.
     pub fn start_daemon(&self) -> anyhow::Result<()> {
+        self.order_daemon(&mut locked(&self.power))
+    }
+
+    fn order_daemon(&self, power: &mut Power) -> anyhow::Result<()> {
         let after = *locked(&self.boot_takes);
-        match &mut *locked(&self.power) {
+        match power {
             Power::Off => bail!("{} is off: switch it on with `cardea lab start {0}`", self.layout.name),
             Power::On(on) => Ok(on.orders.write_all(format!("daemon {}\n", after.as_millis()).as_bytes())?),
         }
@@ -344,8 +351,12 @@ impl Machine {
         }
     }
 
-    /// Notices that the boot ended by itself; none if it goes on, or was ended from outside.
-    pub fn own_end(&self, boot_id: &str) -> anyhow::Result<Option<OwnEnd>> {
+    /// Notices that the boot ended by itself, and begins the next one if that was a reboot; none if it goes on, or was
+    /// ended from outside.
+    ///
+    /// Nobody sees it without power meanwhile: whoever cuts a rebooting machine off would find nothing to do, and the
+    /// machine would boot all the same.
+    pub fn follow_own_end(&self, boot_id: &str) -> anyhow::Result<Option<OwnEnd>> {
         let mut power = locked(&self.power);
         let Power::On(on) = &mut *power else { return Ok(None) };
         if on.boot_id != boot_id {
@@ -356,7 +367,12 @@ impl Machine {
         *power = Power::Off;
         // What the kernel says of a PID namespace that called reboot(2).
         let reboots = status.signal() == Some(Signal::HUP.as_raw());
-        Ok(Some(if reboots { OwnEnd::Reboot } else { OwnEnd::Off }))
+        if !reboots {
+            return Ok(Some(OwnEnd::Off));
+        }
+        self.switch_on(&mut power)?;
+        self.order_daemon(&mut power)?;
+        Ok(Some(OwnEnd::Reboot))
     }
 
     fn take_down(&self, on: &mut On) -> anyhow::Result<()> {
