@@ -85,6 +85,10 @@ pub enum Fault {
     SaveDisk(Who),
     /// The disk of a machine without power goes back to the copy.
     RestoreDisk(Who),
+    /// The worker of the machine applies the log differently from the others from here on, or rightly again.
+    Garble(Who, bool),
+    /// Something is agreed on at which all compare their states.
+    Compare,
     /// It takes this machine so long from power to the daemon.
     BootsIn(usize, u64),
     /// It takes this machine so long to open what is stored, from its next worker on.
@@ -273,6 +277,16 @@ impl World {
                     world.machines[m].disk = copy;
                 }
             }),
+            Fault::Garble(who, is_garbled) => self.each(who, |world, m| {
+                let bugs = world.settings().bugs;
+                let bugs = if *is_garbled { bugs.with(Bug::HistoryGarbled) } else { bugs };
+                // A leader that is wrong lets another one lead.
+                world.watch.excuse_terms_until(now + 5 * SECONDS);
+                if let Some(worker) = world.machines[m].worker.as_mut() {
+                    worker.node.plant(bugs);
+                }
+            }),
+            Fault::Compare => self.operate(Command::Nothing),
             Fault::BootsIn(m, long) => self.machines[*m].boots_in = Some(*long),
             Fault::OpensIn(m, long) => self.machines[*m].disk.opens_in = *long,
             Fault::ChangeMachineId(m) => self.machines[*m].machine_id.push_str("-new"),

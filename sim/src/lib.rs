@@ -42,6 +42,8 @@ pub use mutants::{Mutant, MutantReport, mutants};
 pub use network::Weather;
 pub use scenario::{Flavour, Run, Scenario};
 pub use setup::Layout;
-pub use story::{Cluster, Expectation, Seconds, cluster, everything, leader, level, node, resource, term};
+pub use story::{
+    Cluster, Expectation, Seconds, cluster, equal_states, everything, leader, level, node, resource, term,
+};
 pub use trace::{Note, Trace};
 pub use world::World;

@@ -471,6 +471,32 @@ impl Cluster {
         self.inflict(Fault::Act(ActionKind::Move(UnitName::from(unit), place)))
     }
 
+    /// The machine applies one entry differently from the others, which shows at once.
+    pub fn garble_once(mut self, name: &str) -> Self {
+        self = self.garble(name);
+        let m = self.machine(name);
+        let is_garbled = |world: &World| {
+            let last = world.node(m).and_then(|node| node.state().history.back().map(|last| last.reason.clone()));
+            last.is_some_and(|reason| reason.ends_with('?'))
+        };
+        if !self.world().run_while_not(SECONDS, is_garbled) {
+            fail(self.world(), &format!("{name} applies everything rightly"));
+        }
+        self.ungarble(name)
+    }
+
+    /// The machine applies every entry differently from here on, and one entry follows.
+    pub fn garble(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Garble(who, true)).inflict(Fault::Compare)
+    }
+
+    /// The machine applies the log rightly again.
+    pub fn ungarble(mut self, name: &str) -> Self {
+        let who = self.who(name);
+        self.inflict(Fault::Garble(who, false))
+    }
+
     /// Leadership goes to this machine, and has gone there.
     pub fn lead(mut self, name: &str) -> Self {
         let m = self.machine(name);
@@ -523,6 +549,30 @@ fn notes<'a>(world: &'a World, since: At, word: &'a str, subject: &'a str) -> im
     world.trace().notes().iter().filter(move |note| note.at >= since && note.what == word && note.subject == subject)
 }
 
+fn problems(world: &World, name: &str) -> Result<String, String> {
+    let m = world.index_of(name).ok_or("there is no such machine")?;
+    let node = world.node(m).ok_or("its worker does not run")?;
+    Ok(node.view(world.moment(m)).problems.join("; "))
+}
+
+/// All nodes that have applied as much as the first have its state, to the last bit, and none is left out.
+pub fn equal_states() -> Expectation {
+    expectation("all states are equal".to_owned(), |world, _| {
+        let states: Vec<_> = (0..world.machines.len()).filter_map(|m| Some((m, world.node(m)?.state()))).collect();
+        let (_, first) = states.first().ok_or("no worker runs")?;
+        for (m, state) in &states {
+            let name = &world.machines[*m].name;
+            if state.applied != first.applied {
+                return Err(format!("{name} has applied {}, the first one {}", state.applied, first.applied));
+            }
+            if state::digest(state) != state::digest(first) {
+                return Err(format!("{name} has another state after entry {}", state.applied));
+            }
+        }
+        Ok(())
+    })
+}
+
 fn times(word: &'static str, subject: String, wanted: usize) -> Expectation {
     expectation(format!("`{word} {subject}` {wanted} times"), move |world, since| {
         match notes(world, since, word, &subject).count() {
@@ -556,6 +606,27 @@ impl OfNode {
     /// It was condemned so many times.
     pub fn was_condemned(self, wanted: usize) -> Expectation {
         times("condemned", self.0, wanted)
+    }
+
+    /// It took the state of the leader so many times in place of its own.
+    pub fn renewed(self, wanted: usize) -> Expectation {
+        times("renewed", self.0, wanted)
+    }
+
+    /// It knows of a problem with these words.
+    pub fn has_problem(self, words: &'static str) -> Expectation {
+        expectation(format!("`{words}` is a problem on {}", self.0), move |world, _| {
+            let problems = problems(world, &self.0)?;
+            if problems.contains(words) { Ok(()) } else { Err(format!("it has {problems}")) }
+        })
+    }
+
+    /// It knows of no problem with these words.
+    pub fn has_no_problem(self, words: &'static str) -> Expectation {
+        expectation(format!("`{words}` is no problem on {}", self.0), move |world, _| {
+            let problems = problems(world, &self.0)?;
+            if problems.contains(words) { Err(format!("it has {problems}")) } else { Ok(()) }
+        })
     }
 
     /// It lost its power so many times.

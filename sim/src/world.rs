@@ -159,6 +159,11 @@ impl World {
 
     // Looking on.
 
+    /// How the nodes are set.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// World time.
     pub fn now(&self) -> At {
         self.now
@@ -223,7 +228,7 @@ impl World {
         self.watch.violate(self.now, invariant, sentence);
     }
 
-    fn moment(&self, m: usize) -> Moment {
+    pub(crate) fn moment(&self, m: usize) -> Moment {
         let clock = &self.machines[m].clock;
         Moment { at: clock.local(self.now), wall: clock.wall(self.now) }
     }
@@ -636,6 +641,9 @@ impl World {
                 self.answers.insert(id, answer);
             }
             Action::Event(event) => {
+                if event.event == "renewed" {
+                    self.note(event.event, &event.subject, &event.reason);
+                }
                 self.trace.line(self.now, self.machines[m].name.as_str(), || {
                     format!("{} {}: {}", event.event, event.subject, event.reason)
                 });

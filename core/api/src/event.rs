@@ -79,6 +79,8 @@ pub enum EventKind {
     ActionDone,
     /// Failures were cleared.
     Cleared,
+    /// The state of the subject was wrong, and is now that of the leader.
+    Renewed,
     /// Something an operator should look at.
     Problem,
     /// The worker of this node started.

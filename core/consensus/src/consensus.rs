@@ -131,6 +131,14 @@ pub enum Input {
         /// The state.
         snapshot: Vec<u8>,
     },
+    /// The state after entry `upto`, which was committed here, is another one than this member thought: it takes the
+    /// place of the stored snapshot, which may be of the same entry. The log stays as it is.
+    Replace {
+        /// The last entry in the snapshot.
+        upto: LogIndex,
+        /// The state.
+        snapshot: Vec<u8>,
+    },
     /// The transport delivered a snapshot message, or could not.
     SnapshotSent {
         /// To whom.
@@ -359,7 +367,10 @@ impl Consensus {
             Input::Propose { id, data } => self.on_propose(id, data, &mut actions),
             Input::Change(change) => self.on_change(change),
             Input::Persisted { token } => self.on_persisted(token, &mut actions),
-            Input::Compact { upto, snapshot } => self.on_compact(upto, snapshot, &mut actions),
+            Input::Compact { upto, .. } if upto <= self.raw.store().snapshot_index() => {}
+            Input::Compact { upto, snapshot } | Input::Replace { upto, snapshot } => {
+                self.store_snapshot(upto, snapshot, &mut actions);
+            }
             Input::SnapshotSent { to, ok } => self.on_snapshot_sent(to, ok),
             Input::Peers(peers) => self.election.on_peers(peers),
             Input::Transfer(node) => self.transfer(node),
@@ -377,6 +388,13 @@ impl Consensus {
             self.config.tick = tick;
             self.next_tick = self.now + tick;
         }
+    }
+
+    /// Takes another wish to lead: of equally good logs the one with the higher priority is elected, and a leader lets
+    /// one with a higher priority lead as soon as that has everything.
+    pub fn set_priority(&mut self, priority: i64) {
+        self.config.priority = priority;
+        self.raw.raft.set_priority(priority);
     }
 
     /// When `Tick` next has work to do.
@@ -1018,9 +1036,9 @@ impl Consensus {
         }
     }
 
-    fn on_compact(&mut self, upto: LogIndex, data: Vec<u8>, actions: &mut Vec<Action>) {
+    fn store_snapshot(&mut self, upto: LogIndex, data: Vec<u8>, actions: &mut Vec<Action>) {
         let log = self.raw.store();
-        if upto <= log.snapshot_index() || upto > self.applied() || self.is_installing() {
+        if upto < log.snapshot_index() || upto > self.applied() || self.is_installing() {
             return;
         }
         let Ok(term) = log.term(upto.0) else { return };

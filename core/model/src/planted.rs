@@ -67,6 +67,8 @@ pub enum Bug {
     StopCostForgotten,
     /// Machines are given no time to boot.
     PatienceSkipped,
+    /// A node writes another history than the others for as long as it has this bug (planted by stories).
+    HistoryGarbled,
 }
 
 /// The set of planted bugs that are on; empty and immutable in the product.

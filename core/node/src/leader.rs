@@ -65,6 +65,10 @@ impl Node {
     /// Looks at everything that a leader decides and begins what can begin.
     pub(crate) fn lead(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let Some(reign) = self.reign else { return };
+        // What it would decide rests on a wrong state; another one is to lead.
+        if self.is_wrong() {
+            return;
+        }
         self.tend_voters(now, todo);
         self.condemn_down(now, reign.epoch, todo, out);
         if !reign.is_settled || self.state.epoch != reign.epoch {

@@ -20,6 +20,7 @@ mod input;
 mod leader;
 mod live;
 mod node;
+mod renew;
 mod rivals;
 mod sick;
 mod view;

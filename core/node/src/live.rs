@@ -15,7 +15,9 @@ impl Node {
             .members
             .iter()
             .map(|(id, member)| {
-                let eligibility = if reachable.contains(id) {
+                let eligibility = if reachable.contains(id) && self.is_found_wrong(*id) {
+                    Eligibility::NotYet { why: "has another state than the others".to_owned() }
+                } else if reachable.contains(id) {
                     self.proving(*id, now.at).map_or(Eligibility::Ready, |why| Eligibility::NotYet { why })
                 } else {
                     let why = match member.state {

@@ -18,8 +18,9 @@ use model::{
 use state::{Command, Entry};
 use wire::{Announce, Message};
 
-use crate::digests::Comparison;
+use crate::digests::Diverged;
 use crate::input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
+use crate::renew::{Renewal, garble};
 
 /// How long the parts talk among themselves before a step counts as a loop of ours.
 const ROUNDS_MAX: usize = 10_000;
@@ -67,7 +68,9 @@ pub struct Node {
     /// The newest digest of the state and the index it was taken at.
     pub(crate) digest: (LogIndex, u64),
     /// Another node's state differs from ours at the same index.
-    pub(crate) diverged: Option<(Comparison, String)>,
+    pub(crate) diverged: Option<Diverged>,
+    /// What is done about that.
+    pub(crate) renewal: Renewal,
     /// Another node's log holds what this program cannot read.
     pub(crate) unreadable: Option<String>,
     pub(crate) revision: u64,
@@ -75,7 +78,7 @@ pub struct Node {
     replayed: LogIndex,
     /// The members or their addresses may have changed since the pulse got its last order.
     is_order_stale: bool,
-    compacted: LogIndex,
+    pub(crate) compacted: LogIndex,
     last_order: Option<PulseOrder>,
     persists: BTreeMap<u64, (Part, u64)>,
     next_token: u64,
@@ -197,6 +200,7 @@ impl Node {
             is_isolated: false,
             digest: (LogIndex(0), 0),
             diverged: None,
+            renewal: Renewal::default(),
             unreadable: None,
             revision: 1,
             replayed,
@@ -278,7 +282,7 @@ impl Node {
         };
         let condemned = self.ending_since.map(|at| at + self.spare_limit());
         let parts = [self.consensus.deadline(), self.executor.deadline(), self.judge.deadline()];
-        parts.into_iter().chain([self.announce_at, leave, reign, condemned]).flatten().min()
+        parts.into_iter().chain([self.announce_at, leave, reign, condemned, self.renewal.deadline()]).flatten().min()
     }
 
     fn run(&mut self, now: Moment, todo: Vec<Todo>, out: &mut Vec<Action>) {
@@ -399,6 +403,7 @@ impl Node {
             self.check_own_membership(now, out);
         }
         let mut todo = Vec::new();
+        self.renew(now, &mut todo, out);
         if is_due(self.announce_at) {
             self.announce(now, &mut todo, out);
         }
@@ -474,7 +479,7 @@ impl Node {
         self.note_rival(&report, out);
         self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
-        self.compare_digests(todo, out);
+        self.compare_digests(now, todo, out);
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
         todo.push(Todo::Judge(JudgeInput::Peer(report)));
         self.is_stale |= changed && self.reign.is_some();
@@ -495,6 +500,8 @@ impl Node {
             Message::Executor(message) => self.on_executor_message(now, from, message, todo, out),
             Message::Announce(announce) => self.on_announce(now, from, announce, todo, out),
             Message::Leave { incarnation } => self.on_leave(now, from, incarnation, todo, out),
+            Message::AskState => self.give_state(now, from, todo, out),
+            Message::State { snapshot } => self.on_state(now, from, &snapshot, todo, out),
         }
     }
 
@@ -632,6 +639,7 @@ impl Node {
                         }
                         self.apply(now, entry, todo, out);
                     }
+                    self.take_state(now, todo, out);
                     self.compact(todo);
                     self.is_stale |= self.reign.is_some();
                     todo.push(Todo::Applied);
@@ -648,10 +656,7 @@ impl Node {
                     self.state = Arc::new(state);
                     self.compacted = index;
                     self.digest = (LogIndex(0), 0);
-                    self.is_stale |= self.reign.is_some();
-                    todo.push(Todo::Applied);
-                    self.announce_at.get_or_insert(now.at);
-                    self.check_own_membership(now, out);
+                    self.after_replacement(now, todo, out);
                 }
                 consensus::Action::RoleChanged { role, term, leader } => {
                     self.on_role(now, role, term, leader, todo, out);
@@ -664,6 +669,14 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The whole state is another one.
+    pub(crate) fn after_replacement(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        self.is_stale |= self.reign.is_some();
+        todo.push(Todo::Applied);
+        self.announce_at.get_or_insert(now.at);
+        self.check_own_membership(now, out);
     }
 
     /// A proposal did not get into the log. What the leader itself wanted is decided anew after a pause.
@@ -700,6 +713,7 @@ impl Node {
 
     fn apply(&mut self, now: Moment, entry: consensus::Committed, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let mut answer = Answer::Done { index: entry.index.0 };
+        let mut is_compared = entry.index.0.is_multiple_of(self.settings.digest_every);
         if entry.data.is_empty() {
             Arc::make_mut(&mut self.state).applied = entry.index;
         } else {
@@ -717,6 +731,9 @@ impl Node {
                 decoded.command = Command::Nothing;
             }
             let applied = state::apply(state, entry.index, &decoded, self.settings.bugs);
+            garble(state, self.settings.bugs);
+            // It says nothing else than: let us compare.
+            is_compared |= matches!(decoded.command, Command::Nothing);
             // What was known to be committed before this life is no news.
             if entry.index > self.replayed {
                 out.extend(applied.events.iter().map(history_event));
@@ -738,9 +755,9 @@ impl Node {
             members.get(id).is_some_and(|m| m.state == MemberState::Online && m.incarnation == *incarnation)
         });
         assert!(self.state.applied == entry.index, "entry {} was applied as {}", entry.index, self.state.applied);
-        if entry.index.0.is_multiple_of(self.settings.digest_every) {
+        if is_compared {
             self.digest = (entry.index, state::digest(&self.state));
-            self.compare_digests(todo, out);
+            self.compare_digests(now, todo, out);
         }
         match entry.proposal.and_then(|id| self.proposals.remove(&id)) {
             Some(Proposal::Request(id)) => out.push(Action::Answer { id, answer }),
@@ -1090,7 +1107,7 @@ impl Node {
             digest_index: self.digest.0,
             digest: self.digest.1,
             epoch: self.state.epoch,
-            priority: if self.is_witness() { -1 } else { 0 },
+            priority: self.priority(),
             is_known: true,
             level: state::LEVEL,
         };
@@ -1159,6 +1176,11 @@ impl Node {
     /// The executor of this node, to look at.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// Plants other bugs from here on; there are none in the product.
+    pub fn plant(&mut self, bugs: model::Bugs) {
+        self.settings.bugs = bugs;
     }
 
     /// Why this node stopped, if it did.

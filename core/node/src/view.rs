@@ -43,7 +43,7 @@ impl Node {
     /// Takes a picture.
     pub fn view(&self, now: Moment) -> View {
         let mut problems: Vec<String> =
-            self.diverged.iter().map(|(_, why)| why).chain(&self.unreadable).cloned().collect();
+            self.diverged.iter().map(|diverged| &diverged.reason).chain(&self.unreadable).cloned().collect();
         problems.extend(self.identity_problems());
         if !self.consensus.is_quorate() {
             problems.push(

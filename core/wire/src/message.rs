@@ -36,6 +36,17 @@ pub enum Message {
         #[n(0)]
         incarnation: Incarnation,
     },
+    /// To the leader: my state is wrong, as the digests say; send me yours.
+    #[n(4)]
+    AskState,
+    /// The leader's answer, to a member whose state it finds wrong as well.
+    #[n(5)]
+    State {
+        /// Its whole state, as a snapshot.
+        #[n(0)]
+        #[cbor(with = "minicbor::bytes")]
+        snapshot: Vec<u8>,
+    },
 }
 
 /// A node with a new incarnation presents itself (SAFETY §2.1, Join).
@@ -97,7 +108,12 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match &message {
         Message::Executor(_) if bytes.len() > EXECUTOR_BYTES_MAX => Err(too_long("a report of an executor")),
         Message::Announce(announce) if announce.is_too_long() => Err(too_long("an announcement")),
-        Message::Consensus(_) | Message::Executor(_) | Message::Announce(_) | Message::Leave { .. } => Ok(message),
+        Message::Consensus(_)
+        | Message::Executor(_)
+        | Message::Announce(_)
+        | Message::Leave { .. }
+        | Message::AskState
+        | Message::State { .. } => Ok(message),
     }
 }
 

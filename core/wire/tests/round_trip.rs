@@ -104,7 +104,7 @@ fn fields_of_a_later_version_are_skipped() {
             "ack" | "ask-inventory" => &[&[1, 0, 1]],
             "inventory" => &[&[1, 0, 1], &[1, 0, 1, 1], &[1, 0, 1, 1, 3, 4], &[1, 0, 1, 1, 3, 4, 3]],
             "announce" => &[&[1, 0]],
-            "leave" => &[&[1]],
+            "leave" | "ask-state" | "state" => &[&[1]],
             _ => &[],
         };
         for path in structs {

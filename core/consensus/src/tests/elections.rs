@@ -175,6 +175,33 @@ fn a_witness_wins_with_the_only_copy_and_hands_over() {
     assert!(cluster.node(id(2)).applied() > agreed);
 }
 
+/// Who wishes less to lead than before lets another one lead, and is not elected where another can be.
+#[test]
+fn a_leader_that_loses_its_wish_to_lead_hands_over() {
+    for seed in 130..135 {
+        let mut cluster = Cluster::of(3, seed);
+        let first = cluster.leader().unwrap();
+        let wish = |cluster: &mut Cluster, priority: i64| {
+            cluster.machine(first).priority = priority;
+            cluster.machine(first).consensus.as_mut().unwrap().set_priority(priority);
+        };
+        wish(&mut cluster, -2);
+        cluster.until("another leader", |cluster| cluster.leader().is_some_and(|leader| leader != first));
+        cluster.settle();
+        let second = cluster.leader().unwrap();
+        cluster.crash(second);
+        cluster.until("a third leader", |cluster| cluster.leader().is_some());
+        assert!(!cluster.node(first).is_leader(), "seed {seed}");
+        cluster.start(second);
+        cluster.settle();
+        wish(&mut cluster, 0);
+        cluster.input(cluster.leader().unwrap(), Input::Transfer(first));
+        cluster.until("the first one again", |cluster| cluster.leader() == Some(first));
+        cluster.run(5000 * MS);
+        assert!(cluster.node(first).is_leader(), "it keeps what it has");
+    }
+}
+
 /// With equal logs the witness never leads.
 #[test]
 fn a_witness_does_not_lead_where_another_can() {

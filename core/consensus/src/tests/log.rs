@@ -115,6 +115,50 @@ fn a_member_behind_a_compacted_log_receives_the_state() {
 }
 
 /// A snapshot that got lost is sent again, without anybody reporting it.
+/// The state was found wrong, and is another one from here on; what the log holds is as it was.
+#[test]
+fn a_replaced_state_is_what_a_member_begins_with_after_its_restart() {
+    let mut cluster = Cluster::of(3, 8);
+    cluster.tail_entries = 5;
+    cluster.propose_many(30);
+    cluster.settle();
+    let leader = cluster.leader().unwrap();
+    let member = [1, 2, 3].map(id).into_iter().find(|node| *node != leader).unwrap();
+    cluster.crash(member);
+    cluster.start(member);
+    cluster.settle();
+    let installed = cluster.machine(member).snapshots_installed;
+    let right = cluster.machine(member).state;
+    let wrong = State { digest: right.digest ^ 1, ..right };
+    let upto = LogIndex(right.applied);
+    let restart = |cluster: &mut Cluster, from: Input| {
+        cluster.input(member, from);
+        cluster.run(50 * MS);
+        cluster.crash(member);
+        cluster.start(member);
+        cluster.machine(member).state
+    };
+    assert_eq!(restart(&mut cluster, Input::Compact { upto, snapshot: wrong.encode() }), wrong);
+    let again = Input::Compact { upto, snapshot: right.encode() };
+    assert_eq!(restart(&mut cluster, again), wrong, "a log is compacted once up to the same entry");
+    let before = (cluster.node(member).last_index(), cluster.node(member).voters().to_vec());
+    let kept =
+        |cluster: &Cluster| (1..=upto.0).filter(|index| cluster.node(member).entry(LogIndex(*index)).is_some()).count();
+    assert_eq!(kept(&cluster), 5);
+    assert_eq!(restart(&mut cluster, Input::Replace { upto, snapshot: right.encode() }), right);
+    assert_eq!(before, (cluster.node(member).last_index(), cluster.node(member).voters().to_vec()));
+    assert_eq!(kept(&cluster), 5);
+    // What it has not applied it cannot have the state of, and it does not go back.
+    for upto in [upto.0 + 1, upto.0 - 1] {
+        let none = Input::Replace { upto: LogIndex(upto), snapshot: wrong.encode() };
+        assert_eq!(restart(&mut cluster, none), right);
+    }
+    cluster.propose_many(10);
+    cluster.settle();
+    assert_eq!(cluster.machines[&member].state, cluster.machines[&leader].state);
+    assert_eq!(cluster.machines[&member].snapshots_installed, installed, "the log did without the leader's");
+}
+
 #[test]
 fn a_lost_snapshot_is_sent_again() {
     let mut cluster = Cluster::of(3, 7);

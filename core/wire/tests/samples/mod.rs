@@ -103,6 +103,8 @@ pub fn messages() -> Vec<(String, Message)> {
         ("accepted".to_owned(), Message::Executor(ExecutorMessage::Accepted { resource: "web".into(), op: op_id() })),
         ("announce".to_owned(), Message::Announce(announce())),
         ("leave".to_owned(), Message::Leave { incarnation: Incarnation(0xfeed) }),
+        ("ask-state".to_owned(), Message::AskState),
+        ("state".to_owned(), Message::State { snapshot: b"the state".to_vec() }),
     ]);
     all
 }
