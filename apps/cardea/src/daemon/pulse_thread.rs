@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use liveness::{OwnIdentity, Progress, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
-use model::{LinkId, NodeId};
+use model::{Instant, LinkId, NodeId};
 use transport::{BeatSockets, ClusterKey, Drained, Label, Opener, Sealer, Waker};
 
 /// A new order, and where the members are.
@@ -180,28 +180,7 @@ impl Beating {
         loop {
             let drained = self.drain();
             let now = host::identity::now();
-            if drained.dropped > 0 {
-                self.drops += drained.dropped;
-                let actions = self.pulse.step(now, PulseInput::SocketDrops { count: self.drops });
-                self.perform(actions, &report);
-            }
-            for received in std::mem::take(&mut self.received) {
-                let actions = self.pulse.step(now, PulseInput::Received(received));
-                self.perform(actions, &report);
-            }
-            if let Some(job) = inbox.swap(None) {
-                let PulseJob { order, addresses } = Arc::unwrap_or_clone(job);
-                self.addresses = addresses;
-                let actions = self.pulse.step(now, PulseInput::Order(order));
-                self.perform(actions, &report);
-            }
-            let actions = self.pulse.step(now, PulseInput::Progress(self.vitals.progress()));
-            self.perform(actions, &report);
-            self.watch_worker();
-            // While more waits, a verdict might fall before its refutation is read; beats are due all the same.
-            let due = if drained.is_cut_short { PulseInput::SendDue } else { PulseInput::Tick };
-            let actions = self.pulse.step(now, due);
-            self.perform(actions, &report);
+            self.turn(now, drained, inbox, &report);
             if drained.is_cut_short {
                 continue;
             }
@@ -215,6 +194,33 @@ impl Beating {
                 tracing::error!(%cause, "the heartbeat thread cannot wait for its sockets");
             }
         }
+    }
+
+    /// Tells the pulse everything that happened up to `now`.
+    fn turn(&mut self, now: Instant, drained: Drained, inbox: &ArcSwapOption<PulseJob>, report: &impl Fn(PulseReport)) {
+        if drained.dropped > 0 {
+            self.drops += drained.dropped;
+            self.step(now, PulseInput::SocketDrops { count: self.drops }, report);
+        }
+        for received in std::mem::take(&mut self.received) {
+            self.step(now, PulseInput::Received(received), report);
+        }
+        if let Some(job) = inbox.swap(None) {
+            let PulseJob { order, addresses } = Arc::unwrap_or_clone(job);
+            self.addresses = addresses;
+            self.step(now, PulseInput::Order(order), report);
+        }
+        self.step(now, PulseInput::Progress(self.vitals.progress()), report);
+        self.watch_worker();
+        // While more waits, a verdict might fall before its refutation is read; beats are due all the same.
+        let due = if drained.is_cut_short { PulseInput::SendDue } else { PulseInput::Tick };
+        self.step(now, due, report);
+    }
+
+    /// The only way to the pulse: whatever it is told, what it wants done is done.
+    fn step(&mut self, now: Instant, input: PulseInput, report: &impl Fn(PulseReport)) {
+        let actions = self.pulse.step(now, input);
+        self.perform(actions, report);
     }
 
     /// Ends the process if the worker's loop hangs where that helps.
@@ -310,6 +316,50 @@ mod tests {
         assert!(watch.is_due(s(10), &vitals));
         vitals.end();
         assert!(!watch.is_due(s(60), &vitals), "its end may take its time");
+    }
+
+    /// The first input of a turn is the one that shows a stall: what follows from it is not thrown away.
+    #[test]
+    fn a_stall_that_overflowed_a_socket_is_reported() {
+        let own = OwnIdentity { cluster: 7, id: NodeId(1), incarnation: Incarnation(5), salt: 9, key_epoch: 0 };
+        let order = PulseOrder {
+            members: vec![PeerOrder { id: NodeId(2), links: 1, incarnation: None }],
+            voters: vec![NodeId(1), NodeId(2)],
+            timing: Timing::of(Profile::Lan),
+            facts: Facts::default(),
+            is_leaving: false,
+        };
+        let begun = host::identity::now();
+        let key = ClusterKey::generate();
+        let mut beating = Beating {
+            pulse: Pulse::new(begun, own, order),
+            sockets: BeatSockets::bind(&[(LinkId(0), "127.0.0.1:0".parse().unwrap())]).unwrap(),
+            addresses: BTreeMap::new(),
+            sealer: Sealer::new(&key),
+            opener: Opener::new(&key),
+            packet: Vec::new(),
+            body: Vec::new(),
+            received: Vec::new(),
+            drops: 0,
+            vitals: Arc::default(),
+            watch: Watch::default(),
+        };
+        let inbox = ArcSwapOption::empty();
+        let mut stalls = |now, drained| {
+            let stalls = std::cell::RefCell::new(Vec::new());
+            beating.turn(now, drained, &inbox, &|report| {
+                if let PulseReport::OwnStall { stall } = report {
+                    stalls.borrow_mut().push(stall);
+                }
+            });
+            stalls.into_inner()
+        };
+        assert!(stalls(begun, Drained::default()).is_empty());
+        for (seconds, dropped) in [(60, 1), (120, 0), (180, 5)] {
+            let drained = Drained { packets: 9, dropped, is_cut_short: false };
+            let told = stalls(begun + Duration::from_secs(seconds), drained);
+            assert!(matches!(told[..], [stall] if stall > Duration::from_secs(50)), "{dropped} dropped: {told:?}");
+        }
     }
 
     #[test]
