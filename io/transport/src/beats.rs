@@ -152,9 +152,10 @@ impl BeatSockets {
 
     /// Tries again to bind links whose address was missing, at most once a second; the links that came up by it.
     pub fn rebind(&mut self) -> impl Iterator<Item = LinkId> + '_ {
-        let now = Instant::now();
-        let is_due = now >= self.rebind_at;
-        if is_due {
+        // Most of the time none is missing, and the clock is not even asked.
+        let now = self.missing().next().map(|_| Instant::now());
+        let is_due = now.is_some_and(|now| now >= self.rebind_at);
+        if let Some(now) = now.filter(|_| is_due) {
             self.rebind_at = now + REBIND_EVERY;
         }
         self.links.iter_mut().filter(move |link| is_due && link.socket.is_none()).filter_map(|link| {

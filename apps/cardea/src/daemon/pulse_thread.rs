@@ -9,7 +9,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,10 +33,30 @@ pub struct PulseJob {
 
 /// The thread, as the rest of the worker sees it.
 pub struct PulseThread {
-    /// The newest order that the thread has not taken; it replaces the one before.
-    job: Arc<ArcSwapOption<PulseJob>>,
+    jobs: Arc<Jobs>,
     waker: Waker,
     _thread: JoinHandle<()>,
+}
+
+/// The newest order that the thread has not taken; it replaces the one before.
+#[derive(Default)]
+struct Jobs {
+    newest: ArcSwapOption<PulseJob>,
+    /// Is there one? To look here at each turn costs far less than to take what is not there.
+    is_there: AtomicBool,
+}
+
+impl Jobs {
+    fn put(&self, job: PulseJob) {
+        self.newest.store(Some(Arc::new(job)));
+        self.is_there.store(true, Release);
+    }
+
+    fn take(&self) -> Option<PulseJob> {
+        // Cleared first: one that is put after this is found here or at the next turn.
+        let is_there = self.is_there.load(Relaxed) && self.is_there.swap(false, Acquire);
+        if is_there { self.newest.swap(None).map(Arc::unwrap_or_clone) } else { None }
+    }
 }
 
 /// A worker whose loop has not come round for this long is ended.
@@ -103,8 +126,8 @@ impl PulseThread {
             .collect();
         let sockets = BeatSockets::bind(&links).context("cannot bind the heartbeat sockets")?;
         let waker = sockets.waker();
-        let job = Arc::new(ArcSwapOption::empty());
-        let inbox = job.clone();
+        let jobs = Arc::new(Jobs::default());
+        let inbox = jobs.clone();
         let mut beating = Beating {
             pulse: Pulse::new(host::identity::now(), own, first.order),
             sockets,
@@ -127,12 +150,12 @@ impl PulseThread {
                 beating.run(&inbox, report);
             })
             .context("cannot start the heartbeat thread")?;
-        Ok(PulseThread { job, waker, _thread: thread })
+        Ok(PulseThread { jobs, waker, _thread: thread })
     }
 
     /// Gives the thread a new order; never waits.
     pub fn order(&self, job: PulseJob) {
-        self.job.store(Some(Arc::new(job)));
+        self.jobs.put(job);
         self.waker.wake();
     }
 }
@@ -176,7 +199,7 @@ impl Watch {
 }
 
 impl Beating {
-    fn run(&mut self, inbox: &ArcSwapOption<PulseJob>, report: impl Fn(PulseReport)) {
+    fn run(&mut self, inbox: &Jobs, report: impl Fn(PulseReport)) {
         loop {
             let drained = self.drain();
             let now = host::identity::now();
@@ -197,16 +220,18 @@ impl Beating {
     }
 
     /// Tells the pulse everything that happened up to `now`.
-    fn turn(&mut self, now: Instant, drained: Drained, inbox: &ArcSwapOption<PulseJob>, report: &impl Fn(PulseReport)) {
+    fn turn(&mut self, now: Instant, drained: Drained, inbox: &Jobs, report: &impl Fn(PulseReport)) {
         if drained.dropped > 0 {
             self.drops += drained.dropped;
             self.step(now, PulseInput::SocketDrops { count: self.drops }, report);
         }
-        for received in std::mem::take(&mut self.received) {
+        let mut arrived = std::mem::take(&mut self.received);
+        for received in arrived.drain(..) {
             self.step(now, PulseInput::Received(received), report);
         }
-        if let Some(job) = inbox.swap(None) {
-            let PulseJob { order, addresses } = Arc::unwrap_or_clone(job);
+        // Its room is used again.
+        self.received = arrived;
+        if let Some(PulseJob { order, addresses }) = inbox.take() {
             self.addresses = addresses;
             self.step(now, PulseInput::Order(order), report);
         }
@@ -344,7 +369,7 @@ mod tests {
             vitals: Arc::default(),
             watch: Watch::default(),
         };
-        let inbox = ArcSwapOption::empty();
+        let inbox = Jobs::default();
         let mut stalls = |now, drained| {
             let stalls = std::cell::RefCell::new(Vec::new());
             beating.turn(now, drained, &inbox, &|report| {
