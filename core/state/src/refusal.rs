@@ -67,6 +67,11 @@ pub enum Refusal {
     OtherVersion { expected: ConfigVersion, current: ConfigVersion },
     #[error("the file drops the member `{0}`, or changes its role: use `cardea remove` and `cardea join`")]
     DropsMember(String),
+    #[error(
+        "`{0}` and `{1}` would not find each other: on every network an address changes. Change one network after \
+         another, each when the one before works; a cluster with one network gets a second one first"
+    )]
+    NoNetworkStays(String, String),
     #[error("the file has no node `{0}`")]
     NodeNotInFile(String),
     #[error("an identity of the machine or storage of {0} is longer than any real one")]

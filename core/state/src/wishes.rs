@@ -7,8 +7,8 @@
 //! Not here: how it is brought about (`scheduler`).
 
 use model::{
-    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId, NodeRole,
-    OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
+    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId, NodeName,
+    NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
 };
 
 use crate::apply::Context;
@@ -86,6 +86,7 @@ pub(crate) fn check_config(state: &ClusterState, config: &ClusterConfig) -> Resu
             return Err(Refusal::DropsMember(member.name.to_string()));
         }
     }
+    check_addresses(state, config)?;
     for name in config.resources.keys() {
         if !state.config.resources.contains_key(name) {
             if state.known.contains_key(name) {
@@ -99,6 +100,35 @@ pub(crate) fn check_config(state: &ClusterState, config: &ClusterConfig) -> Resu
         }
         if !state.config.is_exclusive(&from) && config.is_exclusive(&to) {
             check_runs_once(state, name, &from)?;
+        }
+    }
+    Ok(())
+}
+
+/// Nodes take other addresses one after the other. Meanwhile any two of them must find each other over a network on which
+/// neither address changes.
+fn check_addresses(state: &ClusterState, config: &ClusterConfig) -> Result<(), Refusal> {
+    let links_of = |config: &ClusterConfig, name: &NodeName| {
+        config.nodes.get(name).map(|node| node.links.clone()).unwrap_or_default()
+    };
+    let kept: Vec<(&NodeName, Vec<bool>)> = state
+        .members
+        .values()
+        .map(|member| {
+            let (old, new) = (links_of(&state.config, &member.name), links_of(config, &member.name));
+            let is_kept = old.iter().enumerate().map(|(link, address)| new.get(link) == Some(address));
+            (&member.name, is_kept.collect::<Vec<bool>>())
+        })
+        .filter(|(_, links)| !links.is_empty())
+        .collect();
+    let is_same = kept.iter().all(|(_, links)| links.iter().all(|is_kept| *is_kept));
+    if is_same || state.level < 1 {
+        return Ok(());
+    }
+    for (n, (one, links)) in kept.iter().enumerate() {
+        let meets = |others: &[bool]| links.iter().zip(others).any(|(own, other)| *own && *other);
+        if let Some((other, _)) = kept[n + 1..].iter().find(|(_, others)| !meets(others)) {
+            return Err(Refusal::NoNetworkStays(one.to_string(), other.to_string()));
         }
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
+
 use common::{A, B, C, Cluster, W};
 use model::{
     ActionKind, AgentName, Bugs, Class, ConfigVersion, Domain, LogIndex, NodeRole, ParameterValue, ResourceState,
@@ -18,6 +20,28 @@ fn configure(cluster: &Cluster, change: impl FnOnce(&mut model::ClusterConfig)) 
         config: Box::new(config),
         reason: "tuning".into(),
     }
+}
+
+/// While nodes take other addresses, any two of them find each other over a network on which neither address changes.
+#[test]
+fn addresses_change_on_one_network_after_another() {
+    let mut cluster = Cluster::ready();
+    let with = |cluster: &Cluster, links: [[u8; 2]; 3]| {
+        configure(cluster, |config| {
+            for (node, [one, other]) in config.nodes.values_mut().zip(links) {
+                node.links = vec![Ipv4Addr::new(10, 0, 1, one).into(), Ipv4Addr::new(10, 0, 2, other).into()];
+            }
+        })
+    };
+    cluster.must(with(&cluster, [[1, 1], [2, 2], [3, 3]]));
+    let all = cluster.refused(with(&cluster, [[11, 11], [12, 12], [13, 13]]));
+    assert!(all.starts_with("`a` and `b` would not find each other"), "{all}");
+    let crosswise = cluster.refused(with(&cluster, [[1, 11], [12, 2], [3, 3]]));
+    assert!(crosswise.starts_with("`a` and `b` would not find each other"), "{crosswise}");
+    let one = cluster.refused(with(&cluster, [[1, 1], [2, 2], [13, 13]]));
+    assert!(one.starts_with("`a` and `c` would not find each other"), "{one}");
+    cluster.must(with(&cluster, [[11, 1], [12, 2], [13, 3]]));
+    cluster.must(with(&cluster, [[11, 11], [12, 12], [13, 13]]));
 }
 
 #[test]
