@@ -557,7 +557,9 @@ impl Fencing {
             Phase::Begin { look, .. } => look.is_some_and(|look| look.key == key && now < look.ends_at),
             Phase::Ready | Phase::Wait { .. } | Phase::Proposed { .. } | Phase::Pause { .. } | Phase::Helpless => false,
         });
-        let Some((node, target)) = found.map(|(node, target)| (*node, target)) else { return };
+        let is_late = self.bugs.has(Bug::LateAnswerTaken) && matches!(outcome, FenceOutcome::Status(_));
+        let later = self.targets.iter().find(|(_, target)| is_late && target.call().is_some_and(|asked| key < asked));
+        let Some((node, target)) = found.or(later).map(|(node, target)| (*node, target)) else { return };
         let Some((name, device)) = device_at(state, node, target.level) else {
             return self.end_level(now, state, epoch, node, actions);
         };

@@ -69,6 +69,12 @@ pub enum Bug {
     PatienceSkipped,
     /// A node writes another history than the others for as long as it has this bug (planted by stories).
     HistoryGarbled,
+    /// Who was condemned for its silence and is heard again is cut off all the same.
+    SpareSkipped,
+    /// The answer of a fence device to an earlier question counts for whoever is asked about now.
+    LateAnswerTaken,
+    /// Newer entries are used though a member that is online cannot read them.
+    RaiseUnasked,
 }
 
 /// The set of planted bugs that are on; empty and immutable in the product.

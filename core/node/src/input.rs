@@ -50,6 +50,9 @@ pub struct Settings {
     pub digest_every: u64,
     /// Entries that stay in the log below a snapshot, for followers a little behind.
     pub tail_entries: u64,
+    /// The feature level that this program knows: it reads no entry of a higher one. Less than [`state::LEVEL`] only
+    /// where an older program is simulated.
+    pub level: u8,
     /// Planted bugs; none in the product.
     pub bugs: Bugs,
 }
@@ -63,6 +66,7 @@ impl Default for Settings {
             compact_every: 2000,
             digest_every: 256,
             tail_entries: 500,
+            level: state::LEVEL,
             bugs: Bugs::NONE,
         }
     }

@@ -135,8 +135,10 @@ impl Node {
     fn tend_level(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
         let online = self.state.members.iter().filter(|(_, member)| member.state == MemberState::Online);
         let others = online.map(|(id, _)| *id).filter(|id| *id != self.identity.own);
+        let is_unasked = self.settings.bugs.has(model::Bug::RaiseUnasked);
         let known = |id: NodeId| self.peers.get(&id).map_or(0, |peer| peer.report.facts.level);
-        let level = others.map(known).min().unwrap_or(state::LEVEL).min(state::LEVEL);
+        let own = self.settings.level;
+        let level = others.map(known).filter(|_| !is_unasked).min().unwrap_or(own).min(own);
         if level > self.state.level && !self.is_proposed(|command| matches!(command, Command::Raise { .. })) {
             self.propose_own(now, Command::Raise { level, epoch }, todo, out);
         }
@@ -623,7 +625,8 @@ impl Node {
 
     /// Takes back what was said about members that are heard after all.
     fn spare(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        let heard = if self.state.level >= 1 { self.sparable() } else { BTreeSet::new() };
+        let may_spare = self.state.level >= 1 && !self.settings.bugs.has(model::Bug::SpareSkipped);
+        let heard = if may_spare { self.sparable() } else { BTreeSet::new() };
         todo.push(Todo::Fencing(FencingInput::Heard(heard.clone())));
         for node in heard {
             let is_proposed =

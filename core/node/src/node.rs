@@ -160,7 +160,8 @@ impl Node {
     pub fn new(now: Moment, start: Start) -> Result<(Node, Vec<Action>), StartError> {
         let Start { identity, settings, stored, journal, first_peers, begun } = start;
         let state = match stored.snapshot() {
-            Some(bytes) => state::decode_snapshot(bytes).map_err(|cause| StartError::Snapshot(cause.to_string()))?,
+            Some(bytes) => state::decode_snapshot_at(bytes, settings.level)
+                .map_err(|cause| StartError::Snapshot(cause.to_string()))?,
             None => ClusterState::default(),
         };
         let is_witness =
@@ -493,7 +494,7 @@ impl Node {
         }
         match message {
             Message::Consensus(_) if self.is_a_copy() => {}
-            Message::Consensus(message) => match why_unreadable(&message) {
+            Message::Consensus(message) => match why_unreadable(&message, self.settings.level) {
                 None => todo.push(Todo::Consensus(consensus::Input::Message { from, message })),
                 Some(what) => self.note_unreadable(from, &what, out),
             },
@@ -645,7 +646,7 @@ impl Node {
                     todo.push(Todo::Applied);
                 }
                 consensus::Action::Install { index, snapshot, .. } => {
-                    let state = match state::decode_snapshot(&snapshot) {
+                    let state = match state::decode_snapshot_at(&snapshot, self.settings.level) {
                         Ok(state) if state.applied == index => state,
                         Ok(state) => {
                             let what = format!("a snapshot of index {index} says that it is of {}", state.applied);
@@ -717,7 +718,7 @@ impl Node {
         if entry.data.is_empty() {
             Arc::make_mut(&mut self.state).applied = entry.index;
         } else {
-            let mut decoded = match Entry::decode(&entry.data) {
+            let mut decoded = match Entry::decode_at(&entry.data, self.settings.level) {
                 Ok(decoded) => decoded,
                 Err(cause) => {
                     return self.stop_reading(format!("log entry {} cannot be read: {cause}", entry.index), out);
@@ -740,6 +741,10 @@ impl Node {
             }
             if let Err(refusal) = applied.verdict {
                 answer = Answer::Refused(refusal.to_string());
+            }
+            // A fence that began when nobody could agree on it is agreed on before its `off`.
+            if let Command::Raise { .. } = decoded.command {
+                todo.push(Todo::Fencing(FencingInput::Woke));
             }
             if let Command::Coordinator { node, .. } = decoded.command
                 && node == self.identity.own
@@ -1109,7 +1114,7 @@ impl Node {
             epoch: self.state.epoch,
             priority: self.priority(),
             is_known: true,
-            level: state::LEVEL,
+            level: self.settings.level,
         };
         let is_same = self.last_order.as_ref().is_some_and(|last| {
             last.facts == facts && last.is_leaving == is_leaving && last.voters == self.consensus.voters()
@@ -1194,10 +1199,10 @@ impl Node {
     }
 }
 
-/// What in a message could never be applied.
-fn why_unreadable(message: &consensus::Message) -> Option<String> {
-    let entry = message.entries().find_map(|data| Entry::decode(data).err());
-    let snapshot = message.snapshot().and_then(|data| state::decode_snapshot(data).err());
+/// What in a message could never be applied by a program of this feature level.
+fn why_unreadable(message: &consensus::Message, level: u8) -> Option<String> {
+    let entry = message.entries().find_map(|data| Entry::decode_at(data, level).err());
+    let snapshot = message.snapshot().and_then(|data| state::decode_snapshot_at(data, level).err());
     entry
         .map(|cause| format!("a log entry ({cause})"))
         .or_else(|| snapshot.map(|cause| format!("a snapshot ({cause})")))

@@ -508,18 +508,53 @@ impl Entry {
     /// # Errors
     /// If they are empty, of another version or a higher level, damaged, or longer than the entry.
     pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
+        Entry::decode_at(bytes, LEVEL)
+    }
+
+    /// The entry in these bytes, as a build that knows this level can read it.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`].
+    pub fn decode_at(bytes: &[u8], known: u8) -> Result<Entry, CodecError> {
         let body = body_of("log entry", ENTRY_VERSION, bytes)?;
         let entry: Entry = decode_all("log entry", body)?;
-        match entry.command {
-            Command::Raise { level, .. } => check_level("log entry", level).map(|()| entry),
-            _ => Ok(entry),
+        check_level("log entry", entry.command.level(), known).map(|()| entry)
+    }
+}
+
+impl Command {
+    /// Which feature level a build must know to read this entry; the cluster must be at that level before it is used.
+    pub fn level(&self) -> u8 {
+        match self {
+            Command::Raise { level, .. } => *level,
+            Command::FenceBegun { .. } | Command::Spare { .. } | Command::Lost { .. } | Command::Gone { .. } => 1,
+            Command::Coordinator { .. }
+            | Command::Admit { .. }
+            | Command::Join { .. }
+            | Command::Leave { .. }
+            | Command::Remove { .. }
+            | Command::Grant { .. }
+            | Command::BeginRelease { .. }
+            | Command::Release { .. }
+            | Command::Block { .. }
+            | Command::Condemn { .. }
+            | Command::FenceDone { .. }
+            | Command::ManualConfirm { .. }
+            | Command::Observed { .. }
+            | Command::Configure { .. }
+            | Command::Act { .. }
+            | Command::Undo { .. }
+            | Command::Clear { .. }
+            | Command::AddToken { .. }
+            | Command::WrongToken { .. }
+            | Command::Nothing => 0,
         }
     }
 }
 
-/// Refuses what only a newer build can follow.
-pub(crate) fn check_level(what: &'static str, level: u8) -> Result<(), CodecError> {
-    if level <= LEVEL { Ok(()) } else { Err(CodecError::Level { what, found: level, known: LEVEL }) }
+/// Refuses what only a newer build than one of level `known` can follow.
+pub(crate) fn check_level(what: &'static str, found: u8, known: u8) -> Result<(), CodecError> {
+    if found <= known { Ok(()) } else { Err(CodecError::Level { what, found, known }) }
 }
 
 /// What follows the version byte, if that is `known`.

@@ -11,7 +11,7 @@ use model::{ClusterState, ResourceConfig};
 use siphasher::sip::SipHasher24;
 
 use crate::CodecError;
-use crate::command::{body_of, check_level, decode_all};
+use crate::command::{LEVEL, body_of, check_level, decode_all};
 
 /// The version of the snapshot's encoding that this build writes.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -30,6 +30,14 @@ pub fn encode_snapshot(state: &ClusterState) -> Vec<u8> {
 /// # Errors
 /// If they are empty, of another version or a higher level, or damaged.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<ClusterState, CodecError> {
+    decode_snapshot_at(bytes, LEVEL)
+}
+
+/// The state in these bytes, as a build that knows this feature level can read it.
+///
+/// # Errors
+/// As [`decode_snapshot`].
+pub fn decode_snapshot_at(bytes: &[u8], known: u8) -> Result<ClusterState, CodecError> {
     let what = "snapshot";
     let damaged = |cause: &str| CodecError::Damaged { what, cause: cause.to_owned() };
     let body = body_of(what, SNAPSHOT_VERSION, bytes)?;
@@ -38,7 +46,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<ClusterState, CodecError> {
         return Err(damaged("its digest differs"));
     }
     let state: ClusterState = decode_all(what, body)?;
-    check_level(what, state.level).map(|()| state)
+    check_level(what, state.level, known).map(|()| state)
 }
 
 /// A digest of the whole state: equal on every node at the same applied index.
