@@ -22,6 +22,8 @@ pub enum DeviceMood {
     Lies,
     /// It gives no answer in time, and does what it was told later.
     ActsLate,
+    /// It does what it is told, and answers almost too late; a status is that of the moment at which it was asked.
+    AnswersLate,
     /// It gives no answer and does nothing.
     Dead,
 }
@@ -56,6 +58,7 @@ impl World {
         let failed = |why: &str| DeviceAnswer::Given(FenceOutcome::Failed { reason: why.to_owned() });
         let done = || DeviceAnswer::Given(FenceOutcome::Done);
         let status = || DeviceAnswer::Status { target, covers: covers.clone() };
+        let late = timeout.saturating_sub(150 * MILLIS);
         // When it acts, when it answers, and what.
         let (acts, answers, answer) = match (call.action, mood) {
             (_, DeviceMood::Dead) => (None, timeout, failed("no answer in time")),
@@ -64,6 +67,10 @@ impl World {
             (FenceAction::Status, DeviceMood::Works | DeviceMood::Lies | DeviceMood::ActsLate) => {
                 (None, quick / 5, status())
             }
+            (FenceAction::Status, DeviceMood::AnswersLate) => {
+                (None, late, DeviceAnswer::Given(self.status_of(target, &covers)))
+            }
+            (FenceAction::Off | FenceAction::On, DeviceMood::AnswersLate) => (Some(quick), late, done()),
             (FenceAction::Off | FenceAction::On, DeviceMood::Works) => (Some(quick), quick + 2 * MILLIS, done()),
             (FenceAction::Off | FenceAction::On, DeviceMood::Slow) => (Some(slow), slow + 5 * MILLIS, done()),
             (FenceAction::Off | FenceAction::On, DeviceMood::Lies) => (None, quick, done()),
@@ -124,14 +131,17 @@ impl World {
         }
         let outcome = match answer {
             DeviceAnswer::Given(outcome) => outcome,
-            DeviceAnswer::Status { target: None, .. } => FenceOutcome::Failed { reason: "no such plug".to_owned() },
-            DeviceAnswer::Status { target: Some(target), covers } => {
-                let machine = &self.machines[target];
-                let is_off = if is_power_switch(&covers) { !machine.is_on } else { covers.is_subset(&machine.cut_off) };
-                FenceOutcome::Status(if is_off { FenceStatus::Off } else { FenceStatus::On })
-            }
+            DeviceAnswer::Status { target, covers } => self.status_of(target, &covers),
         };
         self.tell_node(m, Input::FenceDone { key, outcome });
+    }
+
+    fn status_of(&self, target: Option<usize>, covers: &BTreeSet<Domain>) -> FenceOutcome {
+        let Some(machine) = target.map(|target| &self.machines[target]) else {
+            return FenceOutcome::Failed { reason: "no such plug".to_owned() };
+        };
+        let is_off = if is_power_switch(covers) { !machine.is_on } else { covers.is_subset(&machine.cut_off) };
+        FenceOutcome::Status(if is_off { FenceStatus::Off } else { FenceStatus::On })
     }
 
     /// What the device covers, by the agreed configuration; one that left it is a power switch.

@@ -23,8 +23,10 @@ pub struct Disk {
     pub slow_until: At,
     /// No write ends.
     pub is_hung: bool,
-    /// Every write is refused: no room left, or an error of the medium.
+    /// Every write is refused: there is no room left.
     pub fails: bool,
+    /// Every read and write ends in an error of the medium.
+    pub has_errors: bool,
     /// How long it takes to open what is stored.
     pub opens_in: u64,
 }

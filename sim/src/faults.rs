@@ -1,5 +1,7 @@
 //! What goes wrong, and what operators do: one step of a scenario.
 
+use std::net::IpAddr;
+
 use model::{ActionKind, Bug, ClusterConfig, FenceName, MemberState, NodeId, NodeRole, ResourceName, UnitName};
 use node::Request;
 use state::Command;
@@ -69,6 +71,19 @@ pub enum Fault {
         /// Packets in 1000.
         loss: u64,
     },
+    /// Packets from outside fill the sockets of the machine.
+    Flood {
+        /// Whose sockets.
+        who: Who,
+        /// So many packets of 1000 that the others send find no room.
+        drowned: u64,
+        /// For how long, in nanoseconds.
+        long: u64,
+    },
+    /// The operating system of this machine gives this address to an interface, or takes it away.
+    Address(usize, IpAddr, bool),
+    /// The newest program is installed on this machine, and its daemon is started again.
+    Upgrade(usize),
     /// Everything of the worker but the pulse stands still until the process ends, or goes on.
     HangWorker(Who, bool),
     /// The pulse's thread stands still until the process ends, or goes on.
@@ -79,6 +94,8 @@ pub enum Fault {
     HangDisk(Who, bool),
     /// Every write is refused, or none any more.
     FailDisk(Who, bool),
+    /// Every read and write of the disk ends in an error, or none any more.
+    DiskErrors(Who, bool),
     /// The disk of a machine without power loses everything that was stored.
     LoseDisk(Who),
     /// Somebody keeps a copy of what is on the disk.
@@ -145,7 +162,9 @@ pub enum Fault {
     Token(u64),
     /// Somebody who recorded it tells the leader once more that this member wants to leave in this life.
     OldLeave(usize),
-    /// Everything is repaired, and whatever stopped is switched off and on.
+    /// From now on this waits for its moment.
+    Await(Box<Ambush>),
+    /// Everything is repaired, and whatever stopped is switched off and on: a person helps.
     HealAll,
     /// The physical world is repaired, and whoever is off is switched on; nobody tells the cluster anything.
     Repair,
@@ -262,6 +281,30 @@ impl World {
                 world.machines[m].disk.fails = *fails;
                 world.machines[m].quiet_since = world.machines[m].quiet_since.max(now);
             }),
+            Fault::DiskErrors(who, has) => self.each(who, |world, m| {
+                world.machines[m].disk.has_errors = *has;
+                world.machines[m].quiet_since = world.machines[m].quiet_since.max(now);
+            }),
+            Fault::Flood { who, drowned, long } => self.each(who, |world, m| {
+                (world.machines[m].flooded_until, world.machines[m].drowned) = (now + long, *drowned);
+                world.stand_still(m, *long);
+            }),
+            Fault::Address(m, address, is_there) => {
+                self.has_moved = true;
+                let addresses = &mut self.machines[*m].addresses;
+                let _ = if *is_there { addresses.insert(*address) } else { addresses.remove(address) };
+                self.review_addresses();
+            }
+            Fault::Upgrade(m) => {
+                let machine = &mut self.machines[*m];
+                machine.level = state::LEVEL;
+                if machine.halted == Some(node::Halt::Unreadable) {
+                    machine.halted = None;
+                    self.start_worker(*m);
+                } else {
+                    self.crash_worker(*m);
+                }
+            }
             Fault::LoseDisk(who) => self.each(who, |world, m| {
                 if !world.machines[m].is_on {
                     world.machines[m].disk.lose();
@@ -275,6 +318,7 @@ impl World {
             Fault::RestoreDisk(who) => self.each(who, |world, m| {
                 if let Some(copy) = world.machines[m].saved.clone().filter(|_| !world.machines[m].is_on) {
                     world.machines[m].disk = copy;
+                    world.machines[m].was_restored = true;
                 }
             }),
             Fault::Garble(who, is_garbled) => self.each(who, |world, m| {
@@ -301,8 +345,12 @@ impl World {
             Fault::AgentEverywhere(resource, mood) => {
                 self.moods.extend((0..self.machines.len()).map(|m| ((m, resource.clone()), *mood)));
             }
-            Fault::Device(device, mood) => drop(self.device_moods.insert(device.clone(), *mood)),
+            Fault::Device(device, mood) => {
+                self.device_moods.insert(device.clone(), *mood);
+                self.devices_mended_at = (*mood == DeviceMood::Works).then_some(now).or(self.devices_mended_at);
+            }
             Fault::DeviceOutOfReach(device, m, is_out) => {
+                self.devices_mended_at = (!is_out).then_some(now).or(self.devices_mended_at);
                 let pair = (device.clone(), *m);
                 let _ = if *is_out { self.out_of_reach.insert(pair) } else { self.out_of_reach.remove(&pair) };
             }
@@ -380,6 +428,7 @@ impl World {
                 let (secret_hash, role) = (vec![7; 32], NodeRole::Member);
                 self.operate(Command::AddToken { id: *id, secret_hash, expires, role, name: None });
             }
+            Fault::Await(ambush) => self.ambushes.push((**ambush).clone()),
             Fault::HealAll => {
                 self.repair();
                 (0..self.machines.len()).for_each(|m| self.revive(m));
@@ -455,11 +504,14 @@ impl World {
         (copy.id, copy.disk) = (original.id, disk);
         copy.machine_id.clone_from(&original.machine_id);
         copy.storage_uuid.clone_from(&original.storage_uuid);
+        copy.level = original.level;
+        (copy.addresses, copy.bound) = (original.addresses.clone(), original.bound.clone());
         self.machines.push(copy);
         self.network.grow(self.now);
         self.watch.grow();
         let place = self.machines.len() - 1;
         self.clones.insert(m, place);
+        self.review_addresses();
         self.power_on(place);
     }
 
@@ -501,12 +553,17 @@ impl World {
         self.network.heal(self.now);
         self.ambushes.clear();
         self.moods.clear();
+        if !self.device_moods.is_empty() || !self.out_of_reach.is_empty() {
+            self.devices_mended_at = Some(self.now);
+        }
         self.device_moods.clear();
         self.out_of_reach.clear();
         for m in 0..self.machines.len() {
             let machine = &mut self.machines[m];
             machine.disk.slow_until = machine.disk.slow_until.min(self.now);
             machine.disk.fails = false;
+            machine.disk.has_errors = false;
+            machine.flooded_until = machine.flooded_until.min(self.now);
             machine.quiet_since = machine.quiet_since.min(self.now);
             machine.frozen_until = machine.frozen_until.min(self.now);
             machine.pulse_stalled_until = machine.pulse_stalled_until.min(self.now);
@@ -518,6 +575,13 @@ impl World {
             self.hang_disk(m, false);
             self.resume(m);
         }
+        // Interfaces have the addresses that the cluster file gives them.
+        for (name, node) in &self.watch.agreed.state.config.nodes {
+            for machine in self.machines.iter_mut().filter(|machine| machine.name == *name) {
+                machine.addresses.extend(&node.links);
+            }
+        }
+        self.review_addresses();
         self.end_cuts();
     }
 
@@ -549,14 +613,20 @@ impl World {
         let Some(node) = self.leader().and_then(|leader| self.node(leader)) else {
             return self.last_fault_at + long <= self.now && self.is_whole(long);
         };
-        let state = node.state();
-        let wall = state.history.back().map_or(model::WallTime(0), |entry| entry.at);
         let is_blocked = |holder: &model::Holder| matches!(holder.state, model::HolderState::Blocked { .. });
-        let is_kept_away = !state.actions.is_empty()
-            || state.holders.values().any(is_blocked)
-            || state.failures.values().flat_map(|nodes| nodes.values()).any(|failures| failures.count > 0)
-            || state.members.values().any(|member| member.is_suppressed(wall));
+        let is_kept_away = node.state().holders.values().any(is_blocked) || self.waits_for_a_person();
         self.last_fault_at + long <= self.now && !is_kept_away && self.is_whole(long)
+    }
+
+    /// Is there anything that only a person can take back, or time: a wish, failures that are counted, a machine that
+    /// comes back too often, or one that cannot take part?
+    pub(crate) fn waits_for_a_person(&self) -> bool {
+        let state = &self.watch.agreed.state;
+        let wall = state.history.back().map_or(model::WallTime(0), |entry| entry.at);
+        !state.actions.is_empty()
+            || state.failures.values().flat_map(|nodes| nodes.values()).any(|failures| failures.count > 0)
+            || state.members.values().any(|member| member.is_suppressed(wall))
+            || self.machines.iter().any(|machine| machine.id.is_some() && !machine.is_able(state.level))
     }
 
     fn is_whole(&self, long: u64) -> bool {

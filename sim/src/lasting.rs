@@ -2,6 +2,7 @@
 //! at the end only the physical world is repaired, and whatever a person would have to undo stays.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use model::{
@@ -34,6 +35,7 @@ impl Draft {
             Flavour::Configurations => self.configurations(begin),
             Flavour::Inputs => self.inputs(begin),
             Flavour::NoDevices => self.no_devices(begin),
+            Flavour::Upgrades => self.upgrades(begin),
             _ => {}
         }
     }
@@ -91,7 +93,12 @@ impl Draft {
         for _ in 0..self.chance.between(1, 3) {
             let at = begin + self.chance.between(0, 40 * SECONDS);
             let (who, links) = (self.somebody(), self.layout.links);
-            match self.chance.below(7) {
+            match self.chance.below(8) {
+                7 => {
+                    let (drowned, long) =
+                        (self.chance.pick(&[0, 300, 900]), self.chance.between(SECONDS, 90 * SECONDS));
+                    self.push(at, Fault::Flood { who, drowned, long });
+                }
                 0 => self.push(at, Fault::Deaf(who, true)),
                 1 => self.push(at, Fault::Mute(who, true)),
                 2 | 3 => self.partial_cut(at, true),
@@ -242,11 +249,25 @@ impl Draft {
         }
     }
 
-    /// Disks that hang, refuse writes, take long to open, or lose everything.
+    /// Disks that hang, refuse writes, end in errors, take long to open, lose everything, or are restored from a copy.
     fn sick_disks(&mut self, at: At) {
         let who = self.somebody();
         let m = self.machine();
-        match self.chance.below(5) {
+        match self.chance.below(8) {
+            5 => self.push(at, Fault::DiskErrors(who, true)),
+            6 => {
+                // What is stored cannot be read by the next worker.
+                self.push(at, Fault::DiskErrors(Who::Machine(m), true));
+                self.push(at, Fault::KillWorker(Who::Machine(m)));
+            }
+            7 => {
+                let (saved, pause) = (at, self.chance.between(SECONDS, 15 * SECONDS));
+                self.push(saved, Fault::SaveDisk(Who::Machine(m)));
+                self.occasion(saved + pause / 2);
+                self.push(saved + pause, Fault::PowerOff(Who::Machine(m)));
+                self.push(saved + pause + SECONDS, Fault::RestoreDisk(Who::Machine(m)));
+                self.push(saved + pause + 2 * SECONDS, Fault::PowerOn(Who::Machine(m)));
+            }
             0 | 1 => self.push(at, Fault::HangDisk(who, true)),
             2 => self.push(at, Fault::FailDisk(who, true)),
             3 => {
@@ -338,7 +359,11 @@ impl Draft {
         let mut at = begin;
         for _ in 0..self.chance.between(3, 9) {
             let before = config.clone();
-            self.edit(&mut config, at);
+            if self.chance.is(150) {
+                self.readdress(&mut config, at);
+            } else {
+                self.edit(&mut config, at);
+            }
             self.push(at, Fault::Configure(Box::new(config.clone())));
             // The next change begins with the file that counts.
             if as_file(&config).is_err() {
@@ -357,6 +382,75 @@ impl Draft {
                 _ => {}
             }
             at += pause;
+        }
+    }
+
+    /// One machine, or all, get other addresses on one network. The new ones are there before the file changes; the old
+    /// ones go later, or at once.
+    fn readdress(&mut self, config: &mut ClusterConfig, at: At) {
+        let link = usize::try_from(self.chance.below(self.layout.links as u64)).unwrap_or(0);
+        let only = self.chance.is(500).then(|| self.machine());
+        let network = u8::try_from(self.chance.between(20, 200)).unwrap_or(20);
+        let keep = if self.chance.is(300) { 0 } else { self.chance.between(100 * MILLIS, 20 * SECONDS) };
+        for (m, (name, _)) in self.layout.machines().into_iter().enumerate() {
+            let node = config.nodes.get_mut(&NodeName::from(name));
+            let Some(address) = node.filter(|_| only.is_none_or(|only| only == m)).and_then(|n| n.links.get_mut(link))
+            else {
+                continue;
+            };
+            let new = IpAddr::V4(Ipv4Addr::new(10, network, link as u8, m as u8 + 1));
+            let old = std::mem::replace(address, new);
+            self.push(at.saturating_sub(MILLIS), Fault::Address(m, new, true));
+            if old != new {
+                self.push(at + keep, Fault::Address(m, old, false));
+            }
+        }
+    }
+
+    /// Older programs are replaced one by one; one may stay, or be off meanwhile and come back old.
+    fn upgrades(&mut self, begin: At) {
+        let mut older: Vec<usize> = self.layout.older.iter().copied().collect();
+        let late = self.layout.machines().len() - self.layout.late;
+        let stays = if self.chance.is(300) { Some(self.chance.pick(&older)) } else { None };
+        let is_off = if self.chance.is(400) { Some(self.chance.pick(&older)) } else { None };
+        let mut at = begin;
+        if let Some(m) = is_off {
+            self.push(at, Fault::PowerOff(Who::Machine(m)));
+            at += self.chance.between(500 * MILLIS, 3 * SECONDS);
+        }
+        while !older.is_empty() {
+            let next = usize::try_from(self.chance.below(older.len() as u64)).unwrap_or(0);
+            let m = older.swap_remove(next);
+            let pause = self.chance.between(300 * MILLIS, 8 * SECONDS);
+            if m < late && Some(m) != stays && Some(m) != is_off {
+                self.push(at, Fault::Upgrade(m));
+                at += pause;
+            }
+            if self.chance.is(300) {
+                self.occasion(at + pause / 2);
+            }
+        }
+        for m in late..self.layout.machines().len() {
+            let pause = self.chance.between(0, 20 * SECONDS);
+            self.push(begin + pause, Fault::Admit(m));
+            if self.chance.is(600) {
+                self.push(begin + pause + 10 * SECONDS, Fault::Upgrade(m));
+            }
+        }
+        if let Some(m) = is_off {
+            let pause = self.chance.between(0, 20 * SECONDS);
+            self.push(at + pause, Fault::PowerOn(Who::Machine(m)));
+            if Some(m) != stays {
+                self.push(at + pause + 5 * SECONDS, Fault::Upgrade(m));
+            }
+        }
+        if self.chance.is(600) {
+            let (who, pause) = (self.somebody(), self.chance.between(SECONDS, 30 * SECONDS));
+            match self.chance.below(3) {
+                0 => self.push(at + pause, Fault::PowerOff(who)),
+                1 => self.push(at + pause, Fault::Isolate(who, true)),
+                _ => self.occasion(at + pause),
+            }
         }
     }
 
@@ -498,6 +592,16 @@ pub(crate) fn shape(draft: &mut crate::chance::Chance, flavour: Flavour, layout:
             _ => vec![storage, all()],
         };
         layout.levels = layout.covers.len();
+    }
+    if flavour == Flavour::Upgrades {
+        // The cluster begins with an older program, or only who comes late has one.
+        let first_late = layout.machines().len() - layout.late;
+        let is_old = layout.late == 0 || draft.is(500);
+        layout.older = (0..layout.machines().len()).filter(|m| draft.is(600) || *m == 0 && is_old).collect();
+        layout.older.retain(|m| is_old || *m >= first_late);
+        if layout.older.is_empty() {
+            layout.older.insert(first_late);
+        }
     }
     if flavour == Flavour::OneWay && draft.is(200) {
         layout.members = 5;

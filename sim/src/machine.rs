@@ -1,10 +1,11 @@
 //! One machine: power, clock, disk, identity, the worker process with its two halves, and what really runs on it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use liveness::{Progress, Pulse, PulseOrder};
-use model::{CallKey, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
+use model::{CallKey, ConfigVersion, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
 use node::{Halt, Input, Node};
 
 use crate::agents::{Call, Service};
@@ -34,11 +35,23 @@ pub(crate) struct Machine {
     pub lost_power_at: At,
     pub clock: Clock,
     pub disk: Disk,
+    /// Its disk had an error in this boot: nobody knows what was stored, and its daemon takes no part until the next one.
+    pub broke: bool,
+    /// An earlier content of its disk came back.
+    pub was_restored: bool,
     /// An earlier content of the disk, as a backup or a snapshot keeps it.
     pub saved: Option<Disk>,
     /// The identities that the operating system shows.
     pub machine_id: String,
     pub storage_uuid: String,
+    /// The feature level of the program that is installed.
+    pub level: u8,
+    /// The addresses that the operating system has given to its interfaces.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The addresses on which its worker hears, by link: its own ones in the cluster file that it knew last.
+    pub bound: Vec<IpAddr>,
+    /// The version of the cluster file that it has taken addresses from.
+    pub addressed_by: ConfigVersion,
     pub worker: Option<Worker>,
     pub services: BTreeMap<ResourceName, Service>,
     /// The operating system starts these when it boots, whatever the cluster wants.
@@ -53,6 +66,10 @@ pub(crate) struct Machine {
     pub pulse_stalled_until: At,
     pub node_stalled_until: At,
     pub seam_stalled_until: At,
+    /// Packets from outside fill its sockets until then…
+    pub flooded_until: At,
+    /// … and so many of 1000 that the others send find no room.
+    pub drowned: u64,
     /// When the last report and the last order between its halves arrive: the next one comes no earlier.
     pub seam_busy_until: [At; 2],
     /// Since when nothing has disturbed it; in the future while something does.
@@ -72,6 +89,8 @@ pub(crate) struct Worker {
     pub progress: Progress,
     /// Heartbeats that the kernel dropped.
     pub drops: u64,
+    /// How many of them the pulse knows of.
+    pub drops_told: u64,
     pub node_wake: At,
     pub pulse_wake: At,
 }
@@ -103,9 +122,15 @@ impl Machine {
             lost_power_at: 0,
             clock: Clock::new(0, 0, 0, 0),
             disk: Disk::default(),
+            broke: false,
+            was_restored: false,
             saved: None,
             machine_id: format!("machine-{name}"),
             storage_uuid: format!("disk-{name}"),
+            level: state::LEVEL,
+            addresses: BTreeSet::new(),
+            bound: Vec::new(),
+            addressed_by: ConfigVersion(0),
             worker: None,
             services: BTreeMap::new(),
             starts_at_boot: BTreeSet::new(),
@@ -116,6 +141,8 @@ impl Machine {
             pulse_stalled_until: 0,
             node_stalled_until: 0,
             seam_stalled_until: 0,
+            flooded_until: 0,
+            drowned: 0,
             seam_busy_until: [0; 2],
             quiet_since: 0,
         }
@@ -141,9 +168,26 @@ impl Machine {
         self.machine_id == format!("machine-{}", self.name) && self.storage_uuid == format!("disk-{}", self.name)
     }
 
-    /// Could a worker run here?
-    pub fn is_able(&self) -> bool {
-        self.is_itself() && self.halted != Some(Halt::Left) && !self.disk.meta().is_empty()
+    /// Could a worker run here, and take part in a cluster of this feature level, without a word from a person?
+    pub fn is_able(&self, level: u8) -> bool {
+        self.why_unable(level).is_none()
+    }
+
+    /// Why a person has to act before this machine takes part again.
+    pub fn why_unable(&self, level: u8) -> Option<&'static str> {
+        if !self.is_itself() {
+            Some("shows another identity")
+        } else if self.halted == Some(Halt::Left) {
+            Some("was told to leave")
+        } else if self.disk.meta().is_empty() {
+            Some("has lost what it stored")
+        } else if self.broke {
+            Some("has had an error of its disk and must boot")
+        } else if self.level < level {
+            Some("runs an older program")
+        } else {
+            None
+        }
     }
 
     /// Until when the pulse stands still.
@@ -158,7 +202,7 @@ impl Machine {
 
     /// Has nothing disturbed it for `long`, and does its worker run?
     pub fn is_quiet_for(&self, now: At, long: u64) -> bool {
-        let is_disturbed = self.disk.is_hung || self.disk.fails;
+        let is_disturbed = self.disk.is_hung || self.disk.fails || self.disk.has_errors;
         let quiet_since = self.quiet_since.max(self.disk.slow_until);
         self.is_on && self.worker.is_some() && !is_disturbed && quiet_since.saturating_add(long) <= now
     }

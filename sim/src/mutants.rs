@@ -8,7 +8,7 @@ use crate::campaign::{Campaign, run};
 use crate::scenario::{Flavour, Run, Scenario};
 
 /// The planted bugs: by name, the promise that has to catch each, and the flavours that are tried; none: the usual ones.
-const ALL: [(&str, Bug, &str, &[Flavour]); 30] = [
+const ALL: [(&str, Bug, &str, &[Flavour]); 33] = [
     ("no-wait-for-fence-done", Bug::NoWaitForFenceDone, "i4-holder-ends-by-proof", &[]),
     ("grant-without-release", Bug::GrantWithoutRelease, "i1-one-holder", &[]),
     ("holders-outlive-boot", Bug::HoldersOutliveBoot, "i1-one-holder", &[]),
@@ -31,6 +31,9 @@ const ALL: [(&str, Bug, &str, &[Flavour]); 30] = [
     ("evidence-skipped", Bug::EvidenceSkipped, "heard-is-not-condemned", &[Flavour::Partitions, Flavour::OneWay]),
     ("hold-down-skipped", Bug::HoldDownSkipped, "short-silence", &[]),
     ("off-unagreed", Bug::OffUnagreed, "off-is-agreed", &[]),
+    ("spare-skipped", Bug::SpareSkipped, "off-is-agreed", &[Flavour::PausedLeaders]),
+    ("late-answer-taken", Bug::LateAnswerTaken, "i5-dead-stays-dead", &[Flavour::Devices]),
+    ("raise-unasked", Bug::RaiseUnasked, "all-can-read", &[Flavour::Upgrades]),
     ("patience-skipped", Bug::PatienceSkipped, "boots-in-peace", &[Flavour::SlowBoots]),
     ("stop-cost-forgotten", Bug::StopCostForgotten, "fences-are-bounded", &[Flavour::SickAgents]),
     ("one-way-contact", Bug::OneWayContact, "stays-available", &[Flavour::OneWay]),

@@ -42,6 +42,8 @@ pub struct Network {
     burst_until: Vec<At>,
     /// Directions that are cut, by sender, receiver and link.
     cut: Vec<bool>,
+    /// Directions in which packets go to an address that nobody listens on, by sender, receiver and link.
+    astray: Vec<bool>,
     /// Since when some link between two machines has worked well in both directions.
     good_since: Vec<Option<At>>,
     stream_free_at: Vec<At>,
@@ -77,6 +79,7 @@ impl Network {
             lossy: vec![0; machines * machines * links],
             burst_until: vec![0; machines * machines * links],
             cut: vec![false; machines * machines * links],
+            astray: vec![false; machines * machines * links],
             good_since: vec![Some(0); machines * machines],
             stream_free_at: vec![0; machines * machines],
             beats: vec![Beats::default(); machines * machines],
@@ -136,6 +139,14 @@ impl Network {
         self.review(now);
     }
 
+    /// Whether the packets of one direction go to an address that the receiver listens on.
+    pub fn lead_astray(&mut self, now: At, from: usize, to: usize, link: usize, is_astray: bool) {
+        let place = self.place(from, to, link);
+        if std::mem::replace(&mut self.astray[place], is_astray) != is_astray {
+            self.review(now);
+        }
+    }
+
     /// Sets how a network treats its packets.
     pub fn set_weather(&mut self, now: At, link: usize, weather: Weather) {
         self.weather[link] = weather;
@@ -175,6 +186,7 @@ impl Network {
             && !self.mute[from * self.links + link]
             && !self.deaf[to * self.links + link]
             && !self.cut[self.place(from, to, link)]
+            && !self.astray[self.place(from, to, link)]
     }
 
     /// Does some link between the two carry packets both ways, be it badly?

@@ -19,7 +19,7 @@ use crate::world::World;
 
 /// A node that is heard and does not answer is fenced after a minute; the rest is for the fence and the start.
 const SICK: u64 = 95 * SECONDS;
-/// A member that was not heard since its leader booted gets so long.
+/// A member that its leader has not heard since it booted, or since its worker was replaced soon after that, gets so long.
 const PATIENCE: u64 = 330 * SECONDS;
 /// Everything else.
 const BRISK: u64 = 25 * SECONDS;
@@ -104,6 +104,9 @@ impl World {
             && self.now >= machine.node_gate().max(machine.pulse_gate()).max(machine.seam_stalled_until)
             && !machine.disk.is_hung
             && !machine.disk.fails
+            && !machine.disk.has_errors
+            && self.now >= machine.flooded_until
+            && machine.level >= self.watch.agreed.state.level
             && machine.cut_off.is_empty()
             && machine.is_itself()
             && !self.clones.contains_key(&m)
@@ -211,10 +214,13 @@ impl World {
             a != b && is_member(a) && is_member(b) && !self.network.is_good_for(self.now, a, b, 20 * SECONDS)
         };
         let has_cuts = (0..count).any(|a| (0..count).any(|b| is_cut(a, b)));
+        let is_any_unwell = (0..count).any(|m| is_member(m) && !self.is_well(m));
         let has_bad_devices = self.device_moods.values().any(|mood| *mood != DeviceMood::Works);
-        let pause = if has_bad_devices { FENCE_PAUSE } else { 0 };
+        // What failed just before its device was mended is tried again after its pause.
+        let were_bad = self.devices_mended_at.is_some_and(|at| self.now < at + FENCE_PAUSE);
+        let pause = if has_bad_devices || were_bad { FENCE_PAUSE } else { 0 };
         pause
-            + if self.all_power_lost && (0..count).any(|m| is_member(m) && !self.is_well(m)) {
+            + if self.all_power_lost && is_any_unwell || self.has_moved && (is_any_unwell || has_cuts) {
                 PATIENCE
             } else if has_cuts || (0..count).any(|m| is_member(m) && is_sick(m)) {
                 SICK
@@ -226,14 +232,27 @@ impl World {
     /// A member that is well, hears the others and is not there; none: all are.
     pub(crate) fn absent_members(&self) -> Option<String> {
         let state = &self.watch.agreed.state;
-        let Some(core) = self.core() else { return Some("no majority is well".to_owned()) };
+        let Some(core) = self.core() else {
+            return self.can_be_complete().then(|| "no majority is well".to_owned());
+        };
         let absent = core.into_iter().find_map(|m| {
             let member = state.members.get(&self.machines[m].id?)?;
             (member.state != MemberState::Online).then(|| format!("{} is {:?}", self.machines[m].name, member.state))
         });
         let is_down = |m: &usize| self.machines[*m].id.is_some() && self.machines[*m].worker.is_none();
-        let down = (0..self.machines.len()).filter(is_down).find(|m| self.machines[*m].is_able());
+        let down = (0..self.machines.len()).filter(is_down).find(|m| self.machines[*m].is_able(state.level));
         absent.or_else(|| down.map(|m| format!("nothing of the cluster runs on {}", self.machines[m].name)))
+    }
+
+    /// Could a majority of the voters take part without a word from a person?
+    fn can_be_complete(&self) -> bool {
+        let level = self.watch.agreed.state.level;
+        let nodes = (0..self.machines.len()).filter_map(|m| self.node(m));
+        let voters: Vec<usize> = match nodes.max_by_key(|node| node.state().applied) {
+            Some(node) => node.consensus().voters().iter().filter_map(|id| self.machine_of(*id)).collect(),
+            None => self.by_id.values().copied().collect(),
+        };
+        voters.iter().filter(|m| self.machines[**m].is_able(level)).count() > voters.len() / 2
     }
 
     /// When the last machine that boots, or has booted, had its daemon started.

@@ -9,7 +9,6 @@ use model::{
     ActionKind, AgentName, Bugs, Class, FenceName, NodeId, ParameterValue, Placement, Profile, ResourceConfig,
     ResourceName, UnitName,
 };
-use state::Command;
 
 use crate::agents::{AgentMood, Mood};
 use crate::campaign::last_panic;
@@ -85,6 +84,8 @@ pub enum Flavour {
     Inputs,
     /// Nothing can be fenced, and nothing has to be: everything may run twice for a while.
     NoDevices,
+    /// Older programs, which are replaced one by one, late or never.
+    Upgrades,
 }
 
 /// The flavours of every campaign.
@@ -107,7 +108,7 @@ const USUAL: [Flavour; 15] = [
 ];
 
 /// The flavours whose faults last.
-const LASTING: [Flavour; 11] = [
+const LASTING: [Flavour; 12] = [
     Flavour::Lasting,
     Flavour::OneWay,
     Flavour::Wild,
@@ -119,6 +120,7 @@ const LASTING: [Flavour; 11] = [
     Flavour::Configurations,
     Flavour::Inputs,
     Flavour::NoDevices,
+    Flavour::Upgrades,
 ];
 
 impl Flavour {
@@ -279,52 +281,40 @@ impl Scenario {
     }
 }
 
-/// Repairs everything, and waits until everything runs; how long that took.
+/// Repairs the physical world, and waits until everything runs that no person keeps from running; how long that took.
+/// Nobody tells the cluster anything.
 fn heal(world: &mut World, bound: u64) -> u64 {
     if world.violation().is_some() {
         return 0;
     }
     let begin = world.now();
-    world.inflict(&Fault::HealAll);
-    let end = world.now() + bound;
+    world.inflict(&Fault::Repair);
     let mut well_since = None;
-    while world.violation().is_none() && world.now() < end {
+    while world.violation().is_none() {
         world.run_until(world.now() + 250 * MILLIS);
-        for m in 0..world.machines.len() {
-            if world.machines[m].halted.is_some() || !world.machines[m].is_on {
-                world.revive(m);
+        world.end_cuts();
+        world.review_missing();
+        match (what_is_wrong(world), well_since) {
+            (Some(wrong), _) if world.now() > begin.max(world.last_boot()) + bound => {
+                let long = (world.now() - begin) / SECONDS;
+                world.violate("recovers", format!("{long} s after the repair, {wrong}"));
             }
-        }
-        let is_second = (world.now() / (250 * MILLIS)).is_multiple_of(4);
-        if is_second {
-            take_wishes_back(world);
-        }
-        match (what_is_missing(world), well_since) {
             (Some(_), _) => well_since = None,
             (None, None) => well_since = Some(world.now()),
             (None, Some(since)) if since + SECONDS <= world.now() => return since - begin,
             (None, Some(_)) => {}
         }
     }
-    if let (None, Some(missing)) = (world.violation(), what_is_missing(world)) {
-        world.violate("recovers", format!("{} s after healing, {missing}", bound / SECONDS));
-    }
     0
 }
 
-fn take_wishes_back(world: &mut World) {
-    let Some(leader) = world.leader() else { return };
-    let Some(node) = world.node(leader) else { return };
-    let actions: Vec<ActionKind> = node.state().actions.values().map(|action| action.kind.clone()).collect();
-    let has_failures = !node.state().failures.is_empty()
-        || node.state().members.values().any(|member| member.flap_penalty > 0)
-        || node.state().holders.values().any(|holder| matches!(holder.state, model::HolderState::Blocked { .. }));
-    for action in actions {
-        world.operate(Command::Undo { action, reason: "healed".to_owned() });
-    }
-    if has_failures {
-        world.inflict(&Fault::Clear);
-    }
+/// What a repaired cluster still lacks: everything runs, unless a person keeps something from running; then all runs
+/// that can.
+fn what_is_wrong(world: &World) -> Option<String> {
+    let missing = world.missing_units().into_iter().next().map(|missing| missing.sentence);
+    let absent = || world.absent_members();
+    let whole = || if world.waits_for_a_person() { None } else { what_is_missing(world) };
+    missing.or_else(absent).or_else(whole)
 }
 
 /// A machine as steps of a scenario name it (see [`Fault::Act`]).
@@ -340,7 +330,7 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
         2 => layout.members = 5,
         _ => {}
     }
-    if flavour == Flavour::Growth {
+    if flavour == Flavour::Growth || flavour == Flavour::Upgrades && chance.is(300) {
         layout.members += 1;
         layout.late = 1;
     }
@@ -532,6 +522,9 @@ impl Draft {
     }
 
     fn device(&mut self, at: At) {
+        if self.chance.is(120) {
+            return self.late_answer(at);
+        }
         let device = self.device_name();
         let mood = self.chance.pick(&[
             DeviceMood::Fails,
@@ -539,6 +532,7 @@ impl Draft {
             DeviceMood::Lies,
             DeviceMood::Lies,
             DeviceMood::ActsLate,
+            DeviceMood::AnswersLate,
             DeviceMood::Dead,
         ]);
         let long = self.chance.between(SECONDS, 8 * SECONDS);
@@ -562,6 +556,23 @@ impl Draft {
                 self.push(at + pause + long, Fault::PowerOn(Who::Machine(m)));
             }
         }
+    }
+
+    /// A device answers late that a machine is off, which boots meanwhile and falls silent in its next life before it could
+    /// say that nothing runs there.
+    fn late_answer(&mut self, at: At) {
+        let (device, m, unit) = (self.device_name(), self.member(), self.unit());
+        let condemned = at + 3 * SECONDS;
+        let await_word = |word, pause, fault| Fault::Await(Box::new(Ambush { word, countdown: 1, pause, fault }));
+        let (boots, falls) = (self.chance.between(10 * MILLIS, 400 * MILLIS), self.chance.between(0, 60 * MILLIS));
+        self.push(at, Fault::Act(ActionKind::Move(unit, place(m))));
+        self.push(condemned, Fault::Device(device.clone(), DeviceMood::AnswersLate));
+        self.push(condemned, await_word("condemned", boots, Fault::PowerOn(Who::Machine(m))));
+        self.push(condemned, await_word("joined", falls, Fault::Isolate(Who::Machine(m), true)));
+        self.push(condemned, Fault::PowerOff(Who::Machine(m)));
+        self.push(condemned + 8 * SECONDS, Fault::Isolate(Who::Machine(m), false));
+        self.push(condemned + 8 * SECONDS, Fault::Device(device, DeviceMood::Works));
+        self.push(condemned + 9 * SECONDS, Fault::PowerOn(Who::Machine(m)));
     }
 
     fn worker(&mut self, at: At) {
@@ -612,6 +623,9 @@ impl Draft {
     }
 
     fn pause(&mut self, at: At) {
+        if self.chance.is(100) {
+            return self.late_verdict(at);
+        }
         let long = match self.chance.below(4) {
             0 => self.chance.between(20 * MILLIS, 250 * MILLIS),
             1 | 2 => self.chance.between(250 * MILLIS, 3 * SECONDS),
@@ -632,7 +646,33 @@ impl Draft {
         }
     }
 
+    /// While the others can store nothing, a member falls silent for a moment: its Condemn is agreed on when it has
+    /// been heard again for a second.
+    fn late_verdict(&mut self, at: At) {
+        // Of four members the last one has no vote: it cannot agree to its own end.
+        let target = self.layout.members - 1;
+        let leader = usize::try_from(self.chance.below(target as u64)).unwrap_or(0);
+        let unit = self.unit();
+        let others = || (0..self.layout.machines().len()).filter(|m| *m != leader && *m != target).map(Who::Machine);
+        let (begin, end): (Vec<Fault>, Vec<Fault>) =
+            others().map(|who| (Fault::HangDisk(who.clone(), true), Fault::HangDisk(who, false))).unzip();
+        let hung = at + 3 * SECONDS;
+        let blink = self.chance.between(350 * MILLIS, 450 * MILLIS);
+        let back = self.chance.between(1650 * MILLIS, 2250 * MILLIS);
+        self.push(at, Fault::Act(ActionKind::Move(unit, place(target))));
+        self.push(at, Fault::Lead(leader));
+        begin.into_iter().for_each(|fault| self.push(hung, fault));
+        self.push(hung + 50 * MILLIS, Fault::Isolate(Who::Machine(target), true));
+        self.push(hung + 50 * MILLIS + blink, Fault::Isolate(Who::Machine(target), false));
+        end.into_iter().for_each(|fault| self.push(hung + back, fault));
+    }
+
     fn weather(&mut self, at: At) {
+        if self.chance.is(150) {
+            let (who, drowned) = (self.somebody(), self.chance.pick(&[0, 0, 300, 900]));
+            let long = self.chance.between(500 * MILLIS, 8 * SECONDS);
+            return self.push(at, Fault::Flood { who, drowned, long });
+        }
         let long = self.chance.between(2 * SECONDS, 15 * SECONDS);
         let weather = Weather {
             loss: self.chance.pick(&[0, 10, 100, 200, 300]),

@@ -47,6 +47,8 @@ pub struct Layout {
     pub groups: BTreeMap<model::GroupName, GroupConfig>,
     /// The feature level of the program that founded the cluster.
     pub level: u8,
+    /// Machines on which an older program is installed, of feature level 0.
+    pub older: BTreeSet<usize>,
 }
 
 impl Layout {
@@ -65,6 +67,7 @@ impl Layout {
             resources: BTreeMap::new(),
             groups: BTreeMap::new(),
             level: state::LEVEL,
+            older: BTreeSet::new(),
         }
     }
 
@@ -165,6 +168,11 @@ impl Layout {
         let config = self.config(self.machines().len(), false);
         let of = |(name, _): (&str, _)| config.nodes[&NodeName::from(name)].clone();
         world.node_configs = self.machines().into_iter().map(of).collect();
+        for (m, machine) in world.machines.iter_mut().enumerate() {
+            machine.bound.clone_from(&world.node_configs[m].links);
+            machine.addresses = machine.bound.iter().copied().collect();
+            machine.level = if self.older.contains(&m) { 0 } else { state::LEVEL };
+        }
         if self.found(&mut world) && self.admit_others(&mut world) && self.configure(&mut world) {
             world.watch.begin_term_watch();
             Ok(world)
@@ -186,7 +194,7 @@ impl Layout {
             machine_id: format!("machine-{name}"),
         };
         let mut begin = state::founding(CLUSTER, founder, "", self.config(1, false), WallTime(0));
-        begin.level = self.level;
+        begin.level = if self.older.contains(&0) { 0 } else { self.level };
         let writes = consensus::founding(state::encode_snapshot(&begin), NodeId(1));
         world.watch.agreed.found(begin);
         world.install(0, NodeId(1), writes);

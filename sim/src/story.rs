@@ -112,6 +112,13 @@ impl Cluster {
         self
     }
 
+    /// These machines run an older program, of feature level 0.
+    pub fn older(mut self, names: &[&str]) -> Self {
+        let machines = self.layout.machines();
+        self.layout.older = (0..machines.len()).filter(|m| names.contains(&machines[*m].0)).collect();
+        self
+    }
+
     /// One more machine that only votes: `w`.
     pub fn witness(mut self) -> Self {
         self.layout.has_witness = true;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use consensus::Stored;
@@ -61,6 +62,10 @@ pub struct World {
     /// What the cluster file says of each machine.
     pub(crate) node_configs: Vec<NodeConfig>,
     pub(crate) by_id: BTreeMap<NodeId, usize>,
+    /// When a fence device that did not work did so again.
+    pub(crate) devices_mended_at: Option<At>,
+    /// Some machine has other addresses than at first.
+    pub(crate) has_moved: bool,
     settings: Settings,
     steps: u64,
     heap: BinaryHeap<Scheduled>,
@@ -92,6 +97,7 @@ pub(crate) enum Event {
     BootServicesStart { machine: usize, boot: u64 },
     PowersOn { machine: usize },
     ServicesEnd { machine: usize, boot: u64 },
+    HandsOver { machine: usize, life: u64, own: Vec<IpAddr> },
     Fault { number: usize },
     Admitted { name: NodeName, id: NodeId },
     Removed { id: NodeId },
@@ -149,6 +155,8 @@ impl World {
             last_fault_at: 0,
             node_configs: Vec::new(),
             by_id: BTreeMap::new(),
+            devices_mended_at: None,
+            has_moved: false,
             settings,
             steps: 0,
             heap: BinaryHeap::new(),
@@ -357,6 +365,11 @@ impl World {
                     self.end_services(machine);
                 }
             }
+            Event::HandsOver { machine, life, own } => {
+                if self.is_life(machine, life) {
+                    self.hand_over(machine, own);
+                }
+            }
             Event::Admitted { name, id } => self.on_admitted(&name, id),
             Event::Removed { id } => self.on_removed(id),
             Event::Fault { number } => {
@@ -384,6 +397,7 @@ impl World {
         machine.powered_at = self.now;
         machine.boot += 1;
         machine.halted = None;
+        machine.broke = false;
         machine.clock = Clock::new(self.now, base, drift, machine.clock.wall_offset_ms);
         let boot = machine.boot;
         let name = machine.name.clone();
@@ -435,10 +449,21 @@ impl World {
         self.after(pause, Event::WorkerStarts { machine: m, boot });
     }
 
+    /// The disk answers with an error: the worker ends, and none takes part before the next boot.
+    fn break_disk(&mut self, m: usize) {
+        self.crash_worker(m);
+        self.machines[m].broke = true;
+        let name = self.machines[m].name.clone();
+        self.note("disk-error", name.as_str(), "its daemon takes no part until the next boot");
+    }
+
     pub(crate) fn start_worker(&mut self, m: usize) {
         let machine = &self.machines[m];
-        if !machine.is_on || machine.worker.is_some() || machine.halted.is_some() {
+        if !machine.is_on || machine.worker.is_some() || machine.halted.is_some() || machine.broke {
             return;
+        }
+        if machine.disk.has_errors {
+            return self.break_disk(m);
         }
         if self.now < machine.frozen_until {
             let (again, boot) = (machine.frozen_until, machine.boot);
@@ -464,6 +489,7 @@ impl World {
         };
         let settings = Settings {
             is_witness: machine.role == NodeRole::Witness,
+            level: machine.level,
             seed: self.settings.seed ^ own.0,
             ..self.settings
         };
@@ -494,11 +520,13 @@ impl World {
             pulse_inbox: Default::default(),
             progress: Default::default(),
             drops: 0,
+            drops_told: 0,
             node_wake: At::MAX,
             pulse_wake: At::MAX,
         });
         let name = machine.name.clone();
         self.trace.line(self.now, name.as_str(), || "worker starts".to_owned());
+        self.review_addresses();
         self.after_node_step(m, actions);
     }
 
@@ -614,6 +642,7 @@ impl World {
         self.check_sent(m, &action);
         match action {
             Action::Send { to, message } => self.send(m, to, &message),
+            Action::Persist { .. } if self.machines[m].disk.has_errors => self.break_disk(m),
             Action::Persist { .. } if self.machines[m].disk.fails => self.crash_worker(m),
             Action::Persist { token, writes } => {
                 let life = self.life(m);
@@ -635,6 +664,7 @@ impl World {
                 let life = self.life(m);
                 let at = self.seam(m, 1);
                 self.at(at, Event::Order { machine: m, life, order });
+                self.take_addresses(m);
             }
             Action::Answer { id, answer } => {
                 self.trace.line(self.now, self.machines[m].name.as_str(), || format!("answers: {answer:?}"));
@@ -719,7 +749,8 @@ impl World {
         let Some(worker) = &machine.worker else { return };
         let is_gone = stream_to.is_some_and(|life| life != worker.life);
         let is_full = stream_to.is_none() && self.now < machine.node_gate() && worker.node_inbox.len() >= SOCKET_MAX;
-        if is_gone || is_full {
+        let drowned = if self.now < machine.flooded_until { machine.drowned } else { 0 };
+        if is_gone || is_full || stream_to.is_none() && drowned > 0 && self.chance.is(drowned) {
             return;
         }
         match wire::decode(bytes) {
@@ -733,13 +764,15 @@ impl World {
     /// While all is well the pulse reads what arrived when its next beat is due; else at once.
     fn beat_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
         let gate = self.machines[to].pulse_gate();
+        let is_flooded = self.now < self.machines[to].flooded_until;
+        let is_drowned = is_flooded && self.chance.is(self.machines[to].drowned);
         let Some(worker) = self.machines[to].worker.as_mut() else { return };
-        if worker.pulse_inbox.len() < SOCKET_MAX {
+        if worker.pulse_inbox.len() < SOCKET_MAX && !is_drowned {
             worker.pulse_inbox.push_back(PulseIn::Beat { at: self.now, bytes });
         } else {
             worker.drops += 1;
         }
-        if self.now >= gate && worker.pulse.as_ref().is_some_and(|pulse| !pulse.is_calm()) {
+        if self.now >= gate && worker.pulse.as_ref().is_some_and(|pulse| is_flooded || !pulse.is_calm()) {
             self.read_sockets(to);
         }
     }
@@ -773,6 +806,9 @@ impl World {
     fn feed_pulse(&mut self, m: usize, inputs: VecDeque<PulseIn>) {
         let index = m;
         let now = self.now;
+        // Under a flood there is nearly always more to read.
+        let is_flooded = now < self.machines[m].flooded_until;
+        let is_cut_short = is_flooded && self.chance.is(900);
         let machine = &mut self.machines[m];
         let local = machine.clock.local(now);
         let (id, incarnation) = (machine.id, machine.incarnation(index));
@@ -789,6 +825,7 @@ impl World {
                 },
                 PulseIn::Drops => {
                     let count = worker.drops;
+                    worker.drops_told = count;
                     if let Some(pulse) = worker.pulse.as_mut() {
                         actions.extend(pulse.step(local, PulseInput::SocketDrops { count }));
                     }
@@ -807,10 +844,17 @@ impl World {
             self.steps += 1;
         }
         if let Some(pulse) = worker.pulse.as_mut()
+            && is_flooded
+            && worker.drops > worker.drops_told
+        {
+            worker.drops_told = worker.drops;
+            actions.extend(pulse.step(local, PulseInput::SocketDrops { count: worker.drops }));
+        }
+        if let Some(pulse) = worker.pulse.as_mut()
             && pulse.deadline() <= local
         {
             actions.extend(pulse.step(local, PulseInput::Progress(worker.progress)));
-            actions.extend(pulse.step(local, PulseInput::Tick));
+            actions.extend(pulse.step(local, if is_cut_short { PulseInput::SendDue } else { PulseInput::Tick }));
             self.steps += 1;
         }
         for action in actions {
@@ -845,7 +889,9 @@ impl World {
         let machine = &mut self.machines[m];
         let Some(worker) = machine.worker.as_mut() else { return };
         let Some(pulse) = worker.pulse.as_ref() else { return };
-        let at = machine.clock.world(pulse.deadline()).max(self.now);
+        // What is left undone while more waits is looked at again when that is read.
+        let soonest = if self.now < machine.flooded_until { self.now + MILLIS } else { self.now };
+        let at = machine.clock.world(pulse.deadline()).max(soonest);
         if at < worker.pulse_wake {
             worker.pulse_wake = at;
             let life = worker.life;
@@ -860,6 +906,69 @@ impl World {
         let busy_until = &mut machine.seam_busy_until[direction];
         *busy_until = (self.now + pause).max(machine.seam_stalled_until).max(*busy_until);
         *busy_until
+    }
+
+    // Addresses.
+
+    /// The cluster file says who is where. A worker whose own addresses are others now is replaced by one that listens
+    /// on them.
+    fn take_addresses(&mut self, m: usize) {
+        if !self.has_moved {
+            return;
+        }
+        let Some(node) = self.node(m).filter(|node| !node.state().members.is_empty()) else { return };
+        let (version, name) = (node.state().config_version, self.machines[m].name.clone());
+        if version == self.machines[m].addressed_by {
+            return;
+        }
+        let own = node.state().config.nodes.get(&name).map(|node| node.links.clone()).unwrap_or_default();
+        self.machines[m].addressed_by = version;
+        if own != self.machines[m].bound {
+            self.note("readdressed", name.as_str(), &format!("{own:?}"));
+            let life = self.life(m);
+            self.after(MILLIS, Event::HandsOver { machine: m, life, own });
+        }
+        self.review_addresses();
+    }
+
+    /// The worker makes room for one that listens on these addresses. It ends in order: what it has begun to write is
+    /// durable.
+    fn hand_over(&mut self, m: usize, own: Vec<IpAddr>) {
+        self.machines[m].bound = own;
+        if !self.machines[m].disk.is_hung {
+            self.machines[m].disk.complete(u64::MAX);
+        }
+        self.crash_worker(m);
+        self.review_addresses();
+    }
+
+    /// Which packets go to an address that the receiver has, and listens on?
+    pub(crate) fn review_addresses(&mut self) {
+        if !self.has_moved {
+            return;
+        }
+        let has = |m: usize, link: usize| {
+            let machine = &self.machines[m];
+            machine.bound.get(link).is_some_and(|address| machine.addresses.contains(address))
+        };
+        let mut found = Vec::new();
+        for from in 0..self.machines.len() {
+            let state = self.node(from).map(|node| node.state()).filter(|state| !state.members.is_empty());
+            for to in 0..self.machines.len() {
+                let machine = &self.machines[to];
+                let known = match state {
+                    Some(state) => state.config.nodes.get(&machine.name).map(|node| &node.links),
+                    None => Some(&machine.bound),
+                };
+                for link in 0..self.network.links() {
+                    let is_meant = known.and_then(|links| links.get(link)) == machine.bound.get(link);
+                    found.push((from, to, link, !is_meant || !has(from, link) || !has(to, link)));
+                }
+            }
+        }
+        for (from, to, link, is_astray) in found {
+            self.network.lead_astray(self.now, from, to, link, is_astray);
+        }
     }
 
     // Standing still.
@@ -905,6 +1014,7 @@ impl Event {
             | Event::Resumes { machine }
             | Event::WorkerStarts { machine, .. }
             | Event::BootServicesStart { machine, .. }
+            | Event::HandsOver { machine, .. }
             | Event::PowersOn { machine }
             | Event::ServicesEnd { machine, .. } => *machine,
             Event::BeatArrives { to, .. } | Event::MessageArrives { to, .. } => *to,
@@ -935,6 +1045,7 @@ impl Event {
             Event::Removed { .. } => 17,
             Event::BootServicesStart { .. } => 18,
             Event::CountsAsDurable { .. } => 19,
+            Event::HandsOver { .. } => 20,
         }
     }
 

@@ -25,6 +25,34 @@ fn a_node_that_returned_is_not_ended_late() {
     }
 }
 
+/// The voters can store nothing for a while: the Condemn is agreed on when its node has been heard again for a second.
+#[test]
+fn a_node_that_is_heard_again_is_spared_before_its_fence_begins() {
+    for seed in 0..5 {
+        cluster(4)
+            .seed(seed)
+            .resource("db", "prefers d")
+            .settle()
+            .lead("a")
+            .run_for(3.s())
+            .from_here()
+            .hang_disk("b")
+            .hang_disk("c")
+            .run_for(50.ms())
+            .isolate("d")
+            .run_for(400.ms())
+            .heal_networks()
+            .run_for(1300.ms())
+            .inflict(Fault::HangDisk(Who::Machine(1), false))
+            .inflict(Fault::HangDisk(Who::Machine(2), false))
+            .run_for(20.s())
+            .expect(node("d").was_condemned(1))
+            .expect(node("d").was_told_off(0))
+            .expect(node("d").lost_power(0))
+            .expect(resource("db").runs_on("d"));
+    }
+}
+
 /// The word of a member counts only together with heartbeats that say the same.
 #[test]
 fn an_old_word_that_a_member_leaves_moves_nothing() {
@@ -451,4 +479,97 @@ fn newer_entries_are_used_when_all_can_read_them() {
         .power_off("b")
         .run_for(20.s())
         .expect(resource("db").runs());
+}
+
+/// An older program is waited for as long as it takes part; newer entries are used once the last one is replaced.
+#[test]
+fn older_programs_are_replaced_one_by_one() {
+    let mut story = cluster(3).older(&["a", "b", "c"]).resource("db", "prefers b").settle();
+    for m in 0..3 {
+        story = story.expect(level(0)).inflict(Fault::Upgrade(m)).run_for(5.s()).expect(everything());
+    }
+    story
+        .expect(level(1))
+        .from_here()
+        .power_off("b")
+        .run_for(20.s())
+        .expect(node("b").was_fenced(1))
+        .expect(resource("db").runs());
+}
+
+/// Who was off while the others were upgraded cannot read what they agreed on since: it takes no part, and holds nobody
+/// up, until it is upgraded, too.
+#[test]
+fn an_older_program_that_comes_back_late_takes_no_part_until_it_is_replaced() {
+    for seed in 0..5 {
+        cluster(3)
+            .seed(seed)
+            .older(&["a", "b", "c"])
+            .resource("db", "prefers c")
+            .settle()
+            .boots_in("c", 30.s())
+            .power_off("c")
+            .run_for(2.s())
+            .inflict(Fault::Upgrade(0))
+            .run_for(3.s())
+            .inflict(Fault::Upgrade(1))
+            .run_for(10.s())
+            .expect(level(1))
+            .from_here()
+            .run_for(40.s())
+            .kill("db")
+            .run_for(5.s())
+            .expect(node("c").has_halted(0))
+            .expect(resource("db").runs())
+            .inflict(Fault::Upgrade(2))
+            .run_for(10.s())
+            .expect(everything());
+    }
+}
+
+/// The last older program goes with its node: its fence begins at the old level and is agreed on at the new one.
+#[test]
+fn a_fence_during_the_rise_of_the_level_is_agreed_on() {
+    for seed in 0..5 {
+        cluster(3)
+            .seed(seed)
+            .older(&["a", "b", "c"])
+            .resource("db", "prefers c")
+            .settle()
+            .inflict(Fault::Upgrade(0))
+            .run_for(3.s())
+            .inflict(Fault::Upgrade(1))
+            .run_for(5.s())
+            .lead("a")
+            .expect(level(0))
+            .from_here()
+            .isolate("c")
+            .run_for(20.s())
+            .expect(level(1))
+            .expect(node("c").was_told_off(1))
+            .expect(resource("db").runs());
+    }
+}
+
+/// The device answers about a life that is over when the next one is condemned: that proves nothing about it.
+#[test]
+fn a_late_answer_of_a_device_says_nothing_about_the_next_life() {
+    for seed in 0..10 {
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .settle()
+            .lead("a")
+            .from_here()
+            .devices(DeviceMood::AnswersLate)
+            .power_off("b")
+            .until("condemned", "b")
+            .run_for(30.ms())
+            // It falls silent before it can say that nothing runs there.
+            .when("joined", Fault::Isolate(Who::Machine(1), true))
+            .power_on("b")
+            .run_for(20.s())
+            .expect(node("b").was_condemned(2))
+            .expect(resource("db").runs());
+    }
 }

@@ -2,7 +2,7 @@
 //! (SAFETY §1.7, §10.2, §10.4, §10.8).
 
 use model::Profile;
-use sim::{Fault, Seconds, Weather, Who, cluster, everything, node, resource};
+use sim::{Fault, Seconds, Weather, Who, cluster, everything, node, resource, term};
 
 #[test]
 fn a_serving_follower_that_hears_nobody_is_taken_over_at_once() {
@@ -247,6 +247,27 @@ fn with_one_network_down_for_long_a_blink_of_the_other_fences_nobody() {
             .inflict(Fault::Unplug(Who::Machine(1), 1, false))
             .run_for(5.s())
             .expect(node("b").was_condemned(0))
+            .expect(resource("db").was_started(0));
+    }
+}
+
+/// Whoever has more packets to read than it can sends its beats on time all the same.
+#[test]
+fn a_flooded_node_is_not_missed() {
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        let m = usize::try_from(seed - 1).expect("a machine");
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .settle()
+            .lead("a")
+            .run_for(5.s())
+            .from_here()
+            .inflict(Fault::Flood { who: Who::Machine(m), drowned: 300, long: 10_000_000_000 })
+            .run_for(12.s())
+            .expect(node(name).was_condemned(0))
+            .expect(term(0))
+            .expect(resource("db").runs_on("b"))
             .expect(resource("db").was_started(0));
     }
 }

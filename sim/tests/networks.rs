@@ -1,5 +1,7 @@
 //! Cables, switches and clocks misbehave, and nobody is shot for it (SAFETY §7, rows 4, 7, 15, 38, 40, 47, 48, 68).
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use sim::{Fault, Seconds, Who, cluster, everything, node, resource, term};
 
 #[test]
@@ -172,4 +174,31 @@ fn a_leader_and_its_neighbour_lost_together_leave_three_of_five_that_go_on() {
         .run_for(12.s())
         .expect(node("a").fenced_before_start_of("db"))
         .expect(resource("db").runs());
+}
+
+/// The addresses of one network change on the running cluster: the other network carries it meanwhile.
+#[test]
+fn addresses_of_one_network_change_on_the_running_cluster() {
+    for (seed, changed) in [(1, 0..1), (2, 1..2), (3, 0..3), (4, 0..3), (5, 0..3)] {
+        let new = |m: usize| IpAddr::V4(Ipv4Addr::new(10, 77, 1, u8::try_from(m).expect("few machines") + 1));
+        let old = |m: usize| IpAddr::V4(Ipv4Addr::new(10, 0, 1, u8::try_from(m).expect("few machines") + 1));
+        let mut story = cluster(3).seed(seed).resource("db", "prefers b").settle().lead("a").run_for(5.s()).from_here();
+        for m in changed.clone() {
+            story = story.inflict(Fault::Address(m, new(m), true));
+        }
+        story = story.configure(|config| {
+            for (m, node) in config.nodes.values_mut().enumerate().filter(|(m, _)| changed.contains(m)) {
+                node.links[0] = new(m);
+            }
+        });
+        story = story.run_for(2.s());
+        for m in changed {
+            story = story.inflict(Fault::Address(m, old(m), false));
+        }
+        story
+            .run_for(5.s())
+            .expect(resource("db").was_started(0))
+            .expect(node("b").was_condemned(0))
+            .expect(resource("db").runs_on("b"));
+    }
 }

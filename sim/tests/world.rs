@@ -125,3 +125,47 @@ fn unequal_loss_of_one_direction_condemns_nobody() {
     }
     let _ = story.run_for(60.s()).expect(node("b").was_condemned(0)).expect(resource("web").runs_on("b"));
 }
+
+/// After an error of its disk nobody knows what a node has stored: it takes no part before its next boot.
+#[test]
+fn a_disk_error_ends_the_part_of_a_node_until_its_next_boot() {
+    cluster(3)
+        .resource("db", "prefers c")
+        .settle()
+        .lead("a")
+        .from_here()
+        .inflict(Fault::DiskErrors(Who::Machine(2), true))
+        .kill_worker("c")
+        .run_for(10.s())
+        .expect(node("c").was_fenced(1))
+        .expect(resource("db").runs())
+        .inflict(Fault::DiskErrors(Who::Machine(2), false))
+        .power_off("c")
+        .power_on("c")
+        .run_for(20.s())
+        .expect(everything());
+}
+
+/// A machine comes back with an earlier content of its disk.
+#[test]
+fn a_rolled_back_disk_of_one_node_disturbs_nobody() {
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        let who = || Who::Machine(usize::try_from(seed - 1).expect("a machine"));
+        cluster(3)
+            .seed(seed)
+            .resource("db", "prefers b")
+            .settle()
+            .inflict(Fault::SaveDisk(who()))
+            .run_for(1.s())
+            .move_to("db", "c")
+            .run_for(5.s())
+            .move_to("db", "a")
+            .run_for(5.s())
+            .power_off(name)
+            .inflict(Fault::RestoreDisk(who()))
+            .run_for(5.s())
+            .power_on(name)
+            .run_for(30.s())
+            .expect(everything());
+    }
+}

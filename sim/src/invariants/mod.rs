@@ -3,7 +3,7 @@
 //! ```text
 //!   every step of a node ─► one_leader, committed_survives, term_steady, inventories
 //!   every agreed entry ───► i1, i3, i4, i5, i8, heard_is_not_condemned, short_silence, boots_in_peace,
-//!                           off_is_agreed (once, on a copy of the state)
+//!                           all_can_read, off_is_agreed (once, on a copy of the state)
 //!   every applied entry ──► logs_agree, states_agree
 //!   every call of an agent ► one_active, i2, i3, i5, i6, at_most_once
 //!   every call of a device ► off_is_agreed, off_hits_condemned, fences_are_bounded
@@ -12,6 +12,7 @@
 //! ```
 
 mod agreed;
+mod all_can_read;
 mod at_most_once;
 mod boots_in_peace;
 mod committed_survives;
@@ -245,6 +246,8 @@ impl World {
             self.watch.judge(now, "short-silence", verdict);
             let verdict = self.boots_in_peace(taken);
             self.watch.judge(now, "boots-in-peace", verdict);
+            let verdict = self.all_can_read(taken);
+            self.watch.judge(now, "all-can-read", verdict);
             let verdict = self.begins_rightly(taken);
             self.watch.judge(now, "off-is-agreed", verdict);
         }

@@ -23,7 +23,8 @@ impl World {
     /// Has it been agreed just now to cut this machine off?
     pub(crate) fn off_is_agreed(&self, target: usize) -> Result<(), String> {
         let machine = &self.machines[target];
-        let Some(id) = machine.id else { return Ok(()) };
+        // Below level 1 nobody can read such an agreement.
+        let Some(id) = machine.id.filter(|_| self.watch.agreed.state.level >= 1) else { return Ok(()) };
         let begun = self.watch.agreements.begun.get(&id);
         if begun.is_some_and(|(_, at)| self.now <= at + FRESH_FOR) {
             return Ok(());
@@ -42,7 +43,7 @@ impl World {
         let (Some(target), Some(leader)) = (self.machine_of(*node), self.machine_of(state.coordinator)) else {
             return Ok(());
         };
-        let calm = self.calm();
+        let calm = self.calm() / 2;
         let is_calm = |m: usize| self.is_well(m) && self.machines[m].is_quiet_for(self.now, calm);
         let is_heard = self.machines[target].incarnation(target) == *incarnation
             && is_calm(target)

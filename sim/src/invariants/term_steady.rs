@@ -89,7 +89,10 @@ impl World {
         });
         let is_silent = self.machines.iter().any(|machine| {
             let owed = machine.id.map(|id| node.consensus().owes(id));
-            machine.is_on && !machine.is_quiet_for(self.now, self.calm()) && owed >= Some(Duration::from_secs(5))
+            // A log that is older than the leader knows, or that its program cannot read, does not grow either.
+            let cannot_follow = machine.was_restored || machine.level < self.watch.agreed.state.level;
+            let is_disturbed = cannot_follow || !machine.is_quiet_for(self.now, self.calm());
+            machine.is_on && is_disturbed && owed >= Some(Duration::from_secs(5))
         });
         if is_split || is_silent {
             return Ok(());
