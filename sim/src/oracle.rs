@@ -235,7 +235,8 @@ impl World {
         let Some(core) = self.core() else {
             return self.can_be_complete().then(|| "no majority is well".to_owned());
         };
-        let absent = core.into_iter().find_map(|m| {
+        // A leader that has seen more of a member's log than is there sends it nothing until another one leads.
+        let absent = core.into_iter().filter(|m| !self.machines[*m].was_restored).find_map(|m| {
             let member = state.members.get(&self.machines[m].id?)?;
             (member.state != MemberState::Online).then(|| format!("{} is {:?}", self.machines[m].name, member.state))
         });
