@@ -191,3 +191,37 @@ fn a_leader_that_is_in_the_way_lets_another_one_lead() {
         .expect(node("a").was_condemned(1))
         .expect(resource("db").runs());
 }
+
+/// A machine that was fenced boots and starts a service by itself, as its operating system was told to. Its vote makes a
+/// leader, which must not give the service to another node before the newcomer has said what runs there.
+#[test]
+fn what_a_machine_starts_at_its_boot_is_found_before_the_service_is_given_away() {
+    cluster(3)
+        .resource("db", "prefers a")
+        .settle()
+        .power_off("c")
+        .run_for(3.s())
+        .starts_at_boot("c", "db")
+        .from_here()
+        .power_off("a")
+        .run_for(5.s())
+        .power_on("c")
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}
+
+/// The same, while the service fails on the node that holds it: it is not started there again unasked either.
+#[test]
+fn what_a_machine_starts_at_its_boot_is_found_before_the_service_is_started_again() {
+    cluster(3)
+        .resource("db", "prefers a")
+        .settle()
+        .power_off("c")
+        .run_for(3.s())
+        .starts_at_boot("c", "db")
+        .from_here()
+        .when("wild", Fault::KillService(Who::Machine(0), "db".into()))
+        .power_on("c")
+        .run_for(20.s())
+        .expect(resource("db").runs());
+}

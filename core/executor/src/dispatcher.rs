@@ -12,6 +12,10 @@
 //! answer. Who cannot answer and is not known to have stopped the unit must be proven off, unless the unit is
 //! best-effort (SAFETY §4.4).
 //!
+//! A member that is heard and has not joined yet, because its machine booted a moment ago, may run what its operating
+//! system started by itself. Nothing exclusive is granted or started before it has joined and could be asked; it is
+//! waited for only for [`ARRIVAL_LIMIT`].
+//!
 //! In: the plan, who can be reached, what executors say. Out: commands for the log, messages to executors.
 //!
 //! Not here: what should change and why (`core/scheduler`), whether a command is lawful (`core/state`), who is
@@ -36,6 +40,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Who has owed an answer for this long cannot be reached, although it is heard.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A member that is heard and has not joined is waited for this long, once until it has joined.
+pub const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// An operation without an answer is sent again after this at first, then after twice as long each time…
 const RESEND_FIRST: Duration = Duration::from_millis(200);
@@ -75,6 +82,10 @@ pub struct Dispatcher {
     heard_members: BTreeSet<NodeId>,
     /// Members that are heard and have owed an answer for too long.
     debtors: BTreeSet<NodeId>,
+    /// Members that were heard before they had joined, and since when.
+    arrivals: BTreeMap<NodeId, Arrival>,
+    /// Those of them that are waited for.
+    awaited: BTreeSet<NodeId>,
     /// Inventories that are here: of which incarnation, and does that executor acknowledge orders?
     inventories: BTreeMap<NodeId, (Incarnation, bool)>,
     /// Questions for the inventories of the others.
@@ -114,7 +125,12 @@ pub enum DispatcherInput<'a> {
     },
     /// Which members are heard now, and hear this node; replaces what was said before. Those that owe an answer belong
     /// to them: the dispatcher leaves them out by itself.
-    Reachable(BTreeSet<NodeId>),
+    Reachable {
+        /// Members that have joined.
+        members: BTreeSet<NodeId>,
+        /// Members in a life that has not joined yet.
+        arriving: BTreeSet<NodeId>,
+    },
     /// The kernel refused this proposal of the dispatcher.
     ProposalRefused {
         /// Which.
@@ -164,6 +180,12 @@ struct Ask {
     again_at: Instant,
 }
 
+/// A member that was heard before it had joined.
+struct Arrival {
+    since: Instant,
+    is_heard: bool,
+}
+
 /// A report that was proposed and does not show in the state yet.
 struct Heard {
     incarnation: Incarnation,
@@ -204,6 +226,8 @@ impl Dispatcher {
             ops: 0,
             heard_members: BTreeSet::new(),
             debtors: BTreeSet::new(),
+            arrivals: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             inventories: BTreeMap::new(),
             asks: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -254,6 +278,13 @@ impl Dispatcher {
         std::mem::replace(&mut self.debtors, debtors) != self.debtors
     }
 
+    /// Looks who is on the way and waited for. Is it somebody else than before?
+    fn count_awaited(&mut self, now: Instant) -> bool {
+        let is_awaited = |arrival: &Arrival| arrival.is_heard && now.since(arrival.since) < ARRIVAL_LIMIT;
+        let awaited = self.arrivals.iter().filter(|(_, arrival)| is_awaited(arrival)).map(|(node, _)| *node).collect();
+        std::mem::replace(&mut self.awaited, awaited) != self.awaited
+    }
+
     /// Can the member be talked to, and does it answer?
     fn is_reachable(&self, node: NodeId) -> bool {
         self.heard_members.contains(&node) && !self.debtors.contains(&node)
@@ -274,10 +305,11 @@ impl Dispatcher {
         let asks = self.asks.values().map(|ask| ask.again_at);
         let debts =
             self.debts().filter(|(node, _)| !self.debtors.contains(node)).map(|(_, since)| since + ANSWER_LIMIT);
+        let arrivals = self.awaited.iter().map(|node| self.arrivals[node].since + ARRIVAL_LIMIT);
         let proposals = self.proposals.values().copied();
         let retries = self.retries.values().copied();
         let stops = self.failed_stops.values().filter_map(|stop| stop.again_at);
-        flights.chain(heard).chain(asks).chain(debts).chain(proposals).chain(retries).chain(stops).min()
+        flights.chain(heard).chain(asks).chain(debts).chain(arrivals).chain(proposals).chain(retries).chain(stops).min()
     }
 
     /// Feeds one input that happened at `now`; `state` is what is applied on this node.
@@ -292,12 +324,13 @@ impl Dispatcher {
                 self.heard_members = members.into_iter().chain([self.own]).collect();
             }
             DispatcherInput::Follow => *self = Dispatcher::new(self.own, Bugs::NONE),
-            DispatcherInput::Reachable(members) => self.hear(members),
+            DispatcherInput::Reachable { members, arriving } => self.hear(now, members, &arriving),
             DispatcherInput::Plan(plan) => {
                 is_planning = true;
                 if let Some(epoch) = self.epoch {
                     self.forget_done(now, state);
                     self.count_debtors(now);
+                    self.count_awaited(now);
                     self.on_plan(now, state, epoch, plan, &mut actions);
                 }
             }
@@ -322,7 +355,7 @@ impl Dispatcher {
         if let Some(epoch) = self.epoch {
             self.ask(now, state, epoch, &mut actions);
             self.resend(now, &mut actions);
-            if self.count_debtors(now) && !is_planning {
+            if (self.count_debtors(now) | self.count_awaited(now)) && !is_planning {
                 actions.push(DispatcherAction::Replan);
             }
         }
@@ -330,9 +363,17 @@ impl Dispatcher {
     }
 
     /// Who is not heard cannot answer, and owes nothing; who is heard again is asked anew.
-    fn hear(&mut self, members: BTreeSet<NodeId>) {
+    fn hear(&mut self, now: Instant, members: BTreeSet<NodeId>, arriving: &BTreeSet<NodeId>) {
         self.heard_members = members;
         self.heard_members.insert(self.own);
+        // One that comes and goes and never joins is not waited for once more each time.
+        self.arrivals.retain(|node, _| !self.heard_members.contains(node));
+        for node in arriving {
+            self.arrivals.entry(*node).or_insert(Arrival { since: now, is_heard: true });
+        }
+        for (node, arrival) in &mut self.arrivals {
+            arrival.is_heard = arriving.contains(node);
+        }
         self.asks.retain(|node, _| self.heard_members.contains(node));
         for ((node, _), flight) in &mut self.flights {
             if let Some(order) = flight.order.as_mut().filter(|_| !self.heard_members.contains(node)) {
@@ -371,8 +412,15 @@ impl Dispatcher {
         let ready: Vec<&Step> = plan.steps.iter().filter(|step| step.after.is_empty()).collect();
         let wanted: BTreeSet<ProposalKey> = ready.iter().filter_map(|step| key_of_step(step)).collect();
         self.proposals.retain(|key, _| matches!(key, ProposalKey::Block(_)) || wanted.contains(key));
+        let mut waiting = BTreeSet::new();
         for step in ready {
             let Some(member) = state.members.get(&step.node) else { continue };
+            if matches!(step.kind, StepKind::Grant | StepKind::Start(_))
+                && let Some(arriving) = self.arriving(state, &step.unit)
+            {
+                waiting.insert(format!("{} waits until {arriving} has joined and said what runs there", step.unit));
+                continue;
+            }
             match &step.kind {
                 StepKind::Grant => self.grant(now, state, epoch, step, member, actions),
                 StepKind::BeginRelease => {
@@ -397,6 +445,7 @@ impl Dispatcher {
                 }
             }
         }
+        self.problems.extend(waiting);
         self.stop_again(now, state, epoch, actions);
         self.block(now, state, epoch, actions);
         for (unit, holder) in &state.holders {
@@ -462,6 +511,12 @@ impl Dispatcher {
         };
         let can_answer = member.state == MemberState::Online && self.is_reachable(node);
         can_run && (can_answer || state.config.is_exclusive(unit) && !is_stopped())
+    }
+
+    /// Names of those whose arrival an exclusive unit waits for; none if it waits for nobody.
+    fn arriving(&self, state: &ClusterState, unit: &UnitName) -> Option<String> {
+        let names: Vec<String> = self.awaited.iter().map(|node| state.name_of(*node)).collect();
+        (state.config.is_exclusive(unit) && !names.is_empty()).then(|| names.join(", "))
     }
 
     /// Is the inventory of this incarnation here?

@@ -19,7 +19,7 @@ mod executor;
 mod journal;
 mod message;
 
-pub use dispatcher::{ANSWER_LIMIT, Dispatcher, DispatcherAction, DispatcherInput};
+pub use dispatcher::{ANSWER_LIMIT, ARRIVAL_LIMIT, Dispatcher, DispatcherAction, DispatcherInput};
 pub use executor::{Executor, ExecutorAction, ExecutorInput};
 pub use journal::JournalError;
 pub use message::{Change, ExecutorMessage, InFlight, Inventory, InventoryItem};

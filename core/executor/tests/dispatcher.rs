@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use executor::{
-    ANSWER_LIMIT, Change, Dispatcher, DispatcherAction, DispatcherInput, ExecutorMessage, InFlight, Inventory,
-    InventoryItem,
+    ANSWER_LIMIT, ARRIVAL_LIMIT, Change, Dispatcher, DispatcherAction, DispatcherInput, ExecutorMessage, InFlight,
+    Inventory, InventoryItem,
 };
 use model::{
     AgentAction, AgentName, Bugs, Class, ClusterConfig, ClusterState, Domain, Epoch, GrantId, Holder, HolderState,
@@ -30,6 +30,13 @@ struct World {
 
 fn life(node: NodeId) -> Incarnation {
     Incarnation(100 + node.0)
+}
+
+fn reachable(members: &[NodeId], arriving: &[NodeId]) -> DispatcherInput<'static> {
+    DispatcherInput::Reachable {
+        members: members.iter().copied().collect(),
+        arriving: arriving.iter().copied().collect(),
+    }
 }
 
 impl World {
@@ -238,7 +245,7 @@ fn a_grant_waits_for_the_inventories_of_those_who_can_answer() {
 #[test]
 fn a_grant_waits_for_the_proof_that_a_silent_node_is_off_unless_it_is_known_to_run_nothing() {
     let mut world = World::new();
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.step(reachable(&[A, B], &[]));
     world.say_inventory(A, Vec::new());
     world.say_inventory(B, Vec::new());
     world.know(C, ResourceState::Running, OpId { epoch: Epoch(10), index: 9 });
@@ -250,7 +257,7 @@ fn a_grant_waits_for_the_proof_that_a_silent_node_is_off_unless_it_is_known_to_r
     assert_eq!(world.proposed.len(), 1);
 
     let mut world = World::new();
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.step(reachable(&[A, B], &[]));
     world.say_inventory(A, Vec::new());
     world.say_inventory(B, Vec::new());
     world.plan(&[(StepKind::Grant, B)]);
@@ -258,11 +265,64 @@ fn a_grant_waits_for_the_proof_that_a_silent_node_is_off_unless_it_is_known_to_r
 }
 
 #[test]
+fn nothing_exclusive_is_granted_or_started_while_a_member_arrives() {
+    let mut world = World::settled();
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Fenced;
+    world.step(reachable(&[A, B], &[C]));
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(world.proposed.is_empty());
+    assert_eq!(world.dispatcher.problems(), ["web waits until c has joined and said what runs there"]);
+    world.hold(B);
+    world.plan(&[(StepKind::Start("web".into()), B)]);
+    assert!(world.sent.is_empty());
+
+    // It joins, and is asked.
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Online;
+    world.step(reachable(&[A, B, C], &[]));
+    world.plan(&[(StepKind::Start("web".into()), B)]);
+    assert!(matches!(&world.sent[..], [(B, ExecutorMessage::Op(_))]));
+}
+
+#[test]
+fn a_member_that_never_joins_is_waited_for_only_once() {
+    let mut world = World::settled();
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Fenced;
+    world.step(reachable(&[A, B], &[C]));
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(world.proposed.is_empty());
+    assert_eq!(world.dispatcher.deadline(), Some(world.now + ARRIVAL_LIMIT));
+    let replans = world.replans;
+    world.now = world.now + ARRIVAL_LIMIT;
+    world.step(DispatcherInput::Tick);
+    assert_eq!(world.replans, replans + 1);
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(matches!(&world.proposed[..], [Command::Grant { node: B, .. }]));
+
+    // Its worker ends and comes up again and again.
+    world.proposed.clear();
+    world.now = world.now + ARRIVAL_LIMIT;
+    world.step(reachable(&[A, B], &[]));
+    world.step(reachable(&[A, B], &[C]));
+    world.plan(&[(StepKind::Grant, B)]);
+    assert!(matches!(&world.proposed[..], [Command::Grant { node: B, .. }]));
+}
+
+#[test]
+fn a_best_effort_unit_waits_for_nobody_who_arrives() {
+    let mut world = World::settled();
+    world.state.config.resources.get_mut(&"web".into()).unwrap().class = Class::BestEffort;
+    world.state.members.get_mut(&C).unwrap().state = MemberState::Fenced;
+    world.step(reachable(&[A, B], &[C]));
+    world.plan(&[(StepKind::Grant, B)]);
+    assert_eq!(world.proposed.len(), 1);
+}
+
+#[test]
 fn a_best_effort_unit_does_not_wait_for_a_silent_node() {
     let mut world = World::new();
     world.state.config.resources.get_mut(&"web".into()).unwrap().class = Class::BestEffort;
     world.know(C, ResourceState::Running, OpId { epoch: Epoch(10), index: 9 });
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B])));
+    world.step(reachable(&[A, B], &[]));
     world.say_inventory(A, Vec::new());
     world.say_inventory(B, Vec::new());
     world.plan(&[(StepKind::Grant, B)]);
@@ -338,10 +398,10 @@ fn an_operation_waits_for_the_inventory_of_its_node_and_for_its_return() {
     world.plan(&[(start(), B)]);
     assert!(world.ops().is_empty());
     world.say_inventory(B, Vec::new());
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, C])));
+    world.step(reachable(&[A, C], &[]));
     world.plan(&[(start(), B)]);
     assert!(world.ops().is_empty());
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B, C])));
+    world.step(reachable(&[A, B, C], &[]));
     world.plan(&[(start(), B)]);
     assert_eq!(world.ops().len(), 1);
 }
@@ -677,10 +737,10 @@ fn a_debt_ends_with_the_answer_or_with_silence() {
     let replans = world.replans;
     world.say_inventory(C, Vec::new());
     assert!(world.replans > replans);
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, C])));
+    world.step(reachable(&[A, C], &[]));
     assert_eq!(world.dispatcher.owes(world.now).keys().collect::<Vec<_>>(), [&A], "b is not heard");
     world.pass(ANSWER_LIMIT);
-    world.step(DispatcherInput::Reachable(BTreeSet::from([A, B, C])));
+    world.step(reachable(&[A, B, C], &[]));
     assert_eq!(world.dispatcher.owes(world.now)[&B], Duration::ZERO, "b is asked anew");
 }
 

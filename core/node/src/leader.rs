@@ -87,7 +87,8 @@ impl Node {
                 DispatcherInput::Lead { epoch: reign.epoch, members },
             ));
         }
-        actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Reachable(heard)));
+        let reachable = DispatcherInput::Reachable { members: heard, arriving: self.arriving_members() };
+        actions.extend(self.dispatcher.step(now.at, &self.state, reachable));
         let live = self.live(now);
         let plan = scheduler::plan(&self.state, &live);
         actions.extend(self.dispatcher.step(now.at, &self.state, DispatcherInput::Plan(&plan)));
@@ -126,6 +127,25 @@ impl Node {
                                 && peer.report.incarnation == member.incarnation
                                 && peer.report.facts.is_known
                         }))
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Members that are heard, and hear this node, in a life that has not joined yet: they may run what their machine
+    /// started by itself.
+    fn arriving_members(&self) -> BTreeSet<NodeId> {
+        self.state
+            .members
+            .iter()
+            .filter(|(id, member)| {
+                member.role == NodeRole::Member
+                    && self.is_here(**id)
+                    && self.peers.get(id).is_some_and(|peer| {
+                        let is_leaving = peer.report.flags.has(liveness::BeatFlags::LEAVING);
+                        peer.report.incarnation != member.incarnation
+                            || member.state == MemberState::Left && !is_leaving
+                    })
             })
             .map(|(id, _)| *id)
             .collect()

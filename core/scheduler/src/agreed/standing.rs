@@ -325,11 +325,12 @@ pub(super) fn blockers(
     let kept = kept(state, nodes, units, bugs);
     let blocked = |name: &UnitName, unit: &Unit<'_>| {
         let holder = holder_of(state, nodes, name, bugs);
-        let is_barred = unit.members.iter().any(|resource| state.barred.contains(*resource));
+        let is_held_back = holder
+            .is_some_and(|holder| unit.members.iter().any(|resource| is_held_back(state, name, resource, holder.node)));
         let waits = match holder {
             None => true,
             Some(holder) => match &holder.state {
-                HolderState::Held => kept.contains_key(name) || is_barred,
+                HolderState::Held => kept.contains_key(name) || is_held_back,
                 HolderState::Releasing => true,
                 HolderState::Blocked { .. } => false,
             },
@@ -339,7 +340,7 @@ pub(super) fn blockers(
         if !waits
             || !state.config.is_exclusive(name)
             || !is_wanted(state, name, unit)
-            || !is_barred && !nodes.values().any(could_take)
+            || !is_held_back && !nodes.values().any(could_take)
         {
             return BTreeSet::new();
         }
@@ -368,6 +369,31 @@ pub(super) fn blockers(
 fn why_unknown(state: &ClusterState, resource: &ResourceName, node: NodeId) -> String {
     let known = state.known.get(resource).and_then(|nodes| nodes.get(&node));
     known.filter(|known| !known.reason.is_empty()).map(|known| format!(" ({})", known.reason)).unwrap_or_default()
+}
+
+/// The other members on which a resource of an exclusive unit may run although `holder` holds it: what a machine starts
+/// by itself at its boot runs there before anybody could look.
+pub(super) fn doubles<'s>(
+    state: &'s ClusterState,
+    name: &UnitName,
+    resource: &'s ResourceName,
+    holder: NodeId,
+) -> impl Iterator<Item = NodeId> + use<'s> {
+    let is_exclusive = state.config.is_exclusive(name);
+    let others = state.members.iter().filter(move |(id, member)| {
+        is_exclusive
+            && **id != holder
+            && member.role == NodeRole::Member
+            && matches!(member.state, MemberState::Online | MemberState::Condemned)
+    });
+    others.map(|(id, _)| *id).filter(move |id| state.known_state(resource, *id) != ResourceState::Stopped)
+}
+
+/// Is the resource to be started where its unit is held, and has to wait until it is certain that it runs nowhere else?
+pub(super) fn is_held_back(state: &ClusterState, name: &UnitName, resource: &ResourceName, holder: NodeId) -> bool {
+    state.barred.contains(resource)
+        || state.known_state(resource, holder) != ResourceState::Running
+            && doubles(state, name, resource, holder).next().is_some()
 }
 
 /// Is it certain that no other node than `holder` runs anything of an exclusive unit? A best-effort unit needs no

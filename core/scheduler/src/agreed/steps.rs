@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Holder, HolderState, NodeId, ResourceName, ResourceState, Step, StepKind, Unit, UnitName};
 
-use super::standing::{blocked_by, holder_of, is_outdated};
+use super::standing::{blocked_by, doubles, holder_of, is_outdated};
 use super::{Case, words};
 use crate::sequence::{Sequence, drop_detours, sequence};
 
@@ -283,7 +283,14 @@ impl<'d> Draft<'d> {
         let Some(mut waits) = waits.filter(|_| !case.state.barred.contains(resource)) else { return Fate::Waits };
         match self.holder(name) {
             Some(holder) if !is_workable(case, unit, holder) => return Fate::Waits,
-            Some(holder) if holder.node == node && holder.state == HolderState::Held => {}
+            Some(holder) if holder.node == node && holder.state == HolderState::Held => {
+                for double in doubles(case.state, name, resource, node) {
+                    match self.end_of(name, resource, double) {
+                        Some(step) => waits.push(step),
+                        None => return Fate::Waits,
+                    }
+                }
+            }
             Some(_) | None => match self.grant(name, node) {
                 Some(grant) => waits.push(grant),
                 None => return Fate::Waits,
@@ -294,6 +301,15 @@ impl<'d> Draft<'d> {
         waits.extend(below.filter_map(|below| self.probes.get(&(*below, node))));
         let reason = words::start_reason(case, name, unit, node);
         Fate::Steps(vec![self.push(StepKind::Start(resource.clone()), name, node, &reason, waits)])
+    }
+
+    /// The step after which it is known whether a resource that may run on the node without a grant has stopped there.
+    fn end_of(&self, name: &UnitName, resource: &ResourceName, node: NodeId) -> Option<usize> {
+        let stops = self.cleanups.get(name).into_iter().flatten().copied();
+        let is_its = |at: &usize| {
+            self.steps[*at].node == node && matches!(&self.steps[*at].kind, StepKind::Stop(of) if of == resource)
+        };
+        self.probes.get(&(resource, node)).copied().or_else(|| stops.into_iter().find(is_its))
     }
 
     fn stop(

@@ -12,7 +12,7 @@ use model::{
     ResourceState, Step, StepKind, Unit, UnitName,
 };
 
-use super::standing::{self, blocked_by, by, can_get, holder_of, is_free_elsewhere, must_leave, sent_to};
+use super::standing::{self, blocked_by, by, can_get, holder_of, is_free_elsewhere, is_held_back, must_leave, sent_to};
 use super::steps::culprit;
 use super::{Case, Live};
 use crate::reasons;
@@ -146,14 +146,14 @@ fn stay(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, here: NodeId, is_star
     if let Some(resource) = unit.members.iter().find(is_unknown) {
         return format!("{name} waits until it is known whether {resource} runs");
     }
+    if let Some(resource) = unit.members.iter().find(|resource| is_held_back(case.state, name, resource, here)) {
+        let why = is_free_elsewhere(case.state, &case.nodes, name, unit, Some(here)).err();
+        return format!("{stays}; {resource} {}", why.unwrap_or_else(|| "starts in a moment".to_owned()));
+    }
     if let Some((_, why)) = culprit(case, unit, here) {
         return format!("{stays} ({why})");
     }
     let runs = unit.members.iter().all(|resource| case.state.known_state(resource, here) == ResourceState::Running);
-    if let Some(barred) = unit.members.iter().find(|resource| case.state.barred.contains(**resource)) {
-        let why = is_free_elsewhere(case.state, &case.nodes, name, unit, Some(here)).err();
-        return format!("{stays}; {barred} {}", why.unwrap_or_else(|| "starts in a moment".to_owned()));
-    }
     if !runs {
         return if is_started {
             format!("{stays} ({name} is to run on {at})")
