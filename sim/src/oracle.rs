@@ -76,22 +76,23 @@ impl World {
     /// Does everything of the unit run, on one machine and no other? A unit that may run twice may also run where nobody
     /// in contact with the core can stop it.
     fn is_up(&self, config: &ClusterConfig, name: &UnitName, members: &[&ResourceName], core: &[usize]) -> bool {
-        let runs_all = |m: usize| members.iter().all(|resource| self.machines[m].services.contains_key(*resource));
-        let runs_some = |m: usize| {
-            members.iter().any(|resource| {
-                let is_cut_off =
-                    config.resources.get(*resource).is_some_and(|r| r.domains.is_subset(&self.machines[m].cut_off));
-                // A second copy may run where nobody can find it out.
-                let is_exclusive = config.is_exclusive(&config.unit_of(resource));
-                let mood = self.moods.get(&(m, (*resource).clone())).copied().unwrap_or_default();
-                let is_tolerated = !is_exclusive && !matches!(mood.monitor, Mood::Works | Mood::Slow);
-                let is_harmless = is_cut_off || is_tolerated;
-                self.machines[m].services.contains_key(*resource) && !is_harmless
-            })
+        let is_exclusive = config.is_exclusive(name);
+        let runs = |m: usize, resource: &ResourceName| self.machines[m].services.contains_key(resource);
+        let runs_all = |m: usize| members.iter().all(|resource| runs(m, resource));
+        let is_harmless = |m: usize, resource: &ResourceName| {
+            let is_cut_off =
+                config.resources.get(resource).is_some_and(|r| r.domains.is_subset(&self.machines[m].cut_off));
+            // Nobody finds a second copy where its check cannot tell, and nobody is fenced for one that does not stop.
+            let mood = self.moods.get(&(m, resource.clone())).copied().unwrap_or_default();
+            let is_tame = |mood: Mood| matches!(mood, Mood::Works | Mood::Slow);
+            is_cut_off || !is_exclusive && !(is_tame(mood.monitor) && is_tame(mood.stop))
         };
-        let is_one = |places: Vec<usize>| matches!(places.as_slice(), [only] if runs_all(*only));
-        is_one((0..self.machines.len()).filter(|m| runs_some(*m)).collect())
-            || !config.is_exclusive(name) && is_one(core.iter().copied().filter(|m| runs_some(*m)).collect())
+        let is_free = |m: usize| members.iter().all(|resource| !runs(m, resource) || is_harmless(m, resource));
+        let runs_once = |among: &[usize]| {
+            among.iter().any(|m| runs_all(*m) && among.iter().filter(|other| *other != m).all(|other| is_free(*other)))
+        };
+        let all: Vec<usize> = (0..self.machines.len()).collect();
+        runs_once(&all) || !is_exclusive && runs_once(core)
     }
 
     /// Nothing keeps the machine from doing its part.

@@ -225,3 +225,18 @@ fn what_a_machine_starts_at_its_boot_is_found_before_the_service_is_started_agai
         .run_for(20.s())
         .expect(resource("db").runs());
 }
+
+/// Nobody is fenced for what may run twice: where it fails and cannot be stopped it is left, and starts elsewhere.
+#[test]
+fn what_may_run_twice_and_does_not_stop_starts_elsewhere() {
+    cluster(3)
+        .resource("cache", "best-effort, prefers c")
+        .settle()
+        .from_here()
+        .stops_are("c", "cache", Mood::HangsDirty)
+        .inflict(Fault::KillService(Who::Machine(2), "cache".into()))
+        .run_for(20.s())
+        .expect(resource("cache").avoids("c"))
+        .expect(resource("cache").runs())
+        .expect(node("c").was_condemned(0));
+}

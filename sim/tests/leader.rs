@@ -474,7 +474,7 @@ fn newer_entries_are_used_when_all_can_read_them() {
         .resource("db", "prefers b")
         .settle()
         .run_for(1.s())
-        .expect(level(1))
+        .expect(level(state::LEVEL))
         .from_here()
         .power_off("b")
         .run_for(20.s())

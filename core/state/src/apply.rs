@@ -173,14 +173,14 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::FenceDone { .. }
                     | Command::ManualConfirm { .. }
                     | Command::Join { .. } => true,
-                    Command::Condemn { .. } | Command::Lost { .. } => !kernel::is_exclusive(&state.config, unit),
+                    Command::Condemn { .. } | Command::Lost { .. } | Command::Block { .. } | Command::Raise { .. } =>
+                        !kernel::is_exclusive(&state.config, unit),
                     Command::Coordinator { .. }
                     | Command::Admit { .. }
                     | Command::Remove { .. }
                     | Command::Leave { .. }
                     | Command::Grant { .. }
                     | Command::BeginRelease { .. }
-                    | Command::Block { .. }
                     | Command::Observed { .. }
                     | Command::Configure { .. }
                     | Command::Act { .. }
@@ -191,7 +191,6 @@ fn assert_holders_end_by_proof(state: &ClusterState, before: &BTreeMap<UnitName,
                     | Command::FenceBegun { .. }
                     | Command::Spare { .. }
                     | Command::Gone { .. }
-                    | Command::Raise { .. }
                     | Command::Nothing => false,
                 },
                 "{unit} lost its holder by {command:?}"

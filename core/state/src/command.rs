@@ -15,10 +15,11 @@ use model::{
 /// The version of the entry's encoding that this build writes.
 const ENTRY_VERSION: u8 = 1;
 
-/// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`.
+/// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`. 2: `Block` lets a best-effort
+/// unit go.
 ///
 /// A leader uses them as soon as the agreed level says that all members know them (`Raise`).
-pub const LEVEL: u8 = 1;
+pub const LEVEL: u8 = 2;
 
 /// One command with its author and time, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -258,7 +258,8 @@ pub(crate) fn release(
     Ok(())
 }
 
-/// The holder cannot stop the unit.
+/// The holder cannot stop the unit. A best-effort unit is let go (from feature level 2 on): nobody is fenced for it, and a
+/// duplicate of it is tolerable. What does not stop stays known as that, and keeps the unit from this node.
 pub(crate) fn block(
     state: &mut ClusterState,
     context: &mut Context<'_>,
@@ -273,6 +274,10 @@ pub(crate) fn block(
             return Err(Refusal::HolderState { unit: unit.clone(), state: holder_state_text(&holder.state) });
         }
     }
+    if is_let_go(state, unit) {
+        let_go(state, context, unit, why);
+        return Ok(());
+    }
     let name = state.name_of(holder.node);
     if let Some(holder) = state.holders.get_mut(unit) {
         holder.state = HolderState::Blocked { why: why.to_owned() };
@@ -280,6 +285,22 @@ pub(crate) fn block(
     }
     context.note("blocked", unit.as_str(), format!("on {name}: {why}"));
     Ok(())
+}
+
+/// May the unit run elsewhere although its holder cannot stop it?
+fn is_let_go(state: &ClusterState, unit: &UnitName) -> bool {
+    state.level >= 2 && !state.config.is_exclusive(unit) && !state.config.members_of(unit).is_empty()
+}
+
+fn let_go(state: &mut ClusterState, context: &mut Context<'_>, unit: &UnitName, why: &str) {
+    if let Some(holder) = state.holders.remove(unit) {
+        let name = state.name_of(holder.node);
+        context.note(
+            "freed",
+            unit.as_str(),
+            format!("{name} cannot stop it ({why}), and a duplicate of it is tolerable"),
+        );
+    }
 }
 
 /// The name of a member that a verdict may be about: it is online in this life, and does not lead.
@@ -364,6 +385,13 @@ pub(crate) fn raise(state: &mut ClusterState, context: &mut Context<'_>, level: 
     state.level = level;
     let name = state.config.name.clone();
     context.note("level", &name, format!("all members know feature level {level}"));
+    let blocked = state.holders.iter().filter_map(|(unit, holder)| match &holder.state {
+        HolderState::Blocked { why } if is_let_go(state, unit) => Some((unit.clone(), why.clone())),
+        HolderState::Held | HolderState::Releasing | HolderState::Blocked { .. } => None,
+    });
+    for (unit, why) in blocked.collect::<Vec<_>>() {
+        let_go(state, context, &unit, &why);
+    }
     Ok(())
 }
 

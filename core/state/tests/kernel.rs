@@ -517,6 +517,36 @@ fn a_lost_member_keeps_its_life_and_what_must_not_run_twice() {
     cluster.must(cluster.grant("cache", A));
 }
 
+/// A best-effort unit that its holder cannot stop may run elsewhere; an exclusive one stays blocked.
+#[test]
+fn what_may_run_twice_is_let_go_where_it_cannot_be_stopped() {
+    let mut cluster = Cluster::ready();
+    cluster.run("cache", A);
+    cluster.run("db", A);
+    cluster.see(A, "cache", ResourceState::Blocked);
+    cluster.see(A, "db", ResourceState::Blocked);
+    cluster.must(cluster.block("cache"));
+    cluster.must(cluster.block("db"));
+    assert_eq!((cluster.holder("cache"), cluster.holder("db")), (None, Some(A)));
+    assert_eq!(cluster.state.known_state(&"cache".into(), A), ResourceState::Blocked);
+    cluster.run("cache", B);
+}
+
+/// Before all members know the level at which it is let go, it is blocked; it is let go when they do.
+#[test]
+fn what_may_run_twice_is_let_go_when_all_members_know_that() {
+    let mut cluster = Cluster::ready();
+    cluster.state.level = 1;
+    for unit in ["cache", "db"] {
+        cluster.run(unit, A);
+        cluster.see(A, unit, ResourceState::Blocked);
+        cluster.must(cluster.block(unit));
+        assert_eq!(cluster.holder(unit), Some(A));
+    }
+    cluster.must(Command::Raise { level: 2, epoch: cluster.epoch() });
+    assert_eq!((cluster.holder("cache"), cluster.holder("db")), (None, Some(A)));
+}
+
 /// The level of the cluster rises when all members know more, and never falls; who knows less says so.
 #[test]
 fn a_feature_level_is_never_left() {
@@ -528,7 +558,7 @@ fn a_feature_level_is_never_left() {
     assert_eq!(cluster.refused(raise(&cluster, 0)), "the cluster is at feature level 1 already");
     let newer = state::Entry { at: WallTime(0), actor: "cluster".into(), command: raise(&cluster, state::LEVEL + 1) };
     let cause = state::Entry::decode(&newer.encode()).expect_err("only a newer build can follow");
-    assert!(cause.to_string().ends_with("this build knows 1: install the newer Cardea"), "{cause}");
+    assert!(cause.to_string().ends_with("this build knows 2: install the newer Cardea"), "{cause}");
     cluster.state.level = state::LEVEL + 1;
     assert!(state::decode_snapshot(&state::encode_snapshot(&cluster.state)).is_err());
 }

@@ -182,6 +182,7 @@ fn no_order_of_commands_breaks_the_kernel() {
                             Command::Condemn { node, .. } | Command::Lost { node, .. } => {
                                 *node == holder.node && !is_exclusive
                             }
+                            Command::Block { unit: of, .. } => of == unit && !is_exclusive,
                             _ => false,
                         };
                         assert!(is_proof, "{}: {unit} was freed without proof", told());
