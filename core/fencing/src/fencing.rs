@@ -70,6 +70,8 @@ pub struct Fencing {
     targets: BTreeMap<NodeId, Target>,
     /// Condemned members that are heard: they are to be spared, not fenced.
     heard: BTreeSet<NodeId>,
+    /// Condemned members whose next life is heard and about to be let in: no device is called for them.
+    reborn: BTreeSet<NodeId>,
     /// Members that are proven off and are to be switched on.
     returns: BTreeMap<NodeId, Return>,
     tests: BTreeMap<Asker, Test>,
@@ -87,9 +89,14 @@ pub enum FencingInput {
     Follow,
     /// The state changed.
     Applied,
-    /// These condemned members are heard, and nothing was done to them yet: no fence of them begins. Replaces what was
-    /// said before.
-    Heard(BTreeSet<NodeId>),
+    /// Condemned members that are heard. Replaces what was said before.
+    Heard {
+        /// They are heard in the condemned life, and nothing was done to them yet: no fence of them begins.
+        spared: BTreeSet<NodeId>,
+        /// They are heard in a new life that proves the condemned one to be over: for as long as they are in here, no
+        /// further `off` is called for them. A leader might need their votes.
+        reborn: BTreeSet<NodeId>,
+    },
     /// This node stood still for a while: what it knew before may have been overtaken.
     Woke,
     /// A `FenceBegun` that this leader proposed is agreed on.
@@ -262,6 +269,7 @@ impl Fencing {
             next_attempt: 1,
             targets: BTreeMap::new(),
             heard: BTreeSet::new(),
+            reborn: BTreeSet::new(),
             returns: BTreeMap::new(),
             tests: BTreeMap::new(),
         }
@@ -276,7 +284,7 @@ impl Fencing {
                 self.epoch = Some(epoch);
             }
             FencingInput::Follow => self.stop(&mut actions),
-            FencingInput::Heard(heard) => self.heard = heard,
+            FencingInput::Heard { spared, reborn } => (self.heard, self.reborn) = (spared, reborn),
             FencingInput::Woke => self.doubt(now),
             FencingInput::Begun { node, attempt } => self.on_begun(now, node, attempt),
             FencingInput::CallDone { key, outcome } => self.on_call_done(now, state, key, outcome, &mut actions),
@@ -301,7 +309,8 @@ impl Fencing {
 
     /// When `Tick` next has work to do; extra ticks are harmless.
     pub fn deadline(&self) -> Option<Instant> {
-        let targets = self.targets.values().filter_map(|target| match target.phase {
+        let targets = self.targets.iter().filter_map(|(node, target)| match target.phase {
+            Phase::Begin { .. } if self.reborn.contains(node) => None,
             Phase::Ready | Phase::Helpless => None,
             Phase::Begin { again_at, look, .. } => Some(look.map_or(again_at, |look| look.ends_at.min(again_at))),
             Phase::Off { ends_at, .. } | Phase::Status { ends_at, .. } => Some(ends_at),
@@ -351,6 +360,7 @@ impl Fencing {
     fn stop(&mut self, actions: &mut Vec<FencingAction>) {
         self.epoch = None;
         self.heard.clear();
+        self.reborn.clear();
         let calls = self.targets.values().filter_map(Target::call).chain(self.returns.values().filter_map(|b| b.call));
         actions.extend(calls.map(FencingAction::Abandon));
         self.targets.clear();
@@ -495,6 +505,9 @@ impl Fencing {
         node: NodeId,
         actions: &mut Vec<FencingAction>,
     ) {
+        if self.reborn.contains(&node) {
+            return;
+        }
         let next_attempt = self.next_attempt;
         let target = self.targets.get_mut(&node).expect("the caller found it");
         let (level, incarnation) = (target.level, target.incarnation);

@@ -475,13 +475,28 @@ fn who_is_heard_is_not_fenced_as_long_as_nothing_was_begun() {
     let mut world = World::new(&[("pdu", ALL)]).by_hand();
     let end = model::LifeEnd { incarnation: LIFE, is_for_silence: true, ..model::LifeEnd::default() };
     world.state.ends.insert(B, end);
-    world.step(FencingInput::Heard(BTreeSet::from([B])));
+    world.step(FencingInput::Heard { spared: BTreeSet::from([B]), reborn: BTreeSet::new() });
     let mut world = world.condemn();
     world.pass(Duration::from_secs(5));
     assert!(world.calls.is_empty() && world.attempts.as_ref().is_some_and(Vec::is_empty));
     world.state.ends.get_mut(&B).unwrap().is_fence_begun = true;
     world.step(FencingInput::Applied);
     assert_eq!(world.calls[0].action, FenceAction::Status);
+}
+
+#[test]
+fn who_is_heard_in_its_next_life_is_cut_off_no_further() {
+    let mut world = World::new(&[("san", &[Domain::Storage]), ("power", ALL)]).condemn();
+    world.answer("san", FenceAction::Off, FenceOutcome::Done);
+    world.step(FencingInput::Heard { spared: BTreeSet::new(), reborn: BTreeSet::from([B]) });
+    world.answer("san", FenceAction::Status, OFF);
+    world.pass(Duration::from_millis(300));
+    assert!(world.calls.iter().all(|call| call.action != FenceAction::Off), "{:?}", world.calls);
+    assert!(world.fencing.deadline().is_none_or(|at| at > world.now), "nothing is due while it is waited for");
+
+    // It is not let in.
+    world.step(FencingInput::Heard { spared: BTreeSet::new(), reborn: BTreeSet::new() });
+    assert!(world.calls.iter().any(|call| call.action == FenceAction::Off), "{:?}", world.calls);
 }
 
 #[test]

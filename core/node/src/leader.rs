@@ -29,6 +29,9 @@ const VOTER_PATIENCE: Duration = Duration::from_secs(600);
 /// So often the devices of a member are read that is waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A member that has booted anew is let in within this after its old life counts as silent, or is fenced on.
+const REBIRTH_MARGIN: Duration = Duration::from_secs(1);
+
 /// A member that was admitted within so many milliseconds is waited for before a later one gets its vote.
 const FIRST_COME_MS: u64 = 3000;
 
@@ -383,6 +386,12 @@ impl Node {
         todo: &mut Vec<Todo>,
         out: &mut Vec<Action>,
     ) {
+        let Some(member) = self.state.members.get(&from) else { return };
+        // Another machine, or the same boot: nothing proves that the former life is over, and somebody has to end it.
+        let is_proven = announce.boot_id != member.boot_id && announce.machine_id == member.machine_id;
+        if is_proven && member.incarnation != announce.incarnation {
+            self.newcomers.insert(from, announce.incarnation);
+        }
         let Some(reign) = self.reign else { return };
         if self.is_proposed(|c| matches!(c, Command::Join { node, .. } if *node == from)) {
             return;
@@ -405,8 +414,6 @@ impl Node {
         if old_heard_recently {
             return;
         }
-        // Another machine, or the same boot: nothing proves that the former life is over, and somebody has to end it.
-        let is_proven = announce.boot_id != member.boot_id && announce.machine_id == member.machine_id;
         let is_other = member.incarnation.0 != 0 && member.incarnation != announce.incarnation;
         if is_other && !is_proven && member.state == MemberState::Online && from != self.identity.own {
             let is_known = self.is_proposed(|c| matches!(c, Command::Condemn { node, .. } if *node == from));
@@ -627,7 +634,7 @@ impl Node {
     }
 
     /// Condemned members that are heard, were condemned for their silence alone, and were not fenced in any way yet.
-    pub(crate) fn sparable(&self) -> BTreeSet<NodeId> {
+    fn sparable(&self) -> BTreeSet<NodeId> {
         let is_heard = |node: &NodeId, incarnation: Incarnation| {
             self.peers.get(node).map(|peer| &peer.report).is_some_and(|report| {
                 report.verdict == Verdict::Reachable && report.is_two_way && report.incarnation == incarnation
@@ -643,12 +650,43 @@ impl Node {
         ends.map(|(node, _)| *node).collect()
     }
 
+    /// Condemned members that have booted since and are heard in their new life. They are let in when their old life has
+    /// been silent for long enough, and their fence is over then; who is not let in is waited for no longer.
+    fn reborn(&self, now: Moment) -> BTreeSet<NodeId> {
+        let condemned = self.state.members.iter().filter(|(_, member)| member.state == MemberState::Condemned);
+        let is_coming = |id: &NodeId, old: Incarnation| {
+            self.peers.get(id).is_some_and(|peer| {
+                peer.report.verdict == Verdict::Reachable
+                    && peer.report.is_two_way
+                    && peer.report.incarnation != old
+                    && self.newcomers.get(id) == Some(&peer.report.incarnation)
+                    && now.at.since(peer.incarnation_since) < self.timing.t_to + REBIRTH_MARGIN
+            })
+        };
+        condemned
+            .filter(|(id, member)| is_coming(id, member.incarnation) && !self.has_two_lives(**id))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// What the fences have to know about condemned members that are heard.
+    pub(crate) fn heard_condemned(&self, now: Moment) -> FencingInput {
+        FencingInput::Heard { spared: self.spared(), reborn: self.reborn(now) }
+    }
+
+    /// Those of the condemned members that are heard after all and are to go on, as far as all members know of that.
+    fn spared(&self) -> BTreeSet<NodeId> {
+        let may_spare = self.state.level >= 1 && !self.settings.bugs.has(model::Bug::SpareSkipped);
+        if may_spare { self.sparable() } else { BTreeSet::new() }
+    }
+
     /// Takes back what was said about members that are heard after all.
     fn spare(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        let may_spare = self.state.level >= 1 && !self.settings.bugs.has(model::Bug::SpareSkipped);
-        let heard = if may_spare { self.sparable() } else { BTreeSet::new() };
-        todo.push(Todo::Fencing(FencingInput::Heard(heard.clone())));
-        for node in heard {
+        if !self.reborn(now).is_empty() {
+            self.retry_later(now);
+        }
+        todo.push(Todo::Fencing(self.heard_condemned(now)));
+        for node in self.spared() {
             let is_proposed =
                 self.is_proposed(|command| matches!(command, Command::Spare { node: of, .. } if *of == node));
             let Some(incarnation) = self.state.ends.get(&node).map(|end| end.incarnation).filter(|_| !is_proposed)

@@ -91,6 +91,8 @@ pub struct Node {
     pub(crate) sick: BTreeMap<NodeId, usize>,
     /// Members whose Join was refused by the rules: they are not proposed again before this.
     pub(crate) joins_again_at: BTreeMap<NodeId, Instant>,
+    /// Lives that members announced and that prove the agreed ones before them to be over.
+    pub(crate) newcomers: BTreeMap<NodeId, Incarnation>,
     /// Lives for whose sake this node let another one lead.
     pub(crate) handed_over_for: BTreeSet<(NodeId, Incarnation)>,
     /// When the leader tries again what was refused because the log was busy, and how long it waits then.
@@ -216,6 +218,7 @@ impl Node {
             announce_at: Some(now.at),
             sick: BTreeMap::new(),
             joins_again_at: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
             handed_over_for: BTreeSet::new(),
             retry_at: None,
             retry_pause: RETRY_FIRST,
@@ -342,7 +345,7 @@ impl Node {
                     // The judge watches on every node, so that a new leader does not begin to wait anew.
                     more.push(Todo::Judge(self.judged_members()));
                     if self.reign.is_some() {
-                        more.push(Todo::Fencing(FencingInput::Heard(self.sparable())));
+                        more.push(Todo::Fencing(self.heard_condemned(now)));
                         more.push(Todo::Fencing(FencingInput::Applied));
                     }
                 }
