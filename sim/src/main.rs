@@ -24,7 +24,7 @@ enum Task {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
-        /// What the seeds attack, by the names of `Flavour`: `lasting,wild`. Without it: the usual flavours.
+        /// What the seeds attack, by the names of `Flavour`: `lasting,wild`. Without it: everything.
         #[arg(long, value_delimiter = ',', value_parser = flavour)]
         flavours: Vec<Flavour>,
         /// The result as JSON on standard output.
@@ -65,9 +65,9 @@ fn flavour(name: &str) -> Result<Flavour, String> {
     Flavour::named(name).ok_or_else(|| format!("there is no flavour `{name}`"))
 }
 
-/// The flavours that were named, or the usual ones.
+/// The flavours that were named, or all.
 fn chosen(flavours: Vec<Flavour>) -> Vec<Flavour> {
-    if flavours.is_empty() { Flavour::usual() } else { flavours }
+    if flavours.is_empty() { Flavour::all() } else { flavours }
 }
 
 fn run(seeds: u64, from: u64, flavours: Vec<Flavour>, json: bool) -> bool {

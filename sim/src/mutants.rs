@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::campaign::{Campaign, run};
 use crate::scenario::{Flavour, Run, Scenario};
 
-/// The planted bugs: by name, the promise that has to catch each, and the flavours that are tried; none: the usual ones.
+/// The planted bugs: by name, the promise that has to catch each, and the flavours that are tried; none: all.
 const ALL: [(&str, Bug, &str, &[Flavour]); 33] = [
     ("no-wait-for-fence-done", Bug::NoWaitForFenceDone, "i4-holder-ends-by-proof", &[]),
     ("grant-without-release", Bug::GrantWithoutRelease, "i1-one-holder", &[]),
@@ -70,7 +70,7 @@ pub fn mutants(names: &[String], seeds: u64, mut each: impl FnMut(&Mutant)) -> M
         .into_iter()
         .filter(|(name, ..)| names.is_empty() || names.iter().any(|wanted| wanted == name))
         .map(|(name, bug, by, flavours)| {
-            let flavours = if flavours.is_empty() { Flavour::usual() } else { flavours.to_vec() };
+            let flavours = if flavours.is_empty() { Flavour::all() } else { flavours.to_vec() };
             let mutant = hunt(name, bug, by, &flavours, seeds);
             each(&mutant);
             mutant

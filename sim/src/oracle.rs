@@ -84,8 +84,9 @@ impl World {
                 config.resources.get(resource).is_some_and(|r| r.domains.is_subset(&self.machines[m].cut_off));
             // Nobody finds a second copy where its check cannot tell, and nobody is fenced for one that does not stop.
             let mood = self.moods.get(&(m, resource.clone())).copied().unwrap_or_default();
-            let is_tame = |mood: Mood| matches!(mood, Mood::Works | Mood::Slow);
-            is_cut_off || !is_exclusive && !(is_tame(mood.monitor) && is_tame(mood.stop))
+            let works = |mood: Mood| matches!(mood, Mood::Works | Mood::Slow);
+            let is_ended = works(mood.monitor) && works(mood.stop);
+            is_cut_off || !is_exclusive && !is_ended
         };
         let is_free = |m: usize| members.iter().all(|resource| !runs(m, resource) || is_harmless(m, resource));
         let runs_once = |among: &[usize]| {

@@ -15,7 +15,7 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn a_few_seeds_of_every_flavour_keep_all_promises() {
     let campaign = Campaign {
-        flavours: Flavour::usual(),
+        flavours: Flavour::all(),
         from: 500,
         seeds: 56,
         bugs: Bugs::NONE,
@@ -30,7 +30,7 @@ fn a_few_seeds_of_every_flavour_keep_all_promises() {
 fn a_planted_bug_breaks_a_promise_by_name() {
     let bugs = Bugs::NONE.with(Bug::ReadBackSkipped);
     let campaign =
-        Campaign { flavours: Flavour::usual(), from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at: None };
+        Campaign { flavours: Flavour::all(), from: 0, seeds: 100, bugs, reference_bugs: bugs, ends_at: None };
     let report = sim::run(&campaign, |_| {});
     let violation = report.broken.first().and_then(|run| run.violation.as_ref()).expect("a bug is caught");
     assert_ne!(violation.invariant, "assertion", "{violation:?}");

@@ -489,7 +489,7 @@ fn older_programs_are_replaced_one_by_one() {
         story = story.expect(level(0)).inflict(Fault::Upgrade(m)).run_for(5.s()).expect(everything());
     }
     story
-        .expect(level(1))
+        .expect(level(state::LEVEL))
         .from_here()
         .power_off("b")
         .run_for(20.s())
@@ -514,7 +514,7 @@ fn an_older_program_that_comes_back_late_takes_no_part_until_it_is_replaced() {
             .run_for(3.s())
             .inflict(Fault::Upgrade(1))
             .run_for(10.s())
-            .expect(level(1))
+            .expect(level(state::LEVEL))
             .from_here()
             .run_for(40.s())
             .kill("db")
@@ -545,7 +545,7 @@ fn a_fence_during_the_rise_of_the_level_is_agreed_on() {
             .from_here()
             .isolate("c")
             .run_for(20.s())
-            .expect(level(1))
+            .expect(level(state::LEVEL))
             .expect(node("c").was_told_off(1))
             .expect(resource("db").runs());
     }

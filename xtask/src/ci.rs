@@ -147,14 +147,7 @@ impl Stage {
             Stage::Stories => {
                 vec![test("nextest run --release --package sim --no-tests=pass", "test --release --package sim")]
             }
-            Stage::Seeds => vec![
-                words("run --release --package sim -- run --seeds 200"),
-                words(
-                    "run --release --package sim -- run --seeds 330 --flavours \
-                     lasting,oneway,wild,slowboots,sickagents,sickdisks,partialdevices,identities,configurations,inputs,\
-                     nodevices",
-                ),
-            ],
+            Stage::Seeds => vec![words("run --release --package sim -- run --seeds 540")],
             Stage::Mutants => vec![words("run --release --package sim -- mutants --seeds 500")],
             Stage::Docs => vec![words("doc --release --no-deps --workspace")],
             Stage::E2e => vec![

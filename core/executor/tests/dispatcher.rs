@@ -292,7 +292,7 @@ fn a_member_that_never_joins_is_waited_for_only_once() {
     assert!(world.proposed.is_empty());
     assert_eq!(world.dispatcher.deadline(), Some(world.now + ARRIVAL_LIMIT));
     let replans = world.replans;
-    world.now = world.now + ARRIVAL_LIMIT;
+    world.now += ARRIVAL_LIMIT;
     world.step(DispatcherInput::Tick);
     assert_eq!(world.replans, replans + 1);
     world.plan(&[(StepKind::Grant, B)]);
@@ -300,7 +300,7 @@ fn a_member_that_never_joins_is_waited_for_only_once() {
 
     // Its worker ends and comes up again and again.
     world.proposed.clear();
-    world.now = world.now + ARRIVAL_LIMIT;
+    world.now += ARRIVAL_LIMIT;
     world.step(reachable(&[A, B], &[]));
     world.step(reachable(&[A, B], &[C]));
     world.plan(&[(StepKind::Grant, B)]);
