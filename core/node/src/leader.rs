@@ -167,6 +167,24 @@ impl Node {
         }
     }
 
+    /// Does the member run a program that cannot read what is agreed on? It could answer nothing if it were let in.
+    pub(crate) fn is_too_old(&self, node: NodeId) -> bool {
+        let facts = self.peers.get(&node).map(|peer| &peer.report.facts);
+        facts.is_some_and(|facts| facts.is_known && facts.level < self.state.level)
+    }
+
+    /// Who takes no part because of its old program, one sentence each.
+    pub(crate) fn level_problems(&self) -> impl Iterator<Item = String> {
+        self.state.members.iter().filter(|(id, _)| self.is_here(**id) && self.is_too_old(**id)).map(|(id, member)| {
+            let known = self.peers.get(id).map_or(0, |peer| peer.report.facts.level);
+            format!(
+                "{} runs an older program, which knows feature level {known}, and the cluster is at {}: it takes no part \
+                 until the newer Cardea is installed there",
+                member.name, self.state.level
+            )
+        })
+    }
+
     /// Keeps the voters at their number: the members that joined first; others learn (ARCHITECTURE §6.1).
     fn tend_voters(&mut self, now: Moment, todo: &mut Vec<Todo>) {
         self.voters_again_at = None;
@@ -397,7 +415,7 @@ impl Node {
             return;
         }
         let Some(member) = self.state.members.get(&from) else { return };
-        if self.has_two_lives(from) {
+        if self.has_two_lives(from) || self.is_too_old(from) {
             return;
         }
         if self.joins_again_at.get(&from).is_some_and(|at| now.at < *at) {

@@ -45,6 +45,7 @@ impl Node {
         let mut problems: Vec<String> =
             self.diverged.iter().map(|diverged| &diverged.reason).chain(&self.unreadable).cloned().collect();
         problems.extend(self.identity_problems());
+        problems.extend(self.level_problems());
         if !self.consensus.is_quorate() {
             problems.push(
                 "this node does not belong to a majority: nothing can be changed here; see the links in `cardea status`"
