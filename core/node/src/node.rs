@@ -114,6 +114,8 @@ pub(crate) struct Peer {
     pub(crate) incarnation_since: Instant,
     /// It was lost, or came with another incarnation, since this node began: it must prove itself before it gets units.
     pub(crate) has_returned: bool,
+    /// When its beats last said that its worker or its disk stood still.
+    pub(crate) stuck_at: Option<Instant>,
 }
 
 /// This node leads.
@@ -472,6 +474,9 @@ impl Node {
         }
         let has_returned = before.is_some_and(|peer| peer.has_returned) || is_lost_now || is_new_life;
         let incarnation_since = before.filter(|_| !is_new_life).map_or(now.at, |peer| peer.incarnation_since);
+        let is_stuck = |report: &PeerReport| report.health.longest() >= self.timing.sick_lead;
+        let is_or_was_stuck = is_stuck(&report) || before.is_some_and(|peer| is_stuck(&peer.report));
+        let stuck_at = if is_or_was_stuck { Some(now.at) } else { before.and_then(|peer| peer.stuck_at) };
         let changed = before.is_none_or(|peer| {
             peer.report.verdict != report.verdict
                 || peer.report.incarnation != report.incarnation
@@ -482,7 +487,7 @@ impl Node {
         });
         self.note_rival(&report, out);
         self.revision += 1;
-        self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned });
+        self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned, stuck_at });
         self.compare_digests(now, todo, out);
         todo.push(Todo::Consensus(consensus::Input::Peers(self.peer_facts())));
         todo.push(Todo::Judge(JudgeInput::Peer(report)));

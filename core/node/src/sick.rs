@@ -75,7 +75,11 @@ impl Node {
                 continue;
             }
             let hearing = self.who_hears(node);
-            let may_be_the_way = hearing.contains(&self.identity.own) && self.own_word(node) < terms.sick_lead;
+            // What stood still by its own word and goes on again has not answered yet, and will.
+            let stuck_at = self.peers.get(&node).and_then(|peer| peer.stuck_at);
+            let was_stuck = stuck_at.is_some_and(|at| now.at.since(at) < HAND_OVER_LIMIT);
+            let may_be_the_way =
+                hearing.contains(&self.identity.own) && self.own_word(node) < terms.sick_lead && !was_stuck;
             if owed >= HAND_OVER_LIMIT && may_be_the_way && self.handed_over_for.insert((node, incarnation)) {
                 let best = hearing.into_iter().find(|id| *id != self.identity.own);
                 if let Some(best) = best.filter(|best| self.may_lead(*best)) {
