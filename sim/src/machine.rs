@@ -203,7 +203,9 @@ impl Machine {
     /// Has nothing disturbed it for `long`, and does its worker run?
     pub fn is_quiet_for(&self, now: At, long: u64) -> bool {
         let is_disturbed = self.disk.is_hung || self.disk.fails || self.disk.has_errors;
-        let quiet_since = self.quiet_since.max(self.disk.slow_until);
+        // A flood that takes nothing away is no excuse: heartbeats are read and sent all the same.
+        let drowned_until = if self.drowned > 0 { self.flooded_until } else { 0 };
+        let quiet_since = self.quiet_since.max(self.disk.slow_until).max(drowned_until);
         self.is_on && self.worker.is_some() && !is_disturbed && quiet_since.saturating_add(long) <= now
     }
 }

@@ -30,8 +30,6 @@ const FENCE_PAUSE: u64 = 35 * SECONDS;
 pub(crate) struct Missing {
     pub unit: UnitName,
     pub sentence: String,
-    /// Within this the cluster must have repaired it.
-    pub bound: u64,
 }
 
 impl World {
@@ -68,7 +66,7 @@ impl World {
                 self.machines[*place].name,
                 everywhere.join(", ")
             );
-            missing.push(Missing { unit: name.clone(), sentence, bound: self.bound() });
+            missing.push(Missing { unit: name.clone(), sentence });
         }
         missing
     }
@@ -267,14 +265,19 @@ impl World {
     /// again.
     pub(crate) fn review_missing(&mut self) {
         let booted_at = Some(self.last_boot()).filter(|at| *at <= self.now).unwrap_or(0);
+        // When the worst is over, the cluster has the time that the rest takes.
+        let (bound, until) = (self.bound(), self.patience.1);
+        if bound >= self.patience.0 || self.now >= until {
+            self.patience = (bound, self.now + BRISK);
+        }
         let missing = self.missing_units();
         let names: BTreeSet<UnitName> = missing.iter().map(|one| one.unit.clone()).collect();
         self.missing_since.retain(|unit, _| names.contains(unit));
-        for Missing { unit, sentence, bound } in missing {
+        for Missing { unit, sentence } in missing {
             let since: &mut At = self.missing_since.entry(unit).or_insert(self.now);
             *since = (*since).max(self.last_fault_at).max(booted_at);
             let long = self.now - *since;
-            if long > bound {
+            if long > self.patience.0 {
                 self.violate("stays-available", format!("for {} s, {sentence}", long / SECONDS));
             }
         }

@@ -55,6 +55,8 @@ pub struct World {
     pub(crate) judges_every_off: bool,
     /// Since when units that can run do not.
     pub(crate) missing_since: BTreeMap<UnitName, At>,
+    /// For how long something may be missing, and until when at least.
+    pub(crate) patience: (u64, At),
     /// All machines were off at once.
     pub(crate) all_power_lost: bool,
     /// When the last fault struck or ended.
@@ -151,6 +153,7 @@ impl World {
             ambushes: Vec::new(),
             judges_every_off: true,
             missing_since: BTreeMap::new(),
+            patience: (0, 0),
             all_power_lost: false,
             last_fault_at: 0,
             node_configs: Vec::new(),
