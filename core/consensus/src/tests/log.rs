@@ -114,7 +114,6 @@ fn a_member_behind_a_compacted_log_receives_the_state() {
     cluster.settle();
 }
 
-/// A snapshot that got lost is sent again, without anybody reporting it.
 /// The state was found wrong, and is another one from here on; what the log holds is as it was.
 #[test]
 fn a_replaced_state_is_what_a_member_begins_with_after_its_restart() {
@@ -159,6 +158,7 @@ fn a_replaced_state_is_what_a_member_begins_with_after_its_restart() {
     assert_eq!(cluster.machines[&member].snapshots_installed, installed, "the log did without the leader's");
 }
 
+/// A snapshot that got lost is sent again, without anybody reporting it.
 #[test]
 fn a_lost_snapshot_is_sent_again() {
     let mut cluster = Cluster::of(3, 7);
