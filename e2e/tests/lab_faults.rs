@@ -172,7 +172,7 @@ fn a_node_that_reboots_itself_comes_back_and_one_that_halts_does_not() -> Result
     Ok(())
 }
 
-/// Whoever is told that a machine was cut off acts on it.
+/// An `off` that the lab acknowledged holds: services start elsewhere because of it.
 #[test]
 fn a_node_that_is_cut_off_while_it_reboots_stays_off() -> Result<()> {
     let lab = Lab::bare(&["--nodes", "1"], &IDLE)?;

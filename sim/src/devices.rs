@@ -22,7 +22,7 @@ pub enum DeviceMood {
     Lies,
     /// It gives no answer in time, and does what it was told later.
     ActsLate,
-    /// It does what it is told, and answers almost too late; a status is that of the moment at which it was asked.
+    /// It carries out each order, but its answer comes just before the limit; a status tells of the moment of the question.
     AnswersLate,
     /// It gives no answer and does nothing.
     Dead,

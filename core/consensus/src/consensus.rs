@@ -136,7 +136,7 @@ pub enum Input {
     Replace {
         /// The last entry in the snapshot.
         upto: LogIndex,
-        /// The state.
+        /// The encoded state after that entry.
         snapshot: Vec<u8>,
     },
     /// The transport delivered a snapshot message, or could not.

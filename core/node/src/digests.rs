@@ -46,7 +46,7 @@ pub(crate) struct Diverged {
     pub(crate) found: Comparison,
     /// How much is known.
     pub(crate) stage: Stage,
-    /// What an operator is told.
+    /// The sentence for an operator: what differs, and what to do.
     pub(crate) reason: String,
 }
 

@@ -29,7 +29,7 @@ const VOTER_PATIENCE: Duration = Duration::from_secs(600);
 /// So often the devices of a member are read that is waited for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// A member that has booted anew is let in within this after its old life counts as silent, or is fenced on.
+/// A member with a new boot may take this much longer to join than a verdict takes; after that its fence continues.
 const REBIRTH_MARGIN: Duration = Duration::from_secs(1);
 
 /// A member that was admitted within so many milliseconds is waited for before a later one gets its vote.
@@ -700,11 +700,12 @@ impl Node {
 
     /// Takes back what was said about members that are heard after all.
     fn spare(&mut self, now: Moment, epoch: Epoch, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        if !self.reborn(now).is_empty() {
+        let (spared, reborn) = (self.spared(), self.reborn(now));
+        if !reborn.is_empty() {
             self.retry_later(now);
         }
-        todo.push(Todo::Fencing(self.heard_condemned(now)));
-        for node in self.spared() {
+        todo.push(Todo::Fencing(FencingInput::Heard { spared: spared.clone(), reborn }));
+        for node in spared {
             let is_proposed =
                 self.is_proposed(|command| matches!(command, Command::Spare { node: of, .. } if *of == node));
             let Some(incarnation) = self.state.ends.get(&node).map(|end| end.incarnation).filter(|_| !is_proposed)

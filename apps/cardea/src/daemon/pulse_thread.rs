@@ -242,7 +242,7 @@ impl Beating {
         self.step(now, due, report);
     }
 
-    /// The only way to the pulse: whatever it is told, what it wants done is done.
+    /// Feeds the pulse one input and performs every action that it returns.
     fn step(&mut self, now: Instant, input: PulseInput, report: &impl Fn(PulseReport)) {
         let actions = self.pulse.step(now, input);
         self.perform(actions, report);

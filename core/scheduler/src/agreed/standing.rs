@@ -372,21 +372,20 @@ fn why_unknown(state: &ClusterState, resource: &ResourceName, node: NodeId) -> S
 }
 
 /// The other members on which a resource of an exclusive unit may run although `holder` holds it: what a machine starts
-/// by itself at its boot runs there before anybody could look.
+/// by itself at its boot runs there before anybody could look. A grant waits for members that never joined, too; who
+/// holds the unit does not.
 pub(super) fn doubles<'s>(
     state: &'s ClusterState,
-    name: &UnitName,
+    name: &'s UnitName,
     resource: &'s ResourceName,
     holder: NodeId,
 ) -> impl Iterator<Item = NodeId> + use<'s> {
     let is_exclusive = state.config.is_exclusive(name);
-    let others = state.members.iter().filter(move |(id, member)| {
-        is_exclusive
-            && **id != holder
-            && member.role == NodeRole::Member
-            && matches!(member.state, MemberState::Online | MemberState::Condemned)
-    });
-    others.map(|(id, _)| *id).filter(move |id| state.known_state(resource, *id) != ResourceState::Stopped)
+    let others = state
+        .members
+        .iter()
+        .filter(move |(id, member)| is_exclusive && **id != holder && member.state != MemberState::Absent);
+    others.map(|(id, _)| *id).filter(move |id| state.may_run(name, resource, *id).is_some())
 }
 
 /// Is the resource to be started where its unit is held, and has to wait until it is certain that it runs nowhere else?
