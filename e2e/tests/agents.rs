@@ -133,3 +133,57 @@ start = { timeout = \"300ms\" }
     }
     Ok(())
 }
+
+/// What is forgotten or misspelt, as it was met with real agents; and what the status then says of it.
+const MISTAKES: [(&str, &str, &str); 4] = [
+    ("MailTo", "[resources.wrong]\nagent = \"ocf:heartbeat:MailTo\"\n", "Email"),
+    ("Route", "[resources.wrong]\nagent = \"ocf:heartbeat:Route\"\ndestination = \"myhost\"\n", "device"),
+    ("galera", "[resources.wrong]\nagent = \"ocf:heartbeat:galera\"\n", "multistate"),
+    ("Dummy", "[resources.right]\nagent = \"ocf:heartbeat:Dumy\"\n", "Dumy"),
+];
+
+#[test]
+fn a_mistake_in_the_file_powers_nothing_off_and_is_taken_back() -> Result<()> {
+    const RIGHT: &str = "[resources.right]\nagent = \"ocf:heartbeat:Dummy\"\n";
+    const BESIDES: &str = "\n[resources.besides]\nagent = \"ocf:heartbeat:Dummy\"\n\n";
+    let names: Vec<&str> = MISTAKES.iter().map(|(agent, ..)| *agent).collect();
+    if !has(&names) {
+        return Ok(());
+    }
+    let of = |what: &str| cluster_file(&["a", "b", "c"], &format!("{BESIDES}{what}"));
+    let lab = Lab::with_file(&of(RIGHT))?;
+    let whole = lab.wait_until_whole()?;
+    let version = whole["version"].to_string();
+    let place = lab.place_of("besides")?;
+    for (agent, wrong, words) in MISTAKES {
+        let since = now_us();
+        let text = if agent == "Dummy" { of(wrong) } else { of(&format!("{RIGHT}\n{wrong}")) };
+        let file = lab.write("wrong.toml", &text)?;
+        let before = lab.status().map_err(anyhow::Error::msg)?["version"].to_string();
+        apply(&lab, &file)?;
+        until(&format!("the status says what is wrong with {agent}"), || {
+            let status = lab.status()?;
+            let problems = status["problems"].to_string() + &status["units"].to_string();
+            let says = |word: &str| problems.contains(word);
+            let is_said = says(words) && says(&format!("cardea rollback {before}"));
+            if is_said { Ok(()) } else { Err(status.to_string()) }
+        })?;
+        // The lab's devices need a fraction of this for a fence.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(lab.events_of(&["condemned", "fence-called", "fenced"], since)?, Vec::<serde_json::Value>::new());
+        let request = serde_json::json!({ "do": "rollback", "to": before.parse::<u64>()?, "reason": "a mistake" });
+        lab.leader()?.api().request(&request)?;
+        lab.wait_until_whole()?;
+        assert_eq!(lab.place_of("besides")?, place, "{agent}");
+        let touched = lab.events_of(&["running", "stopped", "failed"], since)?;
+        assert!(touched.iter().all(|event| event["subject"] != "besides"), "{touched:?}");
+    }
+    assert_ne!(lab.status().map_err(anyhow::Error::msg)?["version"].to_string(), version);
+    Ok(())
+}
+
+/// Applies a file, whatever the agents' metadata say about it.
+fn apply(lab: &Lab, file: &str) -> Result<()> {
+    lab.leader()?.must(&["apply", file, "--yes"])?;
+    Ok(())
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use model::{AgentAction, AgentCall, AgentName, Bug, CallKey, Outcome, ResourceName};
 use node::Input;
 
+use crate::catalogue;
 use crate::clock::MILLIS;
 use crate::world::{Event, World};
 
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub call: AgentCall,
     /// What it will come to.
     pub mood: Mood,
+    /// Why it can do nothing with what it is told.
+    pub impossible: Option<String>,
     /// The worker that waits for the answer.
     pub waiter: u64,
 }
@@ -89,6 +92,8 @@ impl World {
             AgentAction::Monitor if is_forgotten => Mood::SaysStopped,
             AgentAction::Monitor => mood.monitor,
         };
+        let impossible = catalogue::why_not(&call.agent, &call.parameters);
+        let mood = if impossible.is_some() { Mood::FailsForGood } else { mood };
         if call.action != AgentAction::Monitor {
             let name = self.machines[m].name.clone();
             let what = if call.action == AgentAction::Start { "start" } else { "stop" };
@@ -125,7 +130,7 @@ impl World {
         let number = self.next_number();
         let key = call.key;
         let boot = self.machines[m].boot;
-        self.machines[m].calls.insert(key, Call { number, call, mood, waiter: life });
+        self.machines[m].calls.insert(key, Call { number, call, mood, impossible, waiter: life });
         self.after(takes, Event::CallEnds { machine: m, boot, key, number });
     }
 
@@ -147,14 +152,14 @@ impl World {
             let again = machine.frozen_until;
             return self.at(again, Event::CallEnds { machine: m, boot, key, number });
         }
-        let Some(Call { call, mood, waiter, .. }) = machine.calls.remove(&key) else { return };
+        let Some(Call { call, mood, impossible, waiter, .. }) = machine.calls.remove(&key) else { return };
         let is_active = machine.services.contains_key(&call.resource);
         let failed = |what: &str| Outcome::Failed { reason: what.to_owned(), is_permanent: false };
         let outcome = match (call.action, mood) {
             (action, Mood::FailsForGood) => {
-                let reason = "a file that it needs cannot be read".to_owned();
+                let reason = impossible.unwrap_or_else(|| "a file that it needs cannot be read".to_owned());
                 match action {
-                    AgentAction::Start if !is_active => Outcome::NotBegun { reason },
+                    AgentAction::Start | AgentAction::Stop if !is_active => Outcome::NotBegun { reason },
                     AgentAction::Start | AgentAction::Stop => Outcome::Failed { reason, is_permanent: true },
                     AgentAction::Monitor => Outcome::Unknown { reason, is_permanent: call.started_by.is_none() },
                 }

@@ -13,6 +13,7 @@
 
 mod agents;
 mod campaign;
+mod catalogue;
 mod chance;
 mod clock;
 mod devices;
@@ -43,7 +44,7 @@ pub use network::Weather;
 pub use scenario::{Flavour, Run, Scenario};
 pub use setup::Layout;
 pub use story::{
-    Cluster, Expectation, Seconds, cluster, equal_states, everything, leader, level, node, resource, term,
+    Cluster, Expectation, Seconds, cluster, condemned, equal_states, everything, leader, level, node, resource, term,
 };
 pub use trace::{Note, Trace};
 pub use world::World;

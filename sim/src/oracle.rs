@@ -13,6 +13,7 @@ use model::{
 };
 
 use crate::agents::Mood;
+use crate::catalogue;
 use crate::clock::{At, SECONDS};
 use crate::devices::DeviceMood;
 use crate::world::World;
@@ -147,7 +148,8 @@ impl World {
         let works = |mood: Mood| matches!(mood, Mood::Works | Mood::Slow);
         let agents_work = members.iter().all(|resource| {
             let mood = self.moods.get(&(m, (*resource).clone())).copied().unwrap_or_default();
-            works(mood.start) && works(mood.monitor)
+            let can = |r: &model::ResourceConfig| catalogue::why_not(&r.agent, &r.parameters).is_none();
+            works(mood.start) && works(mood.monitor) && state.config.resources.get(*resource).is_none_or(can)
         });
         machine.role == NodeRole::Member
             && is_allowed(placement, &machine.name)

@@ -768,6 +768,17 @@ pub fn leader(limit: Duration) -> Expectation {
     })
 }
 
+/// So many members were condemned, all together.
+pub fn condemned(wanted: usize) -> Expectation {
+    expectation(format!("{wanted} are condemned"), move |world, since| {
+        let notes = world.trace().notes().iter().filter(|note| note.at >= since && note.what == "condemned");
+        match notes.count() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count} were")),
+        }
+    })
+}
+
 /// Everything that can run runs, and every member is there.
 pub fn everything() -> Expectation {
     expectation("everything is well".to_owned(), |world, _| what_is_missing(world).map_or(Ok(()), Err))

@@ -1,6 +1,7 @@
 //! Operations run at most once, whatever is lost, doubled, killed or booted anew (SAFETY §7, rows 28–30).
 
-use sim::{Fault, Mood, Seconds, Weather, Who, cluster, everything, node, resource};
+use model::{AgentName, ParameterValue, ResourceConfig};
+use sim::{AgentMood, Cluster, Fault, Mood, Seconds, Weather, Who, cluster, condemned, everything, node, resource};
 
 #[test]
 fn orders_that_come_twice_or_late_are_run_once() {
@@ -193,4 +194,76 @@ fn a_node_that_failed_too_often_is_tried_again_once_that_is_forgotten() {
         .expect(resource("web").avoids("b"))
         .run_for(8.s())
         .expect(resource("web").runs_on("b"));
+}
+
+/// What people write when they are in a hurry: the agent is not there, does not know a parameter, or lacks one.
+const MISTAKES: [fn(&mut ResourceConfig); 3] = [
+    |db| db.agent = AgentName::Ocf { provider: "heartbeat".to_owned(), name: "Dumy".to_owned() },
+    |db| db.parameters = [("sate".to_owned(), ParameterValue::Text("/run/db".to_owned()))].into(),
+    |db| db.agent = AgentName::Ocf { provider: "heartbeat".to_owned(), name: "Filesystem".to_owned() },
+];
+
+fn with_mistake(story: Cluster, mistake: fn(&mut ResourceConfig)) -> Cluster {
+    story.configure(|config| mistake(config.resources.get_mut(&"db".into()).expect("db")))
+}
+
+/// One wrong letter stops the service that it is about, and nothing else; taking it back is enough.
+#[test]
+fn a_mistake_in_the_file_fences_nobody_and_is_healed_by_taking_it_back() {
+    for (seed, mistake) in (0..6).zip(MISTAKES.into_iter().cycle()) {
+        let mut right = None;
+        let story = cluster(3)
+            .seed(seed)
+            .resource("web", "prefers c")
+            .resource("address", "prefers b, unwatched")
+            .resource("db", "prefers b, unwatched")
+            .group("site", &["address", "db"])
+            .settle()
+            .configure(|config| right = Some(config.clone()))
+            .run_for(1.s())
+            .from_here();
+        let right = right.expect("the file as it was");
+        let _ = with_mistake(story, mistake)
+            .run_for(20.s())
+            .expect(resource("db").runs_nowhere())
+            .expect(resource("web").was_started(0))
+            .expect(condemned(0))
+            .configure(|config| *config = right)
+            .settle()
+            .expect(resource("db").runs())
+            .expect(resource("web").was_started(0));
+    }
+}
+
+/// A stop that fails everywhere costs one node, for this version of the file and for the next: what was broken is tried
+/// under the new version before anybody is fenced for it again.
+#[test]
+fn what_cannot_be_stopped_costs_one_node_whatever_version_comes_next() {
+    for seed in 0..6 {
+        let broken = AgentMood { start: Mood::FailsDirty, stop: Mood::Fails, ..AgentMood::default() };
+        let mut story =
+            cluster(3).seed(seed).resource("web", "prefers a").resource("db", "prefers b, unwatched").settle();
+        story = story.lead("a").from_here();
+        for name in ["a", "b", "c"] {
+            story = story.agent(name, "db", AgentMood { stop: Mood::Works, ..broken });
+        }
+        story = story.kill("db").run_for(100.ms());
+        for name in ["a", "b", "c"] {
+            story = story.agent(name, "db", broken);
+        }
+        story = story.run_for(20.s()).expect(condemned(1));
+        for generation in ["1", "2"] {
+            story = story
+                .configure(|config| {
+                    let db = config.resources.get_mut(&"db".into()).expect("db");
+                    db.parameters.insert("generation".to_owned(), ParameterValue::Text(generation.to_owned()));
+                })
+                .run_for(10.s())
+                .expect(condemned(1));
+        }
+        for name in ["a", "b", "c"] {
+            story = story.agent(name, "db", AgentMood::default());
+        }
+        let _ = story.settle().expect(condemned(1)).expect(resource("db").runs());
+    }
 }

@@ -450,9 +450,10 @@ impl Dispatcher {
         self.block(now, state, epoch, actions);
         for (unit, holder) in &state.holders {
             if matches!(holder.state, HolderState::Blocked { .. }) && state.stop_cost_node.contains(unit) {
+                let way_back = way_back(state).map(|way| format!(", {way}")).unwrap_or_default();
                 self.problems.push(format!(
                     "{unit} cannot be stopped on {} either: one node was fenced for it already, and no second one is. The \
-                     stop is tried again and again; correct the file, or stop it by hand",
+                     stop is tried again and again; correct the file{way_back}, or stop it by hand",
                     state.name_of(holder.node)
                 ));
             }
@@ -921,6 +922,12 @@ impl Dispatcher {
     fn acknowledges(&self, node: NodeId) -> bool {
         self.inventories.get(&node).is_some_and(|(_, acknowledges)| *acknowledges)
     }
+}
+
+/// How the last change of the file is taken back; none if there is no version before it.
+fn way_back(state: &ClusterState) -> Option<String> {
+    let former = state.former_version()?;
+    Some(format!("take it back by `cardea rollback {former}`"))
 }
 
 fn known<'a>(state: &'a ClusterState, resource: &ResourceName, node: NodeId) -> Option<&'a Known> {

@@ -758,8 +758,15 @@ impl Executor {
         actions: &mut Vec<ExecutorAction>,
     ) {
         let slot = self.slots.get_mut(resource).expect("the caller found it");
+        let was_stopped = slot.record.state == ResourceState::Stopped;
         let outcome = match (op.action, outcome) {
             (AgentAction::Stop, Ok(Outcome::NotRunning)) => Ok(Outcome::Success),
+            // It had stopped, or was never there, and no start of it has begun since: so it is still (ADR 0016).
+            (AgentAction::Stop, Ok(Outcome::NotBegun { .. })) if was_stopped => Ok(Outcome::Success),
+            // Nobody knows what there was before.
+            (AgentAction::Start, Ok(Outcome::NotBegun { reason })) if !was_stopped => {
+                Ok(Outcome::Failed { reason, is_permanent: true })
+            }
             (_, outcome) => outcome,
         };
         slot.conclude(op, &outcome);
@@ -929,7 +936,10 @@ impl Slot {
         has_no_agent(op)
             || match op.action {
                 AgentAction::Start => false,
-                AgentAction::Stop | AgentAction::Monitor => self.may_run(),
+                // What never ran and cannot be stopped was told something wrong: what is configured now may be right.
+                AgentAction::Stop | AgentAction::Monitor => {
+                    self.may_run() && !(self.record.has_never_run && self.record.state == ResourceState::Blocked)
+                }
             }
     }
 
@@ -978,6 +988,11 @@ impl Slot {
         }
         if state == ResourceState::Stopped {
             self.record.digest = 0;
+        }
+        match (op.action, state) {
+            (_, ResourceState::Running | ResourceState::Stopped) => self.record.has_never_run = false,
+            (AgentAction::Start, _) => self.record.has_never_run = true,
+            (AgentAction::Stop | AgentAction::Monitor, _) => {}
         }
         self.record.state = state;
         self.record.reason = reason;

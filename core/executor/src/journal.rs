@@ -84,6 +84,10 @@ pub(crate) struct Record {
     /// Digest of what it runs with; zero if it does not run or nobody knows.
     #[n(8)]
     pub digest: u64,
+    /// Its start failed, and it has not been seen running with what it was told.
+    #[n(9)]
+    #[cbor(default)]
+    pub has_never_run: bool,
 }
 
 impl Record {

@@ -362,6 +362,54 @@ fn what_failed_is_not_started_before_it_was_stopped() {
     assert_eq!(world.calls.len(), 1);
 }
 
+/// A stop that cannot begin proves nothing by itself; together with what was known before it does (ADR 0016).
+#[test]
+fn a_stop_that_cannot_begin_is_done_only_where_it_was_stopped_before() {
+    let impossible = || Outcome::NotBegun { reason: "not installed".to_owned() };
+    let mut world = World::new();
+    world.run(&probe(10, 1), Outcome::NotRunning);
+    let result = world.run(&start(10, 2, 50), impossible());
+    assert_eq!(result.outcome, Ok(impossible()));
+    world.restart();
+    let result = world.run(&stop(10, 3, 50), impossible());
+    assert_eq!(result.outcome, Ok(Outcome::Success));
+
+    let mut world = World::new();
+    world.run(&probe(10, 1), Outcome::NotRunning);
+    world.run(&start(10, 2, 50), Outcome::Failed { reason: "half".to_owned(), is_permanent: false });
+    let result = world.run(&stop(10, 3, 50), impossible());
+    assert_eq!(result.outcome, Ok(impossible()), "the start did begin");
+    assert_eq!(world.ask_inventory(10).resources[0].state, ResourceState::Blocked);
+
+    let mut world = World::new();
+    let result = world.run(&stop(10, 1, 50), impossible());
+    assert_eq!(result.outcome, Ok(impossible()), "nobody knows what was there");
+    let mut world = World::new();
+    let result = world.run(&start(10, 1, 50), impossible());
+    assert!(matches!(result.outcome, Ok(Outcome::Failed { is_permanent: true, .. })), "nobody knows what was there");
+}
+
+/// A file that is corrected, or taken back, heals what the wrong one left: what never ran and could not be stopped is
+/// stopped with what is configured by then. What did run is stopped with what it was started with.
+#[test]
+fn what_never_ran_is_stopped_with_what_is_configured_now() {
+    let failed = || Outcome::Failed { reason: "no such user".to_owned(), is_permanent: false };
+    let corrected = |op: Op| {
+        let parameters = BTreeMap::from([("command".to_owned(), ParameterValue::Text("right".into()))]);
+        Op { parameters, digest: 4712, ..op }
+    };
+    for (has_run, told) in [(false, "right"), (true, "serve")] {
+        let mut world = World::new();
+        world.run(&start(10, 1, 50), if has_run { Outcome::Success } else { failed() });
+        world.run(&stop(10, 2, 50), failed());
+        let again = corrected(stop(10, 3, 50));
+        world.order(&again);
+        world.settle();
+        let call = world.answer(Outcome::Success);
+        assert_eq!(call.parameters["command"], ParameterValue::Text(told.into()), "has run: {has_run}");
+    }
+}
+
 #[test]
 fn orders_of_an_older_leader_are_refused() {
     let mut world = World::new();

@@ -119,8 +119,10 @@ pub enum Outcome {
         #[n(1)]
         is_permanent: bool,
     },
-    /// The start never began, and no process of it is there: there is nothing to stop. Another try on this node gives
-    /// the same answer until somebody repairs something (agent missing, parameters wrong or unreadable).
+    /// The agent could not begin, and no process of the resource is there. Another try on this node gives the same
+    /// answer until somebody repairs something (agent missing, parameters wrong or unreadable).
+    ///
+    /// Of a start or a stop. What was stopped before is stopped still; of anything else it proves nothing.
     #[n(6)]
     NotBegun {
         /// Why.

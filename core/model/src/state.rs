@@ -449,6 +449,12 @@ impl ClusterState {
         (known != ResourceState::Stopped).then_some(known)
     }
 
+    /// The version of the file before the current one, if it is kept: what `cardea rollback` can return to.
+    pub fn former_version(&self) -> Option<ConfigVersion> {
+        let former = self.config_history.iter().rev().map(|record| record.version);
+        former.into_iter().find(|version| *version < self.config_version)
+    }
+
     /// The operator's wish about this subject, if any.
     pub fn action(&self, kind: &ActionKind) -> Option<&OperatorAction> {
         self.actions.values().find(|action| action.kind == *kind)

@@ -16,10 +16,11 @@ use model::{
 const ENTRY_VERSION: u8 = 1;
 
 /// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`. 2: `Block` lets a best-effort
-/// unit go.
+/// unit go. 3: a new version of the file forgets the failures of whole units, and keeps what a failed stop cost for as long
+/// as the stop fails.
 ///
 /// A leader uses them as soon as the agreed level says that all members know them (`Raise`).
-pub const LEVEL: u8 = 2;
+pub const LEVEL: u8 = 3;
 
 /// One command with its author and time, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

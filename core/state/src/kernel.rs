@@ -330,7 +330,8 @@ pub(crate) fn condemn(
     is_for_silence: bool,
 ) -> Result<(), Refusal> {
     let name = accused(state, node, incarnation)?;
-    if !is_for_silence && !context.bugs.has(Bug::StopCostForgotten) {
+    let is_remembered = !is_for_silence || state.level >= 3;
+    if is_remembered && !context.bugs.has(Bug::StopCostForgotten) {
         remember_failed_stops(state, node);
     }
     set_state(state, context, node, MemberState::Condemned);
@@ -447,18 +448,28 @@ fn end_of(state: &mut ClusterState, node: NodeId, incarnation: Incarnation) -> &
 
 /// Remembers what the node could not stop, so that the same mistake does not cost one node after the other.
 fn remember_failed_stops(state: &mut ClusterState, node: NodeId) {
+    let units: Vec<UnitName> = blocked_on(state, node).collect();
+    state.stop_cost_node.extend(units);
+}
+
+/// The units of which something could not be stopped, on any member.
+pub(crate) fn blocked_units(state: &ClusterState) -> BTreeSet<UnitName> {
+    state.members.keys().flat_map(|node| blocked_on(state, *node)).collect()
+}
+
+/// The units of which something could not be stopped on the node.
+fn blocked_on(state: &ClusterState, node: NodeId) -> impl Iterator<Item = UnitName> {
     let held = state
         .holders
         .iter()
-        .filter(|(_, holder)| holder.node == node && matches!(holder.state, HolderState::Blocked { .. }));
+        .filter(move |(_, holder)| holder.node == node && matches!(holder.state, HolderState::Blocked { .. }));
     let blocked = state
         .config
         .resources
         .keys()
-        .filter(|resource| state.known_state(resource, node) == ResourceState::Blocked)
+        .filter(move |resource| state.known_state(resource, node) == ResourceState::Blocked)
         .map(|resource| state.config.unit_of(resource));
-    let units: Vec<UnitName> = held.map(|(unit, _)| unit.clone()).chain(blocked).collect();
-    state.stop_cost_node.extend(units);
+    held.map(|(unit, _)| unit.clone()).chain(blocked)
 }
 
 /// The condemned incarnation is proven off, as far as `covers` reaches. It is dead once nothing is held by it any
@@ -524,6 +535,9 @@ pub(crate) fn manual_confirm(
         return Err(Refusal::Leads(name));
     }
     if member.state == MemberState::Online {
+        if state.level >= 3 {
+            remember_failed_stops(state, node);
+        }
         set_state(state, context, node, MemberState::Condemned);
         context.note("condemned", &name, reason);
         undo_moves_to(state, context, node);

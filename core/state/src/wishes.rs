@@ -6,13 +6,15 @@
 //! In: Configure, Act, Undo, Clear, AddToken, WrongToken. Out: what the scheduler has to bring about.
 //! Not here: how it is brought about (`scheduler`).
 
+use std::collections::BTreeSet;
+
 use model::{
     ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId, NodeName,
     NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
 };
 
 use crate::apply::Context;
-use crate::kernel::{member, member_state_text};
+use crate::kernel::{self, member, member_state_text};
 use crate::observe::{forget_removed, runs_on};
 use crate::{Command, Refusal};
 
@@ -169,8 +171,19 @@ pub(crate) fn set_config(
     };
     let barred: Vec<ResourceName> = new.resources.keys().filter(is_new_there).cloned().collect();
     state.barred.extend(barred);
-    state.stop_cost_node.clear();
-    state.failures.retain(|resource, _| is_same(resource));
+    // Which units keep their failures: those of which nothing changed. One wrong member makes the others fail, too.
+    let is_unit_same = |unit: &UnitName| {
+        let members = new.members_of(unit);
+        members == old.members_of(unit) && members.into_iter().all(is_same)
+    };
+    let is_level_reached = state.level >= 3;
+    state
+        .failures
+        .retain(|resource, _| is_same(resource) && (!is_level_reached || is_unit_same(&new.unit_of(resource))));
+    // A stop that failed under the old file is tried under the new one before it costs a second node.
+    let still_blocked: BTreeSet<UnitName> =
+        if is_level_reached { kernel::blocked_units(state) } else { BTreeSet::new() };
+    state.stop_cost_node.retain(|unit| still_blocked.contains(unit));
     state.proven_free.retain(|unit, _| {
         let members = new.members_of(unit);
         !members.is_empty() && members == old.members_of(unit) && members.into_iter().all(is_same)

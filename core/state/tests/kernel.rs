@@ -156,6 +156,38 @@ fn that_a_stop_cost_a_node_is_remembered_until_something_changes() {
     assert!(cluster.state.stop_cost_node.is_empty());
 }
 
+/// The next version of the file is no licence to fence for what the last one broke: the stop is tried under it first.
+#[test]
+fn that_a_stop_cost_a_node_is_remembered_while_the_stop_fails() {
+    let db: UnitName = "db".into();
+    let mut cluster = Cluster::ready();
+    cluster.run("db", C);
+    cluster.see(C, "db", ResourceState::Blocked);
+    cluster.must(cluster.block("db"));
+    let Command::Condemn { node, incarnation, epoch, reason, .. } = cluster.condemn(C) else { unreachable!() };
+    cluster.must(Command::Condemn { node, incarnation, epoch, reason, is_for_silence: true });
+    assert!(cluster.state.stop_cost_node.contains(&db), "whatever the node is condemned for");
+    cluster.must(cluster.fence_done(C, "power", &[Domain::Storage, Domain::Network]));
+    cluster.run("db", B);
+    cluster.see(B, "db", ResourceState::Blocked);
+    cluster.must(cluster.block("db"));
+    let configure = |cluster: &mut Cluster| {
+        let mut config = Box::new(cluster.state.config.clone());
+        let resource = config.resources.get_mut(&"db".into()).expect("db");
+        resource.parameters.insert("another".to_owned(), model::ParameterValue::Text("one".to_owned()));
+        let expected_version = cluster.state.config_version;
+        cluster.must(Command::Configure { expected_version, text: String::new(), config, reason: String::new() });
+    };
+    configure(&mut cluster);
+    assert!(cluster.state.stop_cost_node.contains(&db), "its stop still fails on b");
+    let bytes = state::encode_snapshot(&cluster.state);
+    assert!(state::decode_snapshot(&bytes).expect("a snapshot").stop_cost_node.contains(&db));
+    cluster.see(B, "db", ResourceState::Stopped);
+    assert!(cluster.state.stop_cost_node.contains(&db), "the same version");
+    configure(&mut cluster);
+    assert!(cluster.state.stop_cost_node.is_empty());
+}
+
 #[test]
 fn a_late_result_does_not_hide_a_failure_of_the_same_operation() {
     let mut cluster = Cluster::ready();
@@ -558,7 +590,7 @@ fn a_feature_level_is_never_left() {
     assert_eq!(cluster.refused(raise(&cluster, 0)), "the cluster is at feature level 1 already");
     let newer = state::Entry { at: WallTime(0), actor: "cluster".into(), command: raise(&cluster, state::LEVEL + 1) };
     let cause = state::Entry::decode(&newer.encode()).expect_err("only a newer build can follow");
-    assert!(cause.to_string().ends_with("this build knows 2: install the newer Cardea"), "{cause}");
+    assert!(cause.to_string().ends_with("this build knows 3: install the newer Cardea"), "{cause}");
     cluster.state.level = state::LEVEL + 1;
     assert!(state::decode_snapshot(&state::encode_snapshot(&cluster.state)).is_err());
 }

@@ -79,7 +79,7 @@ pub(crate) fn run(
         AgentAction::Monitor => ask(&running),
         AgentAction::Stop => {
             let mut outcome = ask(&running);
-            if let Outcome::Failed { .. } = outcome
+            if let Outcome::Failed { .. } | Outcome::NotBegun { .. } = outcome
                 && let Ok(present) = parameters::look_up(&call.parameters, &kept, Prefer::File)
                 && present != running.resolved
             {
@@ -161,11 +161,11 @@ impl Call<'_> {
             AgentAction::Start if self.call.is_adoption => Outcome::Unknown { reason, is_permanent: true },
             AgentAction::Start => self.not_begun(reason),
             AgentAction::Monitor => Outcome::Unknown { reason, is_permanent: self.is_probe() },
-            AgentAction::Stop => permanent(reason),
+            AgentAction::Stop => self.not_begun(reason),
         }
     }
 
-    /// The answer of a start that never began, if no process of the resource is there.
+    /// The answer of a start or a stop that never began, if no process of the resource is there.
     pub(crate) fn not_begun(&self, reason: impl Into<String>) -> Outcome {
         let reason = reason.into();
         match self.find_all() {

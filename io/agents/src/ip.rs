@@ -65,7 +65,7 @@ fn without_address(call: &Call<'_>, reason: String) -> Outcome {
                     Err(error) => failed(format!("{address}: {error}")),
                 }
             }
-            None => failed(why.clone()),
+            None => call.cannot(why.clone()),
         },
         (AgentAction::Start | AgentAction::Monitor, why) => call.cannot(why.cloned().unwrap_or(reason)),
     }

@@ -64,9 +64,16 @@ fn settle(call: &Call<'_>, answered: Outcome, ask: impl Fn(AgentAction) -> Outco
             _ => permanent(reason),
         },
         (AgentAction::Stop, Outcome::Success) => end_remains(call),
-        // An agent that cannot stop what does not run has nothing to stop.
-        (AgentAction::Stop, failed @ Outcome::Failed { .. }) if !call.is_time_up() => {
-            if ask(AgentAction::Monitor) == Outcome::NotRunning { end_remains(call) } else { failed }
+        (AgentAction::Stop, Outcome::Failed { reason, is_permanent }) if !call.is_time_up() => {
+            match ask(AgentAction::Monitor) {
+                // An agent that cannot stop what does not run has nothing to stop.
+                Outcome::NotRunning => end_remains(call),
+                // It can say nothing at all about it.
+                Outcome::Unknown { is_permanent: true, .. } | Outcome::NotBegun { .. } if is_permanent => {
+                    call.not_begun(reason)
+                }
+                _ => Outcome::Failed { reason, is_permanent },
+            }
         }
         (_, other) => other,
     }
@@ -149,7 +156,7 @@ fn ask(call: &Call<'_>, agent: &Path, provider: &str, name: &str, action: AgentA
         environment.insert(format!("OCF_RESKEY_{name}"), value.clone());
     }
     // Agents tell a probe from a recurring check by the interval.
-    let is_recurring = action == AgentAction::Monitor && call.call.started_by.is_some();
+    let is_recurring = call.call.action == AgentAction::Monitor && call.call.started_by.is_some();
     let interval_ms = if is_recurring { "10000" } else { "0" };
     environment.insert("OCF_RESKEY_CRM_meta_interval".to_owned(), interval_ms.to_owned());
     let timeout_ms = call.call.timeout.as_millis().to_string();
@@ -251,7 +258,7 @@ fn find_running(call: &Call<'_>, agent: &Path) -> io::Result<Option<Process>> {
 /// What an exit status means.
 fn answer(call: &Call<'_>, action: AgentAction, exit: Exit, printed: &str) -> Outcome {
     // What was found running is asked again and again; that the agent has lost its way since does not make it unknown.
-    let is_known_to_run = action == AgentAction::Monitor && call.call.started_by.is_some();
+    let is_known_to_run = call.call.action == AgentAction::Monitor && call.call.started_by.is_some();
     meaning(action, is_known_to_run, exit, printed)
 }
 

@@ -84,7 +84,7 @@ fn an_agent_that_is_not_there_or_may_not_run_begins_nothing_and_proves_nothing()
         assert!(unknown(stage.run(stage.call(&agent, Monitor, &[]))).1);
         let running = AgentCall { started_by: Some(model::CallKey::default()), ..stage.call(&agent, Monitor, &[]) };
         assert!(!unknown(stage.run(running)).1, "what runs is not taken down by an agent that is being replaced");
-        failed(stage.run(stage.call(&agent, Stop, &[])));
+        not_begun(stage.run(stage.call(&agent, Stop, &[])));
     }
     let mut elsewhere = stage.call("ocf:test:Absent", Start, &[]);
     elsewhere.agent = AgentName::Ocf { provider: "..".to_owned(), name: "../../bin/true".to_owned() };
@@ -116,8 +116,29 @@ fn a_stop_that_fails_where_nothing_runs_has_nothing_to_stop() {
     let stage = Stage::new();
     stage.ocf("Lost", "[ $1 = monitor ] && exit 7; exit 6");
     assert_eq!(stage.run(stage.call("ocf:test:Lost", Stop, &[])), Outcome::Success);
+}
+
+/// Whether it runs is for those to say who know what was there before.
+#[test]
+fn a_stop_of_which_the_agent_can_say_nothing_has_not_begun() {
+    let stage = Stage::new();
     stage.ocf("Blind", "exit 6");
-    failed(stage.run(stage.call("ocf:test:Blind", Stop, &[])));
+    let stop = stage.call("ocf:test:Blind", Stop, &[]);
+    not_begun(stage.run(AgentCall { started_by: Some(model::CallKey::default()), ..stop.clone() }));
+    not_begun(stage.run(stop));
+    for (name, script) in [
+        ("Runs", "[ $1 = monitor ] && exit 0; exit 6"),
+        ("Ails", "[ $1 = monitor ] && exit 1; exit 6"),
+        ("Fails", "[ $1 = stop ] && exit 1; exit 6"),
+    ] {
+        stage.ocf(name, script);
+        failed(stage.run(stage.call(&format!("ocf:test:{name}"), Stop, &[])));
+    }
+    stage.ocf("Half", "[ $1 = start ] && { setsid sleep 600 & exit 0; }; exit 6");
+    assert_eq!(stage.run(stage.call("ocf:test:Half", Start, &[])), Outcome::Success);
+    eventually(|| stage.processes().len() == 1);
+    let (reason, _) = failed(stage.run(stage.call("ocf:test:Half", Stop, &[])));
+    assert!(reason.contains("there are processes of it"), "{reason}");
 }
 
 /// Agents refuse to make a folder for their program that does not begin with this, word by word.

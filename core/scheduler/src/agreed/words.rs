@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::Score;
 use model::{
-    ActionKind, ClusterState, Decision, Holder, HolderState, MemberState, NodeId, NodeRole, ResourceName,
+    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeRole, ResourceName,
     ResourceState, Step, StepKind, Unit, UnitName,
 };
 
@@ -238,12 +238,26 @@ fn nowhere(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, holder: Option<&Ho
         },
     };
     let leaves = here.and_then(|here| must_leave(case.state, case.nodes.get(&here)?, unit));
-    match (leaves, here) {
+    let reason = match (leaves, here) {
         (Some(why), Some(here)) if holder.is_some_and(|holder| holder.state == HolderState::Held) => {
             format!("{name} stops because {} {why}; {others}", case.node_name(here))
         }
         _ => others,
+    };
+    match way_back(case, unit) {
+        Some(way_back) => format!("{reason}; {way_back}"),
+        None => reason,
     }
+}
+
+/// How the last change of the file is taken back, if something of the unit was found impossible since then.
+fn way_back(case: &Case<'_>, unit: &Unit<'_>) -> Option<String> {
+    let changed_at = case.state.config_history.back()?.at;
+    let is_new = |failures: &Failures| failures.is_permanent && failures.last_at >= changed_at;
+    let failures = |resource: &&ResourceName| case.state.failures.get(*resource);
+    let mut failures = unit.members.iter().filter_map(failures).flat_map(BTreeMap::values);
+    let former = case.state.former_version()?;
+    failures.any(is_new).then(|| format!("`cardea rollback {former}` takes the last change of the file back"))
 }
 
 /// Should the unit run at all?
