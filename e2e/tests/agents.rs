@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use e2e::{Lab, cluster_file, now_us, skip, until};
 
 const AGENTS: &str = "/usr/lib/ocf/resource.d/heartbeat";
@@ -115,7 +115,14 @@ start = { timeout = \"300ms\" }
     }
     lab.wait_until_whole()?;
     let file = lab.write("agents.toml", &cluster_file(&["a", "b", "c"], more))?;
-    lab.leader()?.must(&["apply", &file, "--yes"])?;
+    let refused = lab.leader()?.cardea(&["apply", &file, "--yes"])?;
+    assert_eq!(refused.exit_status, Some(1), "{refused:?}");
+    for word in ["ocf:test:missing is not installed", "ocf:test:unmarked", "chmod +x", "--force"] {
+        assert!(refused.err.contains(word), "`{word}` is not in: {}", refused.err);
+    }
+    lab.leader()?.must(&["apply", &file, "--yes", "--force", "--reason", "a try"])?;
+    let history = lab.leader()?.must(&["history"])?.out;
+    assert!(history.contains("a try (forced although"), "{history}");
     for name in ["missing", "unmarked", "garbage", "endless"] {
         let problem = until(&format!("{name} is told as a problem"), || {
             let status = lab.status()?;
@@ -153,13 +160,13 @@ fn a_mistake_in_the_file_powers_nothing_off_and_is_taken_back() -> Result<()> {
     let of = |what: &str| cluster_file(&["a", "b", "c"], &format!("{BESIDES}{what}"));
     let lab = Lab::with_file(&of(RIGHT))?;
     let whole = lab.wait_until_whole()?;
-    let version = whole["version"].to_string();
+    let version = whole["config_version"].as_u64().expect("a version");
     let place = lab.place_of("besides")?;
     for (agent, wrong, words) in MISTAKES {
         let since = now_us();
         let text = if agent == "Dummy" { of(wrong) } else { of(&format!("{RIGHT}\n{wrong}")) };
         let file = lab.write("wrong.toml", &text)?;
-        let before = lab.status().map_err(anyhow::Error::msg)?["version"].to_string();
+        let before = config_version(&lab)?;
         apply(&lab, &file)?;
         until(&format!("the status says what is wrong with {agent}"), || {
             let status = lab.status()?;
@@ -171,19 +178,60 @@ fn a_mistake_in_the_file_powers_nothing_off_and_is_taken_back() -> Result<()> {
         // The lab's devices need a fraction of this for a fence.
         std::thread::sleep(std::time::Duration::from_secs(2));
         assert_eq!(lab.events_of(&["condemned", "fence-called", "fenced"], since)?, Vec::<serde_json::Value>::new());
-        let request = serde_json::json!({ "do": "rollback", "to": before.parse::<u64>()?, "reason": "a mistake" });
+        let request = serde_json::json!({ "rollback": { "to": before, "reason": "a mistake" } });
         lab.leader()?.api().request(&request)?;
         lab.wait_until_whole()?;
         assert_eq!(lab.place_of("besides")?, place, "{agent}");
         let touched = lab.events_of(&["running", "stopped", "failed"], since)?;
         assert!(touched.iter().all(|event| event["subject"] != "besides"), "{touched:?}");
     }
-    assert_ne!(lab.status().map_err(anyhow::Error::msg)?["version"].to_string(), version);
+    assert_ne!(config_version(&lab)?, version);
     Ok(())
 }
 
-/// Applies a file, whatever the agents' metadata say about it.
+fn config_version(lab: &Lab) -> Result<u64> {
+    let status = lab.status().map_err(anyhow::Error::msg)?;
+    status["config_version"].as_u64().with_context(|| format!("no version: {status}"))
+}
+
+/// Applies a file, whatever the agents say about it.
 fn apply(lab: &Lab, file: &str) -> Result<()> {
-    lab.leader()?.must(&["apply", file, "--yes"])?;
+    lab.leader()?.must(&["apply", file, "--yes", "--force"])?;
+    Ok(())
+}
+
+#[test]
+fn a_file_that_the_agents_of_the_nodes_do_not_take_is_refused_with_the_place() -> Result<()> {
+    if !has(&["Filesystem"]) {
+        return Ok(());
+    }
+    let more = |key: &str| {
+        format!(
+            "[resources.data]\nagent = \"ocf:heartbeat:Filesystem\"\ndevice = \"/dev/none\"\n{key} = \"/srv/data\"\nfstype = \"ext4\"\nenabled = false\n"
+        )
+    };
+    let lab = Lab::with_file(&cluster_file(&["a", "b", "c"], ""))?;
+    lab.wait_until_whole()?;
+    let typo = lab.write("typo.toml", &cluster_file(&["a", "b", "c"], &more("drectory")))?;
+    let asked = lab.leader()?;
+    for words in [&["check", &typo][..], &["apply", &typo, "--yes"]] {
+        let said = asked.cardea(words)?;
+        assert_eq!(said.exit_status, Some(1), "{said:?}");
+        for word in ["no parameter `drectory`", "did you mean `directory`?", "needs `directory`"] {
+            assert!(said.err.contains(word), "`{word}` is not in: {}", said.err);
+        }
+    }
+    let plan = asked.cardea(&["plan", &typo])?;
+    assert!(plan.out.contains("`apply` would refuse this"), "{plan:?}");
+    // A node where the agent cannot be run is named; those where it can are not.
+    let c = lab.node("c");
+    let folder = c.root.join("usr/lib/ocf/resource.d/heartbeat");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("Filesystem"), "#!/bin/sh\n")?;
+    let right = lab.write("right.toml", &cluster_file(&["a", "b", "c"], &more("directory")))?;
+    let said = asked.cardea(&["apply", &right, "--yes"])?;
+    assert!(said.exit_status == Some(1) && said.err.contains("cannot be run on c"), "{said:?}");
+    std::fs::remove_file(folder.join("Filesystem"))?;
+    asked.must(&["apply", &right, "--yes"])?;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod diagnostics;
 mod lab;
+mod misfits;
 mod shown;
 #[cfg(test)]
 mod unit_file;
@@ -162,7 +163,7 @@ fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
     let done = |()| 0;
     match command {
         Command::Status(args) => status::run(root, &args).map(done),
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => check::run(root, &args),
         Command::Plan(args) => plan::run(root, &args).map(done),
         Command::Rehearse(args) => rehearse::run(&args),
         Command::Apply(args) => apply::run(root, args).map(done),

@@ -14,6 +14,9 @@ pub enum Request {
         expected_version: Option<u64>,
         /// Why.
         reason: String,
+        /// Also if the agents of the nodes cannot work with it.
+        #[serde(default)]
+        force: bool,
     },
     /// Make an earlier version current again, as a new version.
     Rollback {

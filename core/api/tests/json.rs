@@ -8,7 +8,7 @@ fn requests_keep_their_words() {
     let reason = || "why".to_owned();
     let requests = [
         (
-            Request::Apply { text: "x".to_owned(), expected_version: Some(3), reason: reason() },
+            Request::Apply { text: "x".to_owned(), expected_version: Some(3), reason: reason(), force: false },
             json!({ "apply": { "text": "x", "expected_version": 3, "reason": "why" } }),
         ),
         (Request::Rollback { to: 3, reason: reason() }, json!({ "rollback": { "to": 3, "reason": "why" } })),

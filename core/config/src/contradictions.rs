@@ -39,8 +39,8 @@ pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Find
     warn_needs(config, places, findings);
 }
 
-/// The nodes where a unit may run, as far as its own words tell.
-pub(crate) fn may_run_on(placement: &Placement, node: &NodeName) -> bool {
+/// May a unit with this placement run on that node, as far as its own words tell?
+pub fn may_run_on(placement: &Placement, node: &NodeName) -> bool {
     let leaning = &placement.leaning;
     (leaning.only.is_empty() || leaning.only.contains(node)) && leaning.avoid.get(node) != Some(&Weight::Must)
 }

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use toml::de::{DeTable, DeValue};
+
 /// More than a person reads; what a hostile file can make us hold and compute.
 const DIAGNOSTICS_MAX: usize = 100;
 
@@ -77,6 +79,22 @@ pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..end];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Where in a cluster file the key stands to which `path` leads from the outermost table, in bytes.
+///
+/// None if there is no such key, or the text is not valid up to there.
+pub fn place(text: &str, path: &[&str]) -> Option<Range<usize>> {
+    let (whole, _) = DeTable::parse_recoverable(text);
+    let (last, outer) = path.split_last()?;
+    let mut table = whole.get_ref();
+    for name in outer {
+        table = match table.iter().find(|(key, _)| key.get_ref() == name)?.1.get_ref() {
+            DeValue::Table(inner) => inner,
+            _ => return None,
+        };
+    }
+    table.iter().find(|(key, _)| key.get_ref() == last).map(|(key, _)| key.span())
 }
 
 /// What stops a file from being run, but not from being planned.

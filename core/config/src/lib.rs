@@ -22,7 +22,8 @@ mod section;
 mod words;
 
 pub use check::instances;
-pub use diagnostic::{Diagnostic, Severity, line_column};
+pub use contradictions::may_run_on;
+pub use diagnostic::{Diagnostic, Severity, line_column, place};
 pub use edit::{add_node, initial, remove_node};
 pub use expert::Expert;
 pub use file::{Parsed, parse, parse_for_planning};

@@ -19,6 +19,7 @@ mod fence;
 mod ip;
 mod mark;
 mod metadata;
+mod misfit;
 mod ocf;
 mod output;
 mod parameters;
@@ -41,6 +42,7 @@ use std::time::{Duration, Instant};
 use model::{AgentAction, AgentCall, CallKey, FenceCall, FenceOutcome, Outcome};
 
 pub use metadata::{Metadata, MetadataError, Operation, Parameter, fence_metadata, metadata};
+pub use misfit::{Misfit, Owner, Trouble, misfits};
 
 use secret::Secret;
 use watch::Watch;

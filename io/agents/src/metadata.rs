@@ -48,6 +48,12 @@ pub struct Parameter {
     pub default: Option<String>,
     /// `string`, `integer`, `boolean`, …: as the agent says.
     pub kind: String,
+    /// The only values that it takes; empty if the agent lists none.
+    pub options: Vec<String>,
+    /// Is it an old name, or of no use any more?
+    pub is_deprecated: bool,
+    /// Old names of it, which the agent still takes.
+    pub old_names: Vec<String>,
     /// What it is for, in a line.
     pub short: String,
 }
@@ -87,8 +93,13 @@ pub enum MetadataError {
     },
 }
 
-/// Describes a resource agent; an OCF agent is run for that.
+/// Describes a resource agent; an OCF agent is run for that, for at most 10 s.
 pub fn metadata(root: &Path, agent: &AgentName) -> Result<Metadata, MetadataError> {
+    metadata_within(root, agent, TIMEOUT)
+}
+
+/// As [`metadata`], for at most so long.
+pub(crate) fn metadata_within(root: &Path, agent: &AgentName, limit: Duration) -> Result<Metadata, MetadataError> {
     match agent {
         AgentName::Native(name) => native(name).ok_or_else(|| {
             MetadataError::Call(format!("there is no built-in agent `{agent}`; there are cardea:ip and cardea:process"))
@@ -96,16 +107,21 @@ pub fn metadata(root: &Path, agent: &AgentName) -> Result<Metadata, MetadataErro
         AgentName::Ocf { provider, name } => {
             let path = ocf::find(root, provider, name).map_err(MetadataError::Call)?;
             let environment = ocf::environment(root, &AgentsConfig::new(root).runtime_dir, provider, name);
-            describe(&agent.to_string(), &path, vec!["meta-data".to_owned()], "", environment)
+            describe(&agent.to_string(), &path, vec!["meta-data".to_owned()], "", environment, limit)
         }
         AgentName::Other { .. } => Err(MetadataError::Call(format!("agents such as `{agent}` cannot be called yet"))),
     }
 }
 
-/// Describes a fence agent by running it.
+/// Describes a fence agent by running it, for at most 10 s.
 pub fn fence_metadata(root: &Path, agent: &str) -> Result<Metadata, MetadataError> {
+    fence_metadata_within(root, agent, TIMEOUT)
+}
+
+/// As [`fence_metadata`], for at most so long.
+pub(crate) fn fence_metadata_within(root: &Path, agent: &str, limit: Duration) -> Result<Metadata, MetadataError> {
     let path = fence::find(root, agent).map_err(MetadataError::Call)?;
-    describe(agent, &path, Vec::new(), "action=metadata\n", mark::base_environment())
+    describe(agent, &path, Vec::new(), "action=metadata\n", mark::base_environment(), limit)
 }
 
 fn describe(
@@ -114,11 +130,13 @@ fn describe(
     arguments: Vec<String>,
     input: &str,
     mut environment: BTreeMap<String, String>,
+    limit: Duration,
 ) -> Result<Metadata, MetadataError> {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     environment.insert(mark::OPERATION.to_owned(), format!("metadata.{}.{run}", std::process::id()));
-    let answer = fence::ask(path, arguments, input, environment, TIMEOUT, TIMEOUT).map_err(MetadataError::Call)?;
+    let answer =
+        fence::ask(path, arguments, input, environment, limit.min(TIMEOUT), TIMEOUT).map_err(MetadataError::Call)?;
     if answer.exit != Exit::Status(0) {
         let said = last_line(&answer.errors).map(|line| format!(" ({line})")).unwrap_or_default();
         return Err(MetadataError::Failed { agent: agent.to_owned(), how: format!("{}{said}", answer.exit) });
@@ -140,6 +158,14 @@ fn parse(printed: &str) -> Result<Metadata, String> {
         let items = lists.into_iter().flat_map(|node| node.children());
         items.filter(|node| node.has_tag_name(item)).collect::<Vec<_>>()
     };
+    let nodes = listed("parameters", "parameter");
+    let mut parameters: Vec<Parameter> = nodes.iter().filter_map(parameter).collect();
+    for node in &nodes {
+        let Some((old, new)) = node.attribute("name").zip(replacement(node)) else { continue };
+        if let Some(parameter) = parameters.iter_mut().find(|parameter| parameter.name == new) {
+            parameter.old_names.push(old.to_owned());
+        }
+    }
     Ok(Metadata {
         name: root.attribute("name").unwrap_or_default().to_owned(),
         version: root.attribute("version").map(str::to_owned).or_else(|| text_of(&root, "version")).unwrap_or_default(),
@@ -148,7 +174,7 @@ fn parse(printed: &str) -> Result<Metadata, String> {
             .map(str::to_owned)
             .or_else(|| text_of(&root, "shortdesc"))
             .unwrap_or_default(),
-        parameters: listed("parameters", "parameter").into_iter().filter_map(|node| parameter(&node)).collect(),
+        parameters,
         operations: listed("actions", "action").into_iter().filter_map(|node| operation(&node)).collect(),
     })
 }
@@ -162,8 +188,23 @@ fn parameter(node: &Node<'_, '_>) -> Option<Parameter> {
         is_unique: is_true("unique"),
         default: content.and_then(|content| content.attribute("default")).map(str::to_owned),
         kind: content.and_then(|content| content.attribute("type")).unwrap_or("string").to_owned(),
+        options: content
+            .into_iter()
+            .flat_map(|content| content.children())
+            .filter(|child| child.has_tag_name("option"))
+            .filter_map(|option| option.attribute("value").map(str::to_owned))
+            .collect(),
+        is_deprecated: is_true("deprecated") || node.children().any(|child| child.has_tag_name("deprecated")),
+        // Fence agents name the old ones at the new one.
+        old_names: node.attribute("obsoletes").map(str::to_owned).into_iter().collect(),
         short: text_of(node, "shortdesc").unwrap_or_default(),
     })
+}
+
+/// The new name of a deprecated parameter (OCF 1.1).
+fn replacement<'a>(node: &Node<'a, '_>) -> Option<&'a str> {
+    let deprecated = node.children().find(|child| child.has_tag_name("deprecated"))?;
+    deprecated.children().find(|child| child.has_tag_name("replaced-with"))?.attribute("name")
 }
 
 fn operation(node: &Node<'_, '_>) -> Option<Operation> {
@@ -181,7 +222,7 @@ fn text_of(node: &Node<'_, '_>, child: &str) -> Option<String> {
 }
 
 /// A time as agents write it: `20`, `20s`, `500ms`, `1min`, `2h`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..end].parse().ok()?;
@@ -201,9 +242,9 @@ fn native(name: &str) -> Option<Metadata> {
         name: name.to_owned(),
         is_required,
         is_unique,
-        default: None,
         kind: kind.to_owned(),
         short: short.to_owned(),
+        ..Parameter::default()
     };
     let (short, parameters) = match name {
         "ip" => (
@@ -258,6 +299,8 @@ mod tests {
 <content type="string" default="/run/x" />
 </parameter>
 <parameter name="need" required="1"><content type="integer" /></parameter>
+<parameter name="must" deprecated="1"><deprecated><replaced-with name="need"/></deprecated><content type="integer" /></parameter>
+<parameter name="mode" obsoletes="way"><content type="select"><option value="soft"/><option value="hard"/></content></parameter>
 <parameter><content/></parameter>
 </parameters>
 <actions>
@@ -270,10 +313,16 @@ mod tests {
     fn an_agents_description_is_read() {
         let found = parse(DUMMY).unwrap();
         assert_eq!((found.name.as_str(), found.version.as_str(), found.short.as_str()), ("Thing", "1.2", "A thing"));
-        assert_eq!(found.parameters.len(), 2, "one without a name is none");
+        assert_eq!(found.parameters.len(), 4, "one without a name is none");
         assert!(found.parameters[0].is_unique && !found.parameters[0].is_required);
         assert_eq!(found.parameters[0].default.as_deref(), Some("/run/x"));
         assert!(found.parameters[1].is_required);
+        assert_eq!(found.parameters[1].old_names, ["must"]);
+        assert!(found.parameters[2].is_deprecated && !found.parameters[1].is_deprecated);
+        assert_eq!(
+            (&found.parameters[3].options[..], &found.parameters[3].old_names[..]),
+            (&["soft".to_owned(), "hard".to_owned()][..], &["way".to_owned()][..])
+        );
         assert_eq!(found.operations[0].timeout, Some(Duration::from_secs(20)));
         assert_eq!(found.operations[1].interval, Some(Duration::from_secs(10)));
     }

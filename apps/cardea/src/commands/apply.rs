@@ -24,6 +24,9 @@ pub struct ApplyArgs {
     /// Refuses unless this version is the current one.
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<u64>,
+    /// Also if the agents of the nodes cannot work with it; what they said is noted in the history.
+    #[arg(long)]
+    force: bool,
     /// JSON instead of sentences; implies --yes.
     #[arg(long)]
     json: bool,
@@ -40,7 +43,8 @@ pub fn run(root: &Path, args: ApplyArgs) -> anyhow::Result<()> {
     if is_asked && !confirm("apply?")? {
         bail!("nothing was changed");
     }
-    let request = Request::Apply { text, expected_version: args.expect_version, reason: args.reason };
+    let request =
+        Request::Apply { text, expected_version: args.expect_version, reason: args.reason, force: args.force };
     print_reply(&client.request(&request)?, args.json)
 }
 

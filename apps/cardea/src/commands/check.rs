@@ -1,6 +1,7 @@
 //! `cardea check`: is this cluster file right? Needs no daemon.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -8,9 +9,15 @@ use config::{Diagnostic, Severity};
 use serde::Serialize;
 
 use super::{is_colored, print_json};
-use crate::diagnostics;
+use crate::{diagnostics, misfits};
+
+/// How long the agents of this machine are asked.
+const ASK_AGENTS: Duration = Duration::from_secs(60);
 
 /// Checks a cluster file and points at what is wrong; needs no daemon.
+///
+/// Agents that are installed on this machine are asked what parameters they take. An agent that is not here is a
+/// warning: this machine need not be a node. `cardea plan` asks the agents of every node.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
     /// The cluster file.
@@ -44,10 +51,15 @@ pub fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Runs the command: 0 if the file can be applied, 1 if not.
-pub fn run(args: &CheckArgs) -> anyhow::Result<i32> {
+pub fn run(root: &Path, args: &CheckArgs) -> anyhow::Result<i32> {
     let text = read(&args.file)?;
     let (ok, found) = match config::parse(&text) {
-        Ok(parsed) => (true, parsed.warnings),
+        Ok(parsed) => {
+            let resources = parsed.config.resources.keys().cloned().collect();
+            let misfits = agents::misfits(root, &parsed.config, &resources, ASK_AGENTS);
+            let found = [misfits::of_this_machine(&text, &misfits), parsed.warnings].concat();
+            (found.iter().all(|diagnostic| diagnostic.severity == Severity::Warning), found)
+        }
         Err(diagnostics) => (false, diagnostics),
     };
     let name = args.file.display().to_string();

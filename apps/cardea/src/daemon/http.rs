@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::doors::{Busy, Caller, Doors};
 use super::events::Events;
+use super::examine;
 use super::peers;
 use super::requests;
 use super::status;
@@ -222,15 +223,21 @@ async fn post_plan(
         return refuse(refused);
     }
     let may_ask_much = caller.may_change();
+    let parsed = match requests::parse(&question.text, "cluster.toml") {
+        Ok(parsed) => parsed,
+        Err(refused) => return refuse(refused),
+    };
+    // Agents run as root, on all nodes: not whenever any user likes.
+    let of_agents =
+        if may_ask_much { examine::everywhere(&hub, &question.text, &parsed.config).await } else { Vec::new() };
     answer_aside(&caller, move || {
         let picture = hub.picture();
-        let parsed = requests::parse(&question.text, "cluster.toml")?;
         requests::refuse_what_cannot_run(&parsed.config)?;
         if !may_ask_much {
             let instances = config::instances(&parsed.config);
             refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
         }
-        let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).collect();
+        let warnings = parsed.warnings.iter().chain(&of_agents).map(as_warning).collect();
         let mut state = picture.view.state.as_ref().clone();
         let version = state.config_version.0;
         state.config = parsed.config;
@@ -238,6 +245,14 @@ async fn post_plan(
         Ok(Json(status::show_plan(&state, &plan, version, warnings)).into_response())
     })
     .await
+}
+
+fn as_warning(found: &config::Diagnostic) -> String {
+    let help = found.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
+    match found.severity {
+        config::Severity::Error => format!("`apply` would refuse this: {}{help}", found.message),
+        config::Severity::Warning => found.message.clone(),
+    }
 }
 
 fn refuse_too_much(caller: &Caller, asked: usize, allowed: usize, what: &str) -> Result<(), Refused> {
@@ -416,6 +431,7 @@ fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Resu
 
 async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
     let (request, actor) = (shown_safely(request), without_controls(&actor));
+    let request = examine::admit(hub, request).await?;
     let picture = hub.picture();
     let order = requests::translate(&picture.view, request, hub.authority(), host::identity::wall())?;
     let mut reply =
@@ -515,7 +531,8 @@ mod tests {
         let stop = Request::Stop { unit: "db".to_owned(), reason: "why\u{1b}[2J\nnot".to_owned() };
         let cleaned = Request::Stop { unit: "db".to_owned(), reason: "why [2J not".to_owned() };
         assert_eq!(shown_safely(stop), cleaned);
-        let apply = Request::Apply { text: "a\nb\t".to_owned(), expected_version: None, reason: "x".to_owned() };
+        let apply =
+            Request::Apply { text: "a\nb\t".to_owned(), expected_version: None, reason: "x".to_owned(), force: false };
         assert_eq!(shown_safely(apply.clone()), apply);
     }
 }

@@ -2,6 +2,7 @@
 
 mod doors;
 pub mod events;
+mod examine;
 mod file_writer;
 pub mod http;
 pub mod log;

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use state::Command;
 use transport::{Answer, Authority, Handler, JoinRequest, Renewal, Streams, StreamsConfig, StreamsHandle};
 
-use super::http;
 use super::node_file::{NodeFile, PulseFile, PulsePeer};
 use super::worker::{Hub, Work};
+use super::{examine, http};
 
 /// How long the leader may take over a join.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
@@ -60,6 +60,7 @@ enum Question {
     Request(serde_json::Value),
     Join { request: String, exporter: [u8; 32] },
     Renew { certificate_request: String },
+    Examine { text: String },
 }
 
 struct Peers {
@@ -96,6 +97,10 @@ impl Handler for Peers {
                 Ok(Question::Request(forwarded)) => http::on_forwarded(&hub, from, forwarded).await,
                 Ok(Question::Join { request, exporter }) => match may_pass_on(&hub.picture().view.state, from) {
                     Ok(()) => pack(admit_encoded(&hub, &request, &exporter).await),
+                    Err(why) => pack::<()>(Err(anyhow!(why))),
+                },
+                Ok(Question::Examine { text }) => match may_pass_on(&hub.picture().view.state, from) {
+                    Ok(()) => pack(examine(&hub, text).await),
                     Err(why) => pack::<()>(Err(anyhow!(why))),
                 },
                 Ok(Question::Renew { certificate_request }) => pack(renew_for(&hub, from, &certificate_request)),
@@ -140,6 +145,16 @@ pub fn unpack<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> anyhow::Result<T> {
 /// A forwarded operator's request as bytes for [`Hub::ask_peer`].
 pub fn request_question(forwarded: serde_json::Value) -> Vec<u8> {
     serde_json::to_vec(&Question::Request(forwarded)).expect("questions are plain data")
+}
+
+/// The question what a node's agents do not take of a file, as bytes for [`Hub::ask_peer`].
+pub fn examine_question(text: String) -> Vec<u8> {
+    serde_json::to_vec(&Question::Examine { text }).expect("questions are plain data")
+}
+
+async fn examine(hub: &Arc<Hub>, text: String) -> anyhow::Result<Vec<agents::Misfit>> {
+    let own = NodeName(hub.picture().view.state.name_of(hub.own()));
+    examine::here(hub.paths().root(), own, text).await.map_err(|why| anyhow!(why))
 }
 
 async fn join(hub: &Arc<Hub>, request: &[u8], exporter: [u8; 32]) -> anyhow::Result<JoinGrant> {

@@ -97,7 +97,7 @@ fn or(reason: String, otherwise: &str) -> String {
 pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallTime) -> Result<Order, Refused> {
     let state = &view.state;
     match request {
-        Request::Apply { text, expected_version, reason } => {
+        Request::Apply { text, expected_version, reason, force: _ } => {
             let parsed = parse(&text, "cluster.toml")?;
             let expected = expected_version.map_or(state.config_version, ConfigVersion);
             configure(expected, text, parsed, or(reason, "applied by an operator"), "the cluster file is applied")
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn a_file_is_applied_on_top_of_the_current_version() {
         let text = FILE.replace("[groups.site]", "[groups.site]\nprefer = [\"b\"]");
-        let request = Request::Apply { text: text.clone(), expected_version: None, reason: no_reason() };
+        let request = Request::Apply { text: text.clone(), expected_version: None, reason: no_reason(), force: false };
         let (command, done) = command(&view(), request);
         let Command::Configure { expected_version, text: proposed, reason, .. } = command else {
             panic!("{command:?}")
@@ -431,7 +431,8 @@ mod tests {
 
     #[test]
     fn the_version_that_an_operator_expects_is_the_one_that_is_compared() {
-        let request = Request::Apply { text: FILE.to_owned(), expected_version: Some(9), reason: no_reason() };
+        let request =
+            Request::Apply { text: FILE.to_owned(), expected_version: Some(9), reason: no_reason(), force: false };
         let (command, _) = command(&view(), request);
         assert!(matches!(command, Command::Configure { expected_version: ConfigVersion(9), .. }), "{command:?}");
     }
@@ -439,7 +440,7 @@ mod tests {
     #[test]
     fn a_faulty_file_is_refused_with_the_place_of_the_fault() {
         let text = FILE.replace("prefer", "prefers").replace("[\"address\", \"web\"]", "[\"address\", \"wep\"]");
-        let request = Request::Apply { text, expected_version: None, reason: no_reason() };
+        let request = Request::Apply { text, expected_version: None, reason: no_reason(), force: false };
         let (code, message, next) = refused(&view(), request);
         assert_eq!(code, RefusedCode::Invalid);
         assert!(message.contains("wep") && message.contains("cluster.toml:"), "{message}");
@@ -451,7 +452,7 @@ mod tests {
     fn a_file_with_copies_is_not_applied() {
         let text = FILE.replace("[groups.site]\n", "[groups.site]\ncopies = 2\n");
         assert_ne!(text, FILE);
-        let request = Request::Apply { text, expected_version: None, reason: no_reason() };
+        let request = Request::Apply { text, expected_version: None, reason: no_reason(), force: false };
         let (code, message, next) = refused(&view(), request);
         assert_eq!(code, RefusedCode::Invalid);
         assert!(message.contains("`copies`") && message.contains("nothing was changed"), "{message}");
@@ -720,7 +721,7 @@ mod tests {
             Request::Standby { node: "b".to_owned(), on: true, reason: no_reason() },
             Request::Stop { unit: "site".to_owned(), reason: no_reason() },
             Request::Clear { name: None, node: None, reason: no_reason() },
-            Request::Apply { text: FILE.to_owned(), expected_version: None, reason: no_reason() },
+            Request::Apply { text: FILE.to_owned(), expected_version: None, reason: no_reason(), force: false },
             Request::CreateToken { witness: false, name: None, seconds: 60 },
         ];
         for request in requests {
