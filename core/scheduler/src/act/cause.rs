@@ -176,12 +176,22 @@ impl Planner<'_, '_> {
             Because::Disabled => "it is disabled".to_owned(),
             Because::DefinitionChanged => "its definition changed".to_owned(),
             Because::NoQuorum => "there is no quorum".to_owned(),
-            Because::Needed(other) => self.sentence(*other, verbs(self.graph.get(*other).task).0),
+            Because::Needed(other) => self.sentence(*other, self.verb(*other)),
             Because::Hindered(other) => self.sentence(*other, verbs(self.graph.get(*other).task).1),
             Because::Partner(rsc) => format!("it must be with {}, which cannot start", self.world.rsc(*rsc).id),
             Because::Removed => "it left the configuration".to_owned(),
             Because::GuestDown => "the guest went down".to_owned(),
             Because::Fact(what) => what.clone(),
+        }
+    }
+
+    /// What is done; the start of what runs there is the end of a restart.
+    fn verb(&self, at: ActionIx) -> &'static str {
+        let action = self.graph.get(at);
+        let runs_there = |rsc: RscIx| action.node.is_some_and(|node| self.world.rsc(rsc).active_on.contains(&node));
+        match action.task {
+            Task::Start if action.rsc.is_some_and(runs_there) => "restarts",
+            task => verbs(task).0,
         }
     }
 
@@ -252,10 +262,11 @@ impl Planner<'_, '_> {
         let it = self.world.rsc(rsc);
         match &action.because {
             Some(Because::Needed(other)) => {
+                let action = self.verb(*other);
                 let other = self.graph.get(*other);
                 if other.rsc != Some(rsc) {
                     return Cause::BroughtAlong {
-                        action: verbs(other.task).0,
+                        action,
                         resource: other.rsc.map(|rsc| self.world.rsc(rsc).id.to_string()),
                     };
                 }
@@ -263,9 +274,10 @@ impl Planner<'_, '_> {
                 match &other.because {
                     Some(Because::DefinitionChanged) => return Cause::DefinitionChanged,
                     Some(Because::Needed(third)) if self.graph.get(*third).rsc != Some(rsc) => {
+                        let action = self.verb(*third);
                         let third = self.graph.get(*third);
                         return Cause::BroughtAlong {
-                            action: verbs(third.task).0,
+                            action,
                             resource: third.rsc.map(|rsc| self.world.rsc(rsc).id.to_string()),
                         };
                     }

@@ -118,9 +118,10 @@ impl Kind {
     pub const ORDERED: Kind = Kind(1);
     /// If the first has to be done, so has the then.
     pub const THEN_FOLLOWS: Kind = Kind(1 << 1);
-    /// If the then has to be done, so has the first.
+    /// If the then has to be done and any member of the collective that the first stands for, so has the first. A stop
+    /// alone brings no other stop along: what depends on it stops because its start has to be repeated, or cannot be done.
     pub const FIRST_FOLLOWS: Kind = Kind(1 << 2);
-    /// As before, while the resource leads.
+    /// If the then has to be done, so has the first, while the resource leads.
     pub const FIRST_FOLLOWS_IF_PROMOTED: Kind = Kind(1 << 3);
     /// If the first cannot be done, neither can the then.
     pub const BLOCKS: Kind = Kind(1 << 4);

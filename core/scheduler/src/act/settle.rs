@@ -396,7 +396,7 @@ impl<'a> Planner<'_, 'a> {
         } else if kind == Kind::RESTARTS {
             changed = self.apply_restart(first, then);
         } else if kind == Kind::FIRST_FOLLOWS {
-            if is_then_needed && !self.is_connection_that_migrates(then) {
+            if is_then_needed && !first_look.is_optional {
                 changed.first = self.require(first, then);
                 changed.first |= self.stop_migrating(first, then);
             }
@@ -416,25 +416,13 @@ impl<'a> Planner<'_, 'a> {
         changed
     }
 
-    /// What runs on a remote node does not notice that its connection is handed over.
-    fn is_connection_that_migrates(&self, at: ActionIx) -> bool {
-        let action = self.graph.get(at);
-        action.may_migrate && action.rsc.is_some_and(|rsc| self.world.rsc(rsc).connects.is_some())
-    }
-
     /// What has to stop for something that does not migrate does not migrate either.
     fn stop_migrating(&mut self, first: ActionIx, then: ActionIx) -> bool {
         !self.graph.get(then).may_migrate && std::mem::replace(&mut self.graph.get_mut(first).may_migrate, false)
     }
 
-    /// Makes an action needed.
+    /// Makes an action needed, that of an unmanaged resource too: nobody carries it out, and what waits for it is stuck.
     fn require(&mut self, at: ActionIx, because: ActionIx) -> bool {
-        let action = self.graph.get(at);
-        if let (Some(rsc), Some(node)) = (action.rsc, action.node)
-            && self.is_hands_off(rsc, action.task, Some(node))
-        {
-            return false;
-        }
         if !self.graph.get(at).is_optional || self.graph.get(at).is_cancelled {
             return false;
         }
