@@ -1,6 +1,6 @@
 //! What does each resource need to get from what it is to what it should be?
 
-use model::situation::{Definition, MultipleActive, OperationRecord, Role};
+use model::situation::{Definition, MultipleActive, NoQuorum, OperationRecord, Requires, Role};
 
 use super::cause::Because;
 use super::graph::{Kind, Task};
@@ -113,7 +113,7 @@ impl Planner<'_, '_> {
         let world = self.world;
         let at = rsc.0 as usize;
         let it = world.rsc(rsc);
-        self.placement.goal[at] = self.goal(rsc);
+        self.placement.goal[at] = self.goal_with_quorum(rsc);
         let goal = self.placement.goal[at];
         let chosen = self.placement.node[at];
         let count = active_count(world, rsc);
@@ -172,6 +172,20 @@ impl Planner<'_, '_> {
         if let Some((source, target)) = migrates {
             self.migrate(rsc, source, target);
         }
+    }
+
+    /// What it should be, with the limit of `no-quorum-policy=demote`: without quorum an instance of a promotable clone
+    /// may go on, and nothing leads.
+    fn goal_with_quorum(&self, rsc: RscIx) -> Role {
+        let options = &self.world.situation.options;
+        let it = self.world.rsc(rsc);
+        let goal = self.goal(rsc);
+        let is_limited = !options.has_quorum
+            && options.no_quorum == NoQuorum::Demote
+            && it.role >= Role::Unpromoted
+            && it.is_managed
+            && it.meta.requires != Requires::Nothing;
+        if is_limited { goal.min(Role::Unpromoted) } else { goal }
     }
 
     /// Down to a stop, and up again to what it is: needed, or in case something else needs it.

@@ -246,10 +246,10 @@ impl<'w, 'a> Planner<'w, 'a> {
             return;
         }
         let role = self.role(rsc);
-        let is_promotable = world.clone_of(rsc).is_some_and(|clone| world.rsc(clone).meta.is_promotable);
         let because = match options.no_quorum {
             NoQuorum::Ignore | NoQuorum::Fence => return,
-            NoQuorum::Demote if is_promotable => return,
+            // Its goal is limited; it may follow, wherever it goes.
+            NoQuorum::Demote if role >= Role::Unpromoted => return,
             NoQuorum::Stop | NoQuorum::Demote => Because::NoQuorum,
             NoQuorum::Freeze if it.active_on.is_empty() || self.goal(rsc) > role => Because::NoQuorum,
             NoQuorum::Freeze => return,
