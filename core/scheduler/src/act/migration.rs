@@ -12,6 +12,7 @@ use model::situation::{Role, Strategy};
 use super::graph::{ActionIx, Kind, Task};
 use super::settle::undone;
 use super::{End, Ordering, Planner};
+use crate::read::active_count;
 use crate::world::{NodeIx, RscIx};
 
 impl<'a> Planner<'_, 'a> {
@@ -19,7 +20,7 @@ impl<'a> Planner<'_, 'a> {
     pub(super) fn can_migrate(&self, rsc: RscIx, source: NodeIx, target: NodeIx) -> bool {
         let it = self.world.rsc(rsc);
         it.meta.allows_migration
-            && self.world.clone_of(rsc).is_none()
+            && (it.partial_migration.is_some() || active_count(self.world, rsc) <= 1)
             && it.is_managed
             && !it.is_failed
             && !it.is_unmigratable
