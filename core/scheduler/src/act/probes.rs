@@ -108,7 +108,8 @@ impl Planner<'_, '_> {
         }
         if !there.is_member() {
             let holds_guest = it.fillers.iter().any(|filler| world.rsc(*filler).connects.is_some());
-            if it.is_fence_device() || it.connects.is_some() || holds_guest {
+            // Guests do not nest; a machine on a remote node is as good as any.
+            if it.is_fence_device() || it.connects.is_some() || (there.is_guest() && holds_guest) {
                 return false;
             }
             if let Some(container) = there.container() {
