@@ -21,9 +21,6 @@ pub(super) fn apply(world: &mut World<'_>) {
 }
 
 fn lose(world: &mut World<'_>, rsc: RscIx, rule: &TicketRule, ticket: Ticket) {
-    if !world.rsc(rsc).is_managed {
-        return;
-    }
     let why = format!("ticket {} is not there", rule.ticket);
     let is_active = !world.rsc(rsc).active_on.is_empty();
     let is_for_promoted = rule.role == Some(Role::Promoted);
@@ -38,7 +35,12 @@ fn lose(world: &mut World<'_>, rsc: RscIx, rule: &TicketRule, ticket: Ticket) {
         return;
     }
     let role = world.rsc(rsc).role;
-    match rule.loss {
+    let loss = match rule.loss {
+        // Nothing is fenced: the best that is left is to stop.
+        TicketLoss::Fence if !world.situation.options.is_fencing_enabled => TicketLoss::Stop,
+        loss => loss,
+    };
+    match loss {
         TicketLoss::Stop => ban(world, rsc, None, Score::MUST_NOT, &why),
         TicketLoss::Demote => {
             if !is_for_promoted {
