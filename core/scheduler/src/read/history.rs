@@ -439,7 +439,13 @@ impl<'a> Reading<'a> {
             && status != PENDING
             && (status == AGENT_NOT_INSTALLED || matches!(rc, INVALID | NOT_INSTALLED));
         let is_expired = status != PENDING && self.is_expired(world, record, rc, is_first_look);
-        if is_expired && record.rc_expected != Some(record.rc) && self.forget(world, record, is_masked) {
+        // That something unmanaged does not run is a state, no failure, and does not expire.
+        let is_left_stopped = rc == NOT_RUNNING && !world.rsc(self.rsc).is_managed;
+        if is_expired
+            && !is_left_stopped
+            && record.rc_expected != Some(record.rc)
+            && self.forget(world, record, is_masked)
+        {
             return;
         }
         if is_masked {
@@ -748,7 +754,7 @@ impl<'a> Reading<'a> {
         let at = self.rsc.0 as usize;
         let role = world.resources[at].role;
         let is_active = role > Role::Stopped;
-        if role != Role::Unknown {
+        if role != Role::Unknown && !self.is_only_starting(world) {
             let mut here = Some(self.rsc);
             while let Some(rsc) = here {
                 world.resources[rsc.0 as usize].known_on.insert(self.node);
@@ -860,6 +866,20 @@ impl<'a> Reading<'a> {
         {
             world.resources[at].role = Role::Started;
         }
+    }
+
+    /// Is a start without any answer all that is recorded there? It may have begun or not: somebody has to look.
+    ///
+    /// An operation under way bears the code 193, which says that it has begun.
+    fn is_only_starting(&self, world: &World<'_>) -> bool {
+        fn says_nothing(record: &&OperationRecord) -> bool {
+            record.operation == "start" && record.status == PENDING && record.rc < 0
+        }
+        world
+            .rsc(self.rsc)
+            .records
+            .get(self.node)
+            .is_some_and(|records| !records.sorted.is_empty() && records.sorted.iter().all(says_nothing))
     }
 
     fn demand_stop(&self, world: &mut World<'_>) {
