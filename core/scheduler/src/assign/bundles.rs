@@ -45,7 +45,14 @@ impl Assigner<'_, '_> {
             }
             let (Some(inside), Some(node)) = (replica.inside, replica.node) else { continue };
             for primitive in world.primitives(inside) {
-                self.tables[primitive.0 as usize].add(node, Score::MUST, Source::Container);
+                // It is made anew with its container: of what happened in there, only too many failures keep it out.
+                let failed_too_often = self.has_failed_too_often(primitive, node);
+                let table = &mut self.tables[primitive.0 as usize];
+                if failed_too_often {
+                    table.add(node, Score::MUST, Source::Container);
+                } else {
+                    table.begin(node, Score::MUST, Source::Container);
+                }
             }
             if !world.rsc(inside).is_primitive() {
                 self.tables[inside.0 as usize].add(node, Score::MUST, Source::Container);

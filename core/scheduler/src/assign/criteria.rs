@@ -235,20 +235,24 @@ impl Assigner<'_, '_> {
 
     fn apply_failures(&mut self, rsc: RscIx) {
         let world = self.world;
-        let it = world.rsc(rsc);
-        let Some(max) = it.meta.failures_max.filter(|max| *max > 0) else { return };
-        if it.failure_is_ignored {
-            return;
-        }
-        for node in world.node_ixs().filter(|node| world.node(*node).has_failures) {
-            if it.clearings.contains_key(&node) {
+        for node in world.node_ixs() {
+            if !self.has_failed_too_often(rsc, node) {
                 continue;
             }
-            if FailureCounts::with_fillers(world, rsc, node) >= i64::from(max) {
-                let banned = if world.is_anonymous_instance(rsc) { world.top(rsc) } else { rsc };
-                self.locate(banned, &[(node, Score::MUST_NOT)], Discovery::Always, Source::Failures(rsc));
-            }
+            let banned = if world.is_anonymous_instance(rsc) { world.top(rsc) } else { rsc };
+            self.locate(banned, &[(node, Score::MUST_NOT)], Discovery::Always, Source::Failures(rsc));
         }
+    }
+
+    /// Has it reached its `migration-threshold` on a node?
+    pub(super) fn has_failed_too_often(&self, rsc: RscIx, node: NodeIx) -> bool {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        let Some(max) = it.meta.failures_max.filter(|max| *max > 0) else { return false };
+        world.node(node).has_failures
+            && !it.failure_is_ignored
+            && !it.clearings.contains_key(&node)
+            && FailureCounts::with_fillers(world, rsc, node) >= i64::from(max)
     }
 
     fn apply_exclusive(&mut self, rsc: RscIx) {
