@@ -14,6 +14,7 @@ use crate::locations;
 use crate::nodes::Nodes;
 use crate::orders;
 use crate::resources::Resources;
+use crate::rules::{Circumstances, Rule};
 use crate::source::{Element, Source};
 use crate::tickets;
 use crate::values::{self, Colours};
@@ -44,8 +45,8 @@ pub(crate) fn read<'a>(source: &Source<'a>, nodes: &Nodes, colours: Colours, res
     let mut constraints = Constraints::default();
     let section = source.section("constraints");
     for element in section.iter().flat_map(|s| s.children().filter(|child| child.is_element())) {
-        if let Some(lifetime) = element.children().find(|child| child.has_tag_name("lifetime")) {
-            source.remark(lifetime, "a lifetime is not known any more; the constraint holds for ever");
+        if !is_in_force(source, element) {
+            continue;
         }
         match element.tag_name().name() {
             "rsc_location" => locations::read(&context, element, &mut constraints.locations),
@@ -56,6 +57,21 @@ pub(crate) fn read<'a>(source: &Source<'a>, nodes: &Nodes, colours: Colours, res
         }
     }
     constraints
+}
+
+/// Does its `<lifetime>` still hold, or has it none? One of its rules is enough.
+fn is_in_force<'a>(source: &Source<'a>, constraint: Element<'a>) -> bool {
+    let Some(lifetime) = constraint.children().find(|child| child.has_tag_name("lifetime")) else { return true };
+    if !source.may_be_older_than(4) {
+        source.remark(lifetime, "there is no lifetime since schema 4.0, but a rule; the constraint holds for ever");
+        return true;
+    }
+    let rules: Vec<Rule<'a>> = source.children(lifetime, "rule").map(|rule| Rule::read(source, rule)).collect();
+    let holds = rules.is_empty() || rules.iter().any(|rule| rule.holds(&Circumstances::default()));
+    if !holds {
+        source.remark(constraint, "its lifetime is over, or has not begun; the constraint is left out");
+    }
+    holds
 }
 
 /// Everything that a constraint can name.
@@ -242,7 +258,25 @@ pub(crate) fn action(text: &str) -> Option<OrderAction> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{dummy, read};
+    use crate::testing::{constrained, dummy, read};
+
+    #[test]
+    fn a_constraint_holds_for_its_lifetime() {
+        let location = |operation: &str| {
+            format!(
+                r#"<rsc_location id="l" rsc="x" node="a" score="1"><lifetime><rule score="0">
+                <date_expression operation="{operation}" start="2020-01-01" end="2020-01-01"/></rule></lifetime></rsc_location>
+                <rsc_order id="o" first="x" then="y"><lifetime><rule score="0">
+                <date_expression operation="{operation}" start="2020-01-01" end="2020-01-01"/></rule></lifetime></rsc_order>"#
+            )
+        };
+        let ended = constrained(&location("gt"));
+        assert!(ended.situation.locations.is_empty() && ended.situation.orders.is_empty());
+        assert_eq!(ended.not_understood.len(), 2, "{:?}", ended.not_understood);
+        let lasting = constrained(&location("lt"));
+        assert_eq!((lasting.situation.locations.len(), lasting.situation.orders.len()), (1, 1));
+        assert!(lasting.not_understood.is_empty(), "{:?}", lasting.not_understood);
+    }
 
     #[test]
     fn templates_and_tags_stand_for_their_resources() {

@@ -34,7 +34,11 @@ pub(crate) fn read<'a>(context: &Context<'_, 'a>, element: Element<'a>, location
             Discovery::Always
         }
     };
-    let rule = context.source.children(element, "rule").next().map(|rule| (rule, Rule::read(context.source, rule)));
+    let mut rules: Vec<Element<'a>> = context.source.children(element, "rule").collect();
+    if rules.len() > 1 && !context.source.may_be_older_than(4) {
+        context.source.remark(element, "a location has one rule since schema 4.0; those after the first are left out");
+        rules.truncate(1);
+    }
     let targets = targets(context, element, role);
     let mut add = |target: &Target<'_>, role: Option<Role>, scores: Vec<(NodeName, Score)>| {
         locations.push(Location {
@@ -46,40 +50,42 @@ pub(crate) fn read<'a>(context: &Context<'_, 'a>, element: Element<'a>, location
             why: None,
         });
     };
-    match (element.attribute("node"), rule) {
-        (Some(name), _) => {
-            let Some(at) = context.nodes.find(name) else {
-                context.source.remark(element, format!("there is no node {name}; the constraint is left out"));
-                return;
-            };
-            let score = context.score(element).unwrap_or_default();
-            for target in &targets {
-                add(target, target.role, vec![(context.nodes.facts[at].name.clone(), score)]);
-            }
+    if let Some(name) = element.attribute("node") {
+        let Some(at) = context.nodes.find(name) else {
+            context.source.remark(element, format!("there is no node {name}; the constraint is left out"));
+            return;
+        };
+        let score = context.score(element).unwrap_or_default();
+        for target in &targets {
+            add(target, target.role, vec![(context.nodes.facts[at].name.clone(), score)]);
         }
-        (None, Some((rule_element, rule))) => {
-            let Ok(rule_role) = context.role(rule_element, "role") else { return };
-            let by = rule_element.attribute("score-attribute");
-            let score = match (by, rule_element.attribute("score")) {
-                (None, Some(text)) => values::score(text, context.colours),
-                (Some(_), _) => Some(Score::ZERO),
-                (None, None) => None,
-            };
-            let Some(score) = score else {
-                context.source.remark(rule_element, "a rule without a score; the constraint is left out");
-                return;
-            };
-            let on_nodes = RuleOnNodes { context, rule: &rule, by, score };
-            // Most rules say the same of every resource.
-            let is_same = !rule.asks_resource();
-            let shared = is_same.then(|| on_nodes.scores(None));
-            for target in &targets {
-                let shared = shared.clone().filter(|_| target.groups.is_empty());
-                let scores = shared.unwrap_or_else(|| on_nodes.scores(Some(target)));
-                add(target, rule_role.or(target.role), scores);
-            }
+        return;
+    }
+    if rules.is_empty() {
+        context.source.remark(element, "neither a node nor a rule; the constraint is left out");
+    }
+    for rule_element in rules {
+        let rule = Rule::read(context.source, rule_element);
+        let Ok(rule_role) = context.role(rule_element, "role") else { continue };
+        let by = rule_element.attribute("score-attribute");
+        let score = match (by, rule_element.attribute("score")) {
+            (None, Some(text)) => values::score(text, context.colours),
+            (Some(_), _) => Some(Score::ZERO),
+            (None, None) => None,
+        };
+        let Some(score) = score else {
+            context.source.remark(rule_element, "a rule without a score; it is left out");
+            continue;
+        };
+        let on_nodes = RuleOnNodes { context, rule: &rule, by, score };
+        // Most rules say the same of every resource.
+        let is_same = !rule.asks_resource();
+        let shared = is_same.then(|| on_nodes.scores(None));
+        for target in &targets {
+            let shared = shared.clone().filter(|_| target.groups.is_empty());
+            let scores = shared.unwrap_or_else(|| on_nodes.scores(Some(target)));
+            add(target, rule_role.or(target.role), scores);
         }
-        (None, None) => context.source.remark(element, "neither a node nor a rule; the constraint is left out"),
     }
 }
 
@@ -181,16 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_rule_counts_and_needs_a_score() {
+    fn every_rule_counts_that_has_a_score() {
         let rule = |score: &str, node: &str| {
             format!(r##"<rule {score}><expression attribute="#uname" operation="ne" value="{node}"/></rule>"##)
         };
-        let two = format!(
-            r#"<rsc_location rsc="x">{}{}</rsc_location>"#,
+        let three = format!(
+            r#"<rsc_location rsc="x">{}{}{}</rsc_location>"#,
             rule("score=\"-INFINITY\"", "a"),
-            rule("score=\"5\"", "b")
+            rule("", "a"),
+            rule("score=\"5\" role=\"Promoted\"", "b")
         );
-        assert_eq!(locations(&two), ["x b=-INFINITY"]);
+        assert_eq!(locations(&three), ["x b=-INFINITY", "x a=5"]);
+        let roles: Vec<_> = constrained(&three).situation.locations.iter().map(|location| location.role).collect();
+        assert_eq!(roles, [None, Some(Role::Promoted)], "each rule has its own role");
         assert!(locations(&format!(r#"<rsc_location rsc="x">{}</rsc_location>"#, rule("", "a"))).is_empty());
     }
 

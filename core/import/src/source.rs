@@ -25,6 +25,12 @@ const REMARKS_MAX: usize = 1000;
 /// References can make few rules many.
 const RULES_MAX: u32 = 200_000;
 
+/// `pacemaker-2.10` is 2, 10; `pacemaker-next`, `none` and the like name no version.
+fn schema(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.strip_prefix("pacemaker-")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 /// The document and what all readers share.
 pub(crate) struct Source<'a> {
     /// `configuration`, if there is one.
@@ -33,6 +39,8 @@ pub(crate) struct Source<'a> {
     pub status: Option<Element<'a>>,
     /// The time of the decision: seconds since 1970.
     pub now: i64,
+    /// Which version of the CIB schema it follows (`validate-with`): major, minor. None: it does not say.
+    pub schema: Option<(u32, u32)>,
     /// Elements of the configuration by id; empty if nothing refers to an id.
     ids: BTreeMap<&'a str, Element<'a>>,
     /// Where each line begins.
@@ -63,6 +71,7 @@ impl<'a> Source<'a> {
             configuration,
             status: part("status"),
             now,
+            schema: document.root_element().attribute("validate-with").and_then(schema),
             ids,
             lines: std::iter::once(0).chain(line_ends).collect(),
             remarks: RefCell::new(Vec::new()),
@@ -92,6 +101,16 @@ impl<'a> Source<'a> {
     /// The children of that name, with references followed.
     pub(crate) fn children(&self, element: Element<'a>, name: &'static str) -> impl Iterator<Item = Element<'a>> {
         element.children().filter(move |child| child.has_tag_name(name)).filter_map(|child| self.resolve(child))
+    }
+
+    /// Is it from before that version of the schema, or of none that is known?
+    pub(crate) fn may_be_older_than(&self, major: u32) -> bool {
+        self.schema.is_none_or(|(known, _)| known < major)
+    }
+
+    /// Does it follow a schema before that version?
+    pub(crate) fn is_older_than(&self, major: u32) -> bool {
+        self.schema.is_some_and(|(known, _)| known < major)
     }
 
     /// Counts rules; false: there were enough.
