@@ -69,7 +69,17 @@ impl<'a> Reader<'_, '_, 'a> {
         value
     }
 
+    /// What is written and is not true is false: whoever mistypes `is-managed="false"` means hands off.
     fn is(&self, name: &str, default: bool) -> bool {
+        let Some(text) = self.get(name) else { return default };
+        values::boolean(text).unwrap_or_else(|| {
+            self.source.remark(self.at, format!("{name}={text:?} is not true, and so counts as false"));
+            false
+        })
+    }
+
+    /// As [`Reader::is`], for settings of groups, whose default holds instead.
+    fn is_or_default(&self, name: &str, default: bool) -> bool {
         self.value(name, values::boolean).unwrap_or(default)
     }
 
@@ -109,8 +119,8 @@ pub(crate) fn read<'a>(
         allows_unhealthy: reader.is("allow-unhealthy-nodes", false),
         container: reader.get("container").map(ResourceName::from).filter(|c| Some(c.as_str()) != at.attribute("id")),
         uses_host_attributes: reader.get("container-attribute-target").is_some_and(|target| target == "host"),
-        is_ordered: reader.is("ordered", !is_clone),
-        is_collocated: reader.is("collocated", true),
+        is_ordered: reader.is_or_default("ordered", !is_clone),
+        is_collocated: reader.is_or_default("collocated", true),
         clone_max: reader.count("clone-max", "clone_max", 0),
         clone_node_max,
         clone_min: reader.count("clone-min", "clone-min", 0).unwrap_or(0),
@@ -205,6 +215,25 @@ mod tests {
         let meta = meta(&values, PLAIN);
         assert_eq!(meta.target_role, Some(Role::Unpromoted));
         assert_eq!((meta.failures_max, meta.failure_timeout_s), (None, Some(2)));
+    }
+
+    #[test]
+    fn a_mistyped_boolean_is_false_whatever_the_default() {
+        let typos = [
+            ("is-managed", "flase"),
+            ("critical", "fasle"),
+            ("maintenance", "ture"),
+            ("globally-unique", "ture"),
+            ("ordered", "fasle"),
+            ("collocated", "fasle"),
+            ("clone-node-max", "2"),
+        ];
+        let group = meta(&typos, Sort::Group);
+        assert!(!group.is_managed && !group.is_critical && !group.is_maintenance);
+        assert!(group.is_ordered && group.is_collocated, "the default holds for these");
+        assert!(!meta(&typos, Sort::Clone).is_unique);
+        assert!(!meta(&[("is-managed", "")], PLAIN).is_managed);
+        assert!(meta(&[("is-managed", "default")], PLAIN).is_managed);
     }
 
     #[test]
