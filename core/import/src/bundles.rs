@@ -45,26 +45,43 @@ fn written(bundle: Element<'_>) -> Option<Plan<'_>> {
     let engine = engine(bundle)?;
     let count = |name: &str, least| engine.attribute(name).and_then(|text| values::count(text, least));
     let promoted_max = count("promoted-max", 0).or_else(|| count("masters", 0)).unwrap_or(0);
-    Some(Plan {
-        id: bundle.attribute("id")?,
-        engine,
-        network: child("network"),
-        primitive: child("primitive"),
-        promoted_max,
-        replicas: count("replicas", 1).unwrap_or(promoted_max.max(1)).min(REPLICAS_MAX),
-        per_host_max: count("replicas-per-host", 1).unwrap_or(1),
-    })
+    Some(
+        Plan {
+            id: bundle.attribute("id")?,
+            engine,
+            network: child("network"),
+            primitive: child("primitive"),
+            promoted_max,
+            replicas: count("replicas", 1).unwrap_or(promoted_max.max(1)).min(REPLICAS_MAX),
+            per_host_max: count("replicas-per-host", 1).unwrap_or(1),
+        }
+        .sharing_no_port(),
+    )
 }
 
 /// The nodes that a bundle brings.
 pub(crate) fn implied_nodes(bundle: Element<'_>) -> Vec<Implied> {
-    let Some(written) = written(bundle).filter(|written| written.primitive.is_some()) else { return Vec::new() };
+    let Some(written) = written(bundle).filter(|written| written.primitive.is_some() && !written.is_out_of_reach())
+    else {
+        return Vec::new();
+    };
     let node =
         |number| Implied::Guest { name: written.node(number), container: written.container(number), is_bundle: true };
     (0..written.replicas).map(node).collect()
 }
 
 impl<'a> Plan<'a> {
+    /// A port of the host leads into one container.
+    fn sharing_no_port(self) -> Self {
+        let shares = self.network("ip-range-start").is_none() && self.network("control-port").is_some();
+        if shares { Plan { per_host_max: 1, ..self } } else { self }
+    }
+
+    /// Does nothing lead to what runs inside?
+    fn is_out_of_reach(&self) -> bool {
+        self.primitive.is_some() && self.network("ip-range-start").is_none() && self.network("control-port").is_none()
+    }
+
     fn node(&self, number: u32) -> String {
         format!("{}-{number}", self.id)
     }
@@ -196,6 +213,12 @@ pub(crate) fn read<'a>(reader: &mut Reader<'_, 'a>, element: Element<'a>) -> Opt
         return None;
     };
     if !reader.claim(element, written.id) {
+        return None;
+    }
+    if written.is_out_of_reach() {
+        let what = "nothing leads to the primitive inside: its `network` needs `control-port` or `ip-range-start`; \
+                    the bundle is left out";
+        reader.source.remark(element, what);
         return None;
     }
     if written.replicas == REPLICAS_MAX {
