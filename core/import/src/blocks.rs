@@ -23,6 +23,14 @@ pub(crate) struct Block<'a> {
     pub pairs: Vec<(&'a str, &'a str)>,
 }
 
+impl<'a> Block<'a> {
+    /// A block that nobody wrote.
+    pub(crate) fn of(table: &Table<'a>) -> Block<'a> {
+        let pairs = table.iter().map(|(name, value)| (*name, *value)).collect();
+        Block { id: None, score: Score::ZERO, rule: None, pairs }
+    }
+}
+
 /// The blocks of that name in several elements, best first.
 pub(crate) fn read<'a>(source: &Source<'a>, parents: &[Element<'a>], name: &'static str) -> Vec<Block<'a>> {
     let mut blocks: Vec<Block<'a>> = parents
@@ -42,10 +50,11 @@ fn block<'a>(source: &Source<'a>, element: Element<'a>) -> Block<'a> {
     }
     for child in element.children().filter(|child| child.is_element()) {
         match child.tag_name().name() {
-            "nvpair" => pair(source, child, &mut block.pairs),
+            "nvpair" => pair(source, element, child, &mut block.pairs),
             // How it was written long ago.
             "attributes" => {
-                child.children().filter(|c| c.has_tag_name("nvpair")).for_each(|c| pair(source, c, &mut block.pairs));
+                let pairs = child.children().filter(|c| c.has_tag_name("nvpair"));
+                pairs.for_each(|nvpair| pair(source, element, nvpair, &mut block.pairs));
             }
             "rule" if block.rule.is_none() => {
                 block.rule = Some(source.resolve(child).map_or_else(Rule::never, |rule| Rule::read(source, rule)));
@@ -56,12 +65,28 @@ fn block<'a>(source: &Source<'a>, element: Element<'a>) -> Block<'a> {
     block
 }
 
-fn pair<'a>(source: &Source<'a>, element: Element<'a>, pairs: &mut Vec<(&'a str, &'a str)>) {
+fn pair<'a>(source: &Source<'a>, block: Element<'a>, element: Element<'a>, pairs: &mut Vec<(&'a str, &'a str)>) {
     let Some(target) = source.resolve(element) else { return };
     let name = element.attribute("name").or(target.attribute("name"));
     // A name without a value, and the word for "unset", leave the name to others.
     let value = target.attribute("value").filter(|value| !value.eq_ignore_ascii_case("#default"));
-    pairs.extend(name.zip(value));
+    let Some((name, value)) = name.zip(value) else { return };
+    pairs.push(if source.is_older_than(3) && block.has_tag_name("meta_attributes") {
+        as_since_3(source, element, name, value)
+    } else {
+        (name, value)
+    });
+}
+
+/// What a setting of a resource before schema 3.0 is since then.
+fn as_since_3<'a>(source: &Source<'a>, element: Element<'a>, name: &'a str, value: &'a str) -> (&'a str, &'a str) {
+    match name {
+        "isolation" | "isolation-host" | "isolation-instance" | "isolation-wrapper" => {
+            source.remark(element, format!("there is no {name} since schema 3.0; the resource stays stopped"));
+            ("target-role", "Stopped")
+        }
+        _ => (name, value),
+    }
 }
 
 /// Adds what is not yet there.

@@ -50,6 +50,14 @@ pub enum CibError {
         /// Counted from 1, in characters.
         column: u32,
     },
+    /// It follows a schema from before Pacemaker 1.0, whose words meant something else.
+    #[error(
+        "the CIB follows the schema {schema}, from before Pacemaker 1.0, which nothing reads any more; upgrade it there with `cibadmin --upgrade --force`"
+    )]
+    TooOld {
+        /// What it says of itself.
+        schema: String,
+    },
     /// There is no configuration in it.
     #[error(
         "the <cib> at line {line}, column {column} has no <configuration>; pass the whole of what `cibadmin --query` prints"
@@ -106,6 +114,10 @@ pub(crate) fn source<'a>(
     if !root.has_tag_name("cib") {
         return Err(CibError::OtherDocument { name: root.tag_name().name().to_owned(), line, column });
     }
+    let schema = root.attribute("validate-with").unwrap_or_default();
+    if ["pacemaker-0.", "transitional-0."].iter().any(|old| schema.starts_with(old)) {
+        return Err(CibError::TooOld { schema: schema.to_owned() });
+    }
     let recorded = || root.attribute("execution-date").and_then(values::integer);
     let now = match time {
         Time::At(now) => now,
@@ -129,7 +141,7 @@ pub(crate) fn situation<'a>(source: &Source<'a>, text: &str, root: roxmltree::No
     let mut nodes = nodes::read(source, &settings, &implied);
     let uses_unfencing = text.contains("unfencing") && uses_unfencing(source);
     let defaults = Defaults::new(&settings.options, settings.colours, uses_unfencing);
-    let resources = resources::read(source, &templates, &nodes, defaults, traits);
+    let resources = resources::read(source, &templates, &nodes, defaults, &settings.old_defaults, traits);
     let constraints = constraints::read(source, &nodes, settings.colours, &resources);
     let history = history::read(source, &nodes, &resources);
     let fence_levels = fence_levels::read(source, &nodes);
@@ -196,6 +208,9 @@ mod tests {
         let error = cib("<!-- -->\n<pacemaker/>", Time::At(0)).expect_err("something else").to_string();
         assert!(error.contains("<pacemaker>, at line 2, column 1") && error.contains("cibadmin"), "{error}");
         assert!(matches!(cib("<cib/>", Time::At(0)), Err(CibError::NoConfiguration { line: 1, .. })));
+        let old = r#"<cib validate-with="transitional-0.6"><configuration/></cib>"#;
+        let error = cib(old, Time::At(0)).expect_err("too old").to_string();
+        assert!(error.contains("transitional-0.6") && error.contains("--upgrade"), "{error}");
     }
 
     #[test]

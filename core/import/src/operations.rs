@@ -51,9 +51,13 @@ pub(crate) struct OperationDefaults<'a> {
 }
 
 impl<'a> OperationDefaults<'a> {
-    pub(crate) fn read(source: &Source<'a>) -> OperationDefaults<'a> {
+    /// `old_timeout` is what an action may take where `op_defaults` do not say it.
+    pub(crate) fn read(source: &Source<'a>, old_timeout: Option<&'a str>) -> OperationDefaults<'a> {
         let section = source.section("op_defaults");
-        let blocks = section.map(|s| blocks::read(source, &[s], "meta_attributes")).unwrap_or_default();
+        let mut blocks = section.map(|s| blocks::read(source, &[s], "meta_attributes")).unwrap_or_default();
+        if let Some(timeout) = old_timeout {
+            blocks.push(Block::of(&Table::from([("timeout", timeout)])));
+        }
         let settled = blocks::are_same_for_all(&blocks).then(|| {
             let mut table = Table::new();
             blocks::fill(&mut table, &blocks, &Circumstances::default());
@@ -89,6 +93,32 @@ pub(crate) fn written<'a>(source: &Source<'a>, body: &Body<'a>, agent: Agent<'_>
         ops.extend(more);
     }
     ops
+}
+
+/// What a resource requires according to its operations `start` and `promote`, as CIBs before schema 3.0 may say it; what
+/// the resource says itself comes before it.
+pub(crate) fn old_requires<'a>(source: &Source<'a>, body: &Body<'a>) -> Option<Block<'a>> {
+    let lists = body.template.into_iter().chain([body.element]).flat_map(|part| source.children(part, "operations"));
+    let ops = lists.flat_map(|list| list.children().filter(|child| child.has_tag_name("op")));
+    let mut found = Table::new();
+    let says =
+        |element: Element<'a>| element.attribute("requires").is_some() || element.attribute("name") == Some("requires");
+    for op in ops.filter(|op| op.descendants().any(says)) {
+        let mut said = op.attribute("requires");
+        for kind in ["meta_attributes", "instance_attributes"] {
+            let mut table = Table::new();
+            blocks::fill(&mut table, &blocks::read(source, &[op], kind), &Circumstances::default());
+            said = said.or(table.get("requires").copied());
+        }
+        let Some(requires) = said else { continue };
+        let counts = source.is_older_than(3) && matches!(op.attribute("name"), Some("start" | "promote"));
+        if counts {
+            found.insert("requires", requires);
+        } else {
+            source.remark(op, "`requires` of an operation has no effect; say it of the resource");
+        }
+    }
+    (!found.is_empty()).then(|| Block::of(&found))
 }
 
 /// No role, started and unpromoted are the same to a template.

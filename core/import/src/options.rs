@@ -74,6 +74,16 @@ pub(crate) struct Settings<'a> {
     pub colours: Colours,
     /// The id of the member that leads.
     pub leader_id: Option<&'a str>,
+    /// Options that became defaults of resources and operations later.
+    pub old_defaults: OldDefaults<'a>,
+}
+
+/// Defaults that a CIB before schema 3.0 has among its options; `rsc_defaults` and `op_defaults` come before them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OldDefaults<'a> {
+    pub of_resources: Table<'a>,
+    /// What an action may take.
+    pub timeout: Option<&'a str>,
 }
 
 /// Reads them. Whether there is a fence device among the resources is not known yet; only a watchdog counts here.
@@ -83,10 +93,41 @@ pub(crate) fn read<'a>(source: &Source<'a>, cib: Element<'a>) -> Settings<'a> {
     all.sort_by_key(|block| block.id != Some(FIRST_BLOCK));
     let mut table = Table::new();
     blocks::fill(&mut table, &all, &Circumstances::default());
+    let mut old_defaults = OldDefaults::default();
+    if source.is_older_than(3) {
+        for (old, new) in BEFORE_3 {
+            if let Some(value) = table.remove(old) {
+                table.entry(new).or_insert(value);
+            }
+        }
+        old_defaults = take_old_defaults(&mut table);
+    }
     let reader = Reader { source, at: section.unwrap_or(cib), table, cib };
-    let settings = reader.settings();
+    let settings = Settings { old_defaults, ..reader.settings() };
     reader.remark_unknown();
     settings
+}
+
+/// Takes out of the options what became defaults.
+fn take_old_defaults<'a>(options: &mut Table<'a>) -> OldDefaults<'a> {
+    let mut found = OldDefaults::default();
+    for (old, new) in RESOURCE_DEFAULTS_BEFORE_3 {
+        if let Some(value) = options.remove(old) {
+            found.of_resources.entry(new).or_insert(value);
+        }
+    }
+    for name in FAILURE_STICKINESS_BEFORE_3 {
+        // Of all weights only this one has an equivalent.
+        if options.get(name).is_some_and(|value| value.eq_ignore_ascii_case("-INFINITY")) {
+            options.remove(name);
+            found.of_resources.entry("migration-threshold").or_insert("1");
+        }
+    }
+    for name in TIMEOUT_BEFORE_3 {
+        found.timeout = found.timeout.or(options.get(name).copied());
+        options.remove(name);
+    }
+    found
 }
 
 struct Reader<'s, 'a> {
@@ -131,6 +172,35 @@ const OLD_NAMES: [(&str, &str); 4] = [
     ("stop-removed-resources", "stop-orphan-resources"),
     ("cancel-removed-actions", "stop-orphan-actions"),
 ];
+
+/// What options of a CIB before schema 3.0 are called since then.
+const BEFORE_3: [(&str, &str); 14] = [
+    ("cluster_recheck_interval", "cluster-recheck-interval"),
+    ("dc_deadtime", "dc-deadtime"),
+    ("election_timeout", "election-timeout"),
+    ("no_quorum_policy", "no-quorum-policy"),
+    ("remove_after_stop", "remove-after-stop"),
+    ("shutdown_escalation", "shutdown-escalation"),
+    ("startup_fencing", "startup-fencing"),
+    ("stonith_action", "stonith-action"),
+    ("stonith_enabled", "stonith-enabled"),
+    ("stop_orphan_actions", "stop-orphan-actions"),
+    ("stop_orphan_resources", "stop-orphan-resources"),
+    ("symmetric_cluster", "symmetric-cluster"),
+    ("transition_idle_timeout", "cluster-delay"),
+    ("cluster_delay", "cluster-delay"),
+];
+
+/// Options of a CIB before schema 3.0 that are defaults of resources since then.
+const RESOURCE_DEFAULTS_BEFORE_3: [(&str, &str); 4] = [
+    ("default-resource-stickiness", "resource-stickiness"),
+    ("default_resource_stickiness", "resource-stickiness"),
+    ("is-managed-default", "is-managed"),
+    ("is_managed_default", "is-managed"),
+];
+const FAILURE_STICKINESS_BEFORE_3: [&str; 2] =
+    ["default-resource-failure-stickiness", "default_resource_failure_stickiness"];
+const TIMEOUT_BEFORE_3: [&str; 2] = ["default-action-timeout", "default_action_timeout"];
 
 impl<'a> Reader<'_, 'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -191,6 +261,7 @@ impl<'a> Reader<'_, 'a> {
             health_base: self.health_score("node-health-base", Score::ZERO),
             colours: self.colours(health),
             leader_id: self.cib.attribute("dc-uuid"),
+            old_defaults: OldDefaults::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::history;
 use crate::meta::{self, Defaults, Sort};
 use crate::nodes::{self, Implied, Nodes};
 use crate::operations::{self, OperationDefaults, Written};
+use crate::options::OldDefaults;
 use crate::rules::{Agent, Circumstances};
 use crate::source::{Element, Source};
 use crate::values;
@@ -201,16 +202,19 @@ pub(crate) fn read<'a>(
     templates: &Templates<'a>,
     nodes: &Nodes,
     defaults: Defaults,
+    old_defaults: &OldDefaults<'a>,
     traits: Traits,
 ) -> Resources<'a> {
     let section = source.section("rsc_defaults");
+    let mut resource_defaults = section.map(|s| blocks::read(source, &[s], "meta_attributes")).unwrap_or_default();
+    resource_defaults.push(Block::of(&old_defaults.of_resources));
     let mut reader = Reader {
         source,
         templates,
         nodes,
         defaults,
-        resource_defaults: section.map(|s| blocks::read(source, &[s], "meta_attributes")).unwrap_or_default(),
-        operation_defaults: OperationDefaults::read(source),
+        resource_defaults,
+        operation_defaults: OperationDefaults::read(source, old_defaults.timeout),
         has_guests: traits.has_guests,
         keeps_settings: traits.compares_with_settings,
         seen: BTreeSet::new(),
@@ -362,7 +366,8 @@ impl<'a> Reader<'_, 'a> {
             self.built.of_template.entry(template).or_default().push(body.id);
         }
         let parts = body.parts();
-        let own = blocks::read(self.source, &parts, "meta_attributes");
+        let mut own = blocks::read(self.source, &parts, "meta_attributes");
+        own.extend(operations::old_requires(self.source, &body));
         let table = self.table(&parts, &own, above, agent);
         self.keep_settings(body.id, &table);
         let is_connection = is_connection(agent);
