@@ -421,19 +421,29 @@ impl<'a> Reader<'_, 'a> {
     /// What the history knows and the configuration does not, under the names of the history.
     fn removed(&self) -> Vec<Resource> {
         let mut known = BTreeSet::new();
-        let mut in_clones = BTreeSet::new();
+        // How many instances there are by name, of those that differ; else one stands for another.
+        let mut in_clones: BTreeMap<&str, Option<u32>> = BTreeMap::new();
         for resource in &self.built.list {
             let is_numbered = matches!(resource.kind, ResourceKind::Clone(_) | ResourceKind::Bundle(_));
+            let is_unique = matches!(resource.kind, ResourceKind::Clone(_)) && resource.meta.is_unique;
+            let of_nodes = || u32::try_from(self.nodes.facts.len()).unwrap_or(u32::MAX).max(1);
+            let instances = is_unique.then(|| resource.meta.clone_max.unwrap_or_else(of_nodes));
             each_primitive(resource, &mut |name, _| {
-                known.insert(name.as_str());
+                if !is_unique {
+                    known.insert(name.as_str());
+                }
                 if is_numbered {
-                    in_clones.insert(name.as_str());
+                    in_clones.insert(name.as_str(), instances);
                 }
             });
         }
         let is_known = |name: &str| {
-            let is_instance =
-                |(base, number): (&str, &str)| number.bytes().all(|b| b.is_ascii_digit()) && in_clones.contains(base);
+            let is_instance = |(base, number): (&str, &str)| {
+                number.bytes().all(|b| b.is_ascii_digit())
+                    && in_clones.get(base).is_some_and(|instances| {
+                        instances.is_none_or(|instances| number.parse().is_ok_and(|number: u32| number < instances))
+                    })
+            };
             known.contains(name) || name.rsplit_once(':').is_some_and(is_instance)
         };
         let mut removed = Vec::new();
