@@ -45,6 +45,17 @@ fn a_cluster_file_decides_as_the_cib_did() {
         eprintln!("NOT TESTED: there are no cases in {}; set CARDEA_CASES", folder.display());
         return;
     };
+    round_trips(&folder, entries);
+}
+
+/// The same for the inputs of the scheduler's own tests.
+#[test]
+fn a_cluster_file_decides_as_the_cib_of_an_input_did() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scheduler/tests/inputs");
+    round_trips(&folder, fs::read_dir(&folder).expect("the folder of inputs"));
+}
+
+fn round_trips(folder: &std::path::Path, entries: fs::ReadDir) {
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder that can be listed").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "xml"));
     paths.sort();
