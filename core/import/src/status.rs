@@ -27,11 +27,19 @@ pub fn with_status(wanted: Situation, cib: &Situation) -> Situation {
 /// What the CIB itself no longer wants, and what the file does not.
 fn removed(wanted: &[Resource], cib: &Situation) -> Vec<Resource> {
     let mut kept = BTreeSet::new();
+    // What runs under such a name is none of the numbered instances.
+    let mut numbered = BTreeSet::new();
     for resource in wanted {
-        each_primitive(resource, &mut |name, _| _ = kept.insert(name.clone()));
+        let is_numbered = matches!(resource.kind, ResourceKind::Clone(_)) && resource.meta.is_unique;
+        each_primitive(resource, &mut |name, _| {
+            kept.insert(name.clone());
+            if is_numbered {
+                numbered.insert(name.clone());
+            }
+        });
     }
-    let mut removed: Vec<Resource> =
-        cib.removed.iter().filter(|resource| !kept.contains(&resource.name)).cloned().collect();
+    let is_gone = |resource: &&Resource| !kept.contains(&resource.name) || numbered.contains(&resource.name);
+    let mut removed: Vec<Resource> = cib.removed.iter().filter(is_gone).cloned().collect();
     for resource in &cib.resources {
         each_primitive(resource, &mut |name, primitive| {
             if !kept.contains(name) {
