@@ -559,7 +559,7 @@ fn notes<'a>(world: &'a World, since: At, word: &'a str, subject: &'a str) -> im
 fn problems(world: &World, name: &str) -> Result<String, String> {
     let m = world.index_of(name).ok_or("there is no such machine")?;
     let node = world.node(m).ok_or("its worker does not run")?;
-    Ok(node.view(world.moment(m)).problems.join("; "))
+    Ok(node.view(world.moment(m)).problems.iter().map(|problem| problem.text.as_str()).collect::<Vec<_>>().join("; "))
 }
 
 /// All nodes that have applied as much as the first have its state, to the last bit, and none is left out.

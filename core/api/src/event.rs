@@ -1,11 +1,12 @@
 //! What just happened? One line each, for `cardea events` and whoever follows along.
 
+use model::ProblemKind;
 use serde::{Deserialize, Serialize};
 
 /// Something that happened on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Number of the event on its node since the worker's start, from 1.
+    /// Number of the event on its node, from 1; goes on when the worker is replaced or the node boots.
     pub number: u64,
     /// Microseconds of CLOCK_MONOTONIC on the node.
     pub at_us: u64,
@@ -19,6 +20,9 @@ pub struct Event {
     pub subject: String,
     /// Why, as a sentence.
     pub reason: String,
+    /// Of which kind the problem is that begins or ends, where the event is about one of `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemKind>,
 }
 
 /// The kinds of event.
@@ -83,6 +87,8 @@ pub enum EventKind {
     Renewed,
     /// Something an operator should look at.
     Problem,
+    /// A problem is over.
+    ProblemOver,
     /// The worker of this node started.
     Started,
     /// Anything else that the history tells.

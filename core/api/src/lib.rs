@@ -15,7 +15,7 @@ mod status;
 pub use event::{Event, EventKind};
 pub use request::{FenceTestResult, Refused, RefusedCode, Reply, Request};
 pub use status::{
-    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
+    ActionStatus, Explanation, Fault, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
     Status, StepStatus, VersionItem,
 };
 

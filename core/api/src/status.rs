@@ -1,5 +1,6 @@
 //! How does the cluster look from this node?
 
+use model::{ProblemKind, Severity};
 use serde::{Deserialize, Serialize};
 
 /// The answer to `cardea status`.
@@ -29,8 +30,28 @@ pub struct Status {
     pub resources: Vec<ResourceStatus>,
     /// What operators asked for and is in force.
     pub actions: Vec<ActionStatus>,
-    /// What an operator should look at, each with the next step.
+    /// What an operator should look at, each with the next step: the sentences of `faults`.
     pub problems: Vec<String>,
+    /// The same with their kinds, the worst first.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+}
+
+/// Something that an operator should look at. It is the same one for as long as `kind` and `subject` are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Its kind.
+    pub kind: ProblemKind,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is about: a node, a unit, a resource on a node, a network between two nodes.
+    pub subject: String,
+    /// Since when, RFC 3339, as the first node that saw it says; empty if it was seen this very moment.
+    pub since: String,
+    /// The cause and the next step.
+    pub text: String,
+    /// The nodes that see it, as far as the answering node knows.
+    pub seen_by: Vec<String>,
 }
 
 /// One member.
@@ -78,7 +99,7 @@ pub struct ResourceStatus {
     pub unit: String,
     /// The agent.
     pub agent: String,
-    /// `running`, `stopped`, `starting`, `stopping`, `failed`, `blocked`, `unknown`.
+    /// `running`, `stopped`, `starting`, `waiting` (for others to run), `stopping`, `failed`, `blocked`, `unknown`.
     pub state: String,
     /// `started` while it has a node, else empty.
     pub role: String,

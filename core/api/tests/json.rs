@@ -71,6 +71,7 @@ fn events_keep_their_words() {
         event: EventKind::FenceCalled,
         subject: "b".to_owned(),
         reason: "why".to_owned(),
+        problem: None,
     };
     let expected = json!({ "number": 7, "at_us": 1, "wall_ms": 2, "node": "a", "event": "fence-called", "subject": "b",
         "reason": "why" });
@@ -103,5 +104,10 @@ fn answers_of_other_versions_are_understood() {
     assert_eq!((reply.index, reply.token, reply.fence_tests.len()), (5, None, 0));
     let mut status = to_value(Status::default()).expect("plain data");
     status["new"] = json!(true);
+    status["faults"] = json!([{ "kind": "of-tomorrow", "severity": "warning", "subject": "a", "since": "", "text": "x",
+        "seen_by": [] }]);
+    let later = from_value::<Status>(status.clone()).expect("a status");
+    assert_eq!(to_value(&later.faults[0].kind).expect("plain data"), "other");
+    status["faults"] = json!([]);
     assert_eq!(from_value::<Status>(status).expect("a status"), Status::default());
 }

@@ -27,7 +27,8 @@ use std::time::Duration;
 
 use model::{
     AgentAction, AgentName, Bugs, ClusterState, Epoch, Holder, HolderState, Incarnation, Instant, Known, Member,
-    MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, ResourceName, ResourceState, Step, StepKind, UnitName,
+    MemberState, NodeId, NodeRole, Op, OpId, OpResult, Plan, Problem, ProblemKind, ResourceName, ResourceState, Step,
+    StepKind, UnitName,
 };
 use state::{Command, Failure, Observation};
 
@@ -98,7 +99,7 @@ pub struct Dispatcher {
     retries: BTreeMap<(NodeId, ResourceName), Instant>,
     /// Stops that failed, and when to try them again.
     failed_stops: BTreeMap<(NodeId, ResourceName), FailedStop>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
     is_settled: bool,
 }
 
@@ -291,7 +292,7 @@ impl Dispatcher {
     }
 
     /// What waits although the plan wants it, one sentence each.
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<Problem> {
         self.problems.clone()
     }
 
@@ -412,13 +413,14 @@ impl Dispatcher {
         let ready: Vec<&Step> = plan.steps.iter().filter(|step| step.after.is_empty()).collect();
         let wanted: BTreeSet<ProposalKey> = ready.iter().filter_map(|step| key_of_step(step)).collect();
         self.proposals.retain(|key, _| matches!(key, ProposalKey::Block(_)) || wanted.contains(key));
-        let mut waiting = BTreeSet::new();
+        let mut waiting = BTreeMap::new();
         for step in ready {
             let Some(member) = state.members.get(&step.node) else { continue };
             if matches!(step.kind, StepKind::Grant | StepKind::Start(_))
                 && let Some(arriving) = self.arriving(state, &step.unit)
             {
-                waiting.insert(format!("{} waits until {arriving} has joined and said what runs there", step.unit));
+                let text = format!("{} waits until {arriving} has joined and said what runs there", step.unit);
+                waiting.insert(step.unit.clone(), text);
                 continue;
             }
             match &step.kind {
@@ -445,22 +447,26 @@ impl Dispatcher {
                 }
             }
         }
-        self.problems.extend(waiting);
+        self.problems
+            .extend(waiting.into_iter().map(|(unit, text)| Problem::new(ProblemKind::Waits, unit.as_str(), text)));
         self.stop_again(now, state, epoch, actions);
         self.block(now, state, epoch, actions);
         for (unit, holder) in &state.holders {
             if matches!(holder.state, HolderState::Blocked { .. }) && state.stop_cost_node.contains(unit) {
                 let way_back = way_back(state).map(|way| format!(", {way}")).unwrap_or_default();
-                self.problems.push(format!(
+                let text = format!(
                     "{unit} cannot be stopped on {} either: one node was fenced for it already, and no second one is. The \
                      stop is tried again and again; correct the file{way_back}, or stop it by hand",
                     state.name_of(holder.node)
-                ));
+                );
+                self.problems.push(Problem::new(ProblemKind::Blocked, unit.as_str(), text));
             }
         }
         self.problems.extend(self.debtors.iter().map(|node| {
             let name = state.name_of(*node);
-            format!("{name} is heard but does not answer: nothing is given to it or awaited from it until it does")
+            let text =
+                format!("{name} is heard but does not answer: nothing is given to it or awaited from it until it does");
+            Problem::new(ProblemKind::NotAnswering, name, text)
         }));
     }
 
@@ -492,7 +498,8 @@ impl Dispatcher {
             self.propose(now, command, actions);
         } else {
             let (node, silent) = (state.name_of(step.node), silent.join(", "));
-            self.problems.push(format!("{} waits for {node} until {silent} has said what runs there", step.unit));
+            let text = format!("{} waits for {node} until {silent} has said what runs there", step.unit);
+            self.problems.push(Problem::new(ProblemKind::Waits, step.unit.as_str(), text));
         }
     }
 

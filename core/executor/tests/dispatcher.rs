@@ -213,6 +213,11 @@ fn item(state: ResourceState, last: OpId, op: Option<InFlight>) -> InventoryItem
     InventoryItem { resource: "web".into(), state, grant: None, op, last, reason: "died".into(), digest: 0 }
 }
 
+/// What is reported as waiting.
+fn texts(world: &World) -> Vec<String> {
+    world.dispatcher.problems().into_iter().map(|problem| problem.text).collect()
+}
+
 #[test]
 fn a_new_leader_asks_everybody_until_they_answer() {
     let mut world = World::new();
@@ -233,7 +238,7 @@ fn a_grant_waits_for_the_inventories_of_those_who_can_answer() {
     let mut world = World::new();
     world.plan(&[(StepKind::Grant, B)]);
     assert!(world.proposed.is_empty());
-    assert_eq!(world.dispatcher.problems(), ["web waits for b until a, b, c has said what runs there"]);
+    assert_eq!(texts(&world), ["web waits for b until a, b, c has said what runs there"]);
     for node in [A, B, C] {
         world.say_inventory(node, Vec::new());
     }
@@ -271,7 +276,7 @@ fn nothing_exclusive_is_granted_or_started_while_a_member_arrives() {
     world.step(reachable(&[A, B], &[C]));
     world.plan(&[(StepKind::Grant, B)]);
     assert!(world.proposed.is_empty());
-    assert_eq!(world.dispatcher.problems(), ["web waits until c has joined and said what runs there"]);
+    assert_eq!(texts(&world), ["web waits until c has joined and said what runs there"]);
     world.hold(B);
     world.plan(&[(StepKind::Start("web".into()), B)]);
     assert!(world.sent.is_empty());
@@ -709,7 +714,7 @@ fn a_grant_does_not_wait_for_who_is_heard_and_does_not_answer() {
     assert!(world.replans > replans && world.dispatcher.is_settled());
     world.plan(&[(StepKind::Grant, B)]);
     assert!(matches!(&world.proposed[..], [Command::Grant { node: B, .. }]), "{:?}", world.proposed);
-    assert!(world.dispatcher.problems().iter().any(|said| said.contains("c is heard but does not answer")));
+    assert!(world.dispatcher.problems().iter().any(|said| said.text.contains("c is heard but does not answer")));
 }
 
 /// What may run on a member that does not answer still keeps the unit from everybody else.

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use model::{
     ActionKind, Bug, Bugs, ClusterState, Domain, Epoch, FenceAction, FenceCall, FenceConfig, FenceEvidence,
-    FenceMethod, FenceName, FenceOutcome, FenceStatus, Incarnation, Instant, MemberState, NodeId, NodeName, UnitName,
+    FenceMethod, FenceName, FenceOutcome, FenceStatus, Incarnation, Instant, MemberState, NodeId, NodeName, Problem,
+    ProblemKind, UnitName,
 };
 use state::Command;
 
@@ -323,7 +324,7 @@ impl Fencing {
     }
 
     /// What an operator should know about nodes that cannot be cut off, one sentence each, with the next step.
-    pub fn problems(&self) -> Vec<String> {
+    pub fn problems(&self) -> Vec<Problem> {
         self.targets
             .values()
             .filter_map(|target| {
@@ -343,15 +344,18 @@ impl Fencing {
                         format!("{}, and is tried again", target.last_failures.join("; "))
                     }
                 };
-                Some(format!(
+                let text = format!(
                     "{name} is not proven off ({why}): what it holds waits. Repair the fence device, or make sure that \
                      {name} is off and run `cardea fence {name} --confirm-off --reason …`"
-                ))
+                );
+                Some(Problem::new(ProblemKind::NotProvenOff, name, text))
             })
             .chain(self.returns.values().filter_map(|back| {
                 let why = back.last_failure.as_ref().filter(|_| back.is_over())?;
                 let name = &back.name;
-                Some(format!("{name} is proven off and cannot be switched on again ({why}): switch it on by hand"))
+                let text =
+                    format!("{name} is proven off and cannot be switched on again ({why}): switch it on by hand");
+                Some(Problem::new(ProblemKind::NotSwitchedOn, name, text))
             }))
             .collect()
     }
@@ -403,6 +407,9 @@ impl Fencing {
             stays
         });
         for (node, incarnation) in condemned {
+            if !self.targets.contains_key(&node) {
+                self.give_way(now, state, node, actions);
+            }
             self.targets.entry(node).or_insert_with(|| Target {
                 name: state.name_of(node),
                 incarnation,
@@ -415,6 +422,19 @@ impl Fencing {
                 failures: Vec::new(),
                 last_failures: Vec::new(),
             });
+        }
+    }
+
+    /// A fence begins: whoever only asks its devices something is in the way, since some serve one caller at a time.
+    fn give_way(&mut self, now: Instant, state: &ClusterState, node: NodeId, actions: &mut Vec<FencingAction>) {
+        let needed: BTreeSet<FenceName> = devices(state, node).into_iter().map(|(name, _)| name).collect();
+        let asked = self.tests.iter_mut().filter(|(asker, _)| matches!(asker, Asker::Request(_)));
+        for call in asked.flat_map(|(_, test)| &mut test.calls) {
+            if call.answer.is_none() && needed.contains(&call.device) {
+                let reason = "a fence has begun that needs the device: ask again when it is over".to_owned();
+                call.answer = Some((FenceOutcome::Failed { reason }, now));
+                actions.push(FencingAction::Abandon(call.key));
+            }
         }
     }
 

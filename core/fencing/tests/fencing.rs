@@ -281,7 +281,7 @@ fn what_works_but_covers_too_little_frees_nothing() {
     world.answer("san", FenceAction::Off, FenceOutcome::Done);
     world.answer("san", FenceAction::Status, OFF);
     assert!(world.proposed.is_empty());
-    assert!(world.fencing.problems()[0].contains("no device that works covers network"));
+    assert!(world.fencing.problems()[0].text.contains("no device that works covers network"));
 }
 
 #[test]
@@ -304,8 +304,8 @@ fn a_dead_device_is_tried_again_more_and_more_slowly_and_says_what_to_do() {
         assert!(world.calls.is_empty());
         world.pass(Duration::from_millis(1));
         let problems = world.fencing.problems();
-        assert!(problems[0].contains("no route to host"), "{problems:?}");
-        assert!(problems[0].contains("cardea fence b --confirm-off --reason"), "{problems:?}");
+        assert!(problems[0].text.contains("no route to host"), "{problems:?}");
+        assert!(problems[0].text.contains("cardea fence b --confirm-off --reason"), "{problems:?}");
     }
 }
 
@@ -314,7 +314,7 @@ fn a_node_without_a_device_waits_for_a_person() {
     let mut world = World::new(&[]).condemn();
     world.pass(Duration::from_secs(100));
     assert!(world.calls.is_empty() && world.proposed.is_empty());
-    assert!(world.fencing.problems()[0].contains("no fence device"));
+    assert!(world.fencing.problems()[0].text.contains("no fence device"));
 }
 
 #[test]
@@ -381,6 +381,20 @@ fn a_test_asks_every_device_and_switches_nothing() {
     assert_eq!((results[1].outcome.clone(), results[1].took_ms), (ON, 7));
     world.step(FencingInput::CallDone { key: bmc.key, outcome: ON });
     assert_eq!(world.tests.len(), 1);
+}
+
+/// Some devices serve one caller at a time: whoever only asks one something is not in the way of a fence.
+#[test]
+fn a_test_gives_way_to_a_fence() {
+    let mut world = World::new(&[("bmc", ALL)]);
+    world.step(FencingInput::Test { request: 5, node: B });
+    let asked = world.calls.pop_front().unwrap();
+    let mut world = world.condemn();
+    assert_eq!(world.abandoned, [asked.key]);
+    let (request, results) = world.tests.pop().expect("the asker gets an answer");
+    assert_eq!((request, results.len()), (5, 1));
+    assert!(matches!(&results[0].outcome, FenceOutcome::Failed { reason } if reason.contains("a fence has begun")));
+    world.answer("bmc", FenceAction::Off, FenceOutcome::Done);
 }
 
 #[test]
@@ -525,7 +539,7 @@ fn a_part_that_is_proven_frees_what_it_covers() {
     world.answer("san", FenceAction::Status, OFF);
     assert_eq!(world.proposed.len(), 1);
     world.answer("switch", FenceAction::Off, failed("dead"));
-    assert!(world.fencing.problems()[0].contains("dead"));
+    assert!(world.fencing.problems()[0].text.contains("dead"));
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct PeerReport {
     pub is_heard: bool,
     /// Does some link carry beats both ways, lately?
     pub is_two_way: bool,
+    /// How many processes have sent its beats since this one began to listen: one more with each restart of its worker.
+    pub sessions: u32,
     /// Since when it has been heard without a suspicion in between; none while it is suspect or unknown.
     pub reachable_since: Option<Instant>,
     /// For how long it may be silent before it is suspect, after what was measured on its links.

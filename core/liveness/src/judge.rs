@@ -646,6 +646,7 @@ mod tests {
             verdict,
             is_heard: false,
             is_two_way: true,
+            sessions: 1,
             reachable_since: None,
             limit: T.t_to,
             facts: Facts::default(),

@@ -45,6 +45,8 @@ pub(crate) struct Peer {
     usable: usize,
     links: Vec<Link>,
     session: Option<Session>,
+    /// Sessions that began.
+    sessions: u32,
     retired: [Option<Retired>; RETIRED],
     rival: Option<Heard>,
     named_at: FdTime,
@@ -171,6 +173,7 @@ impl Peer {
             usable: 0,
             links,
             session: None,
+            sessions: 0,
             retired: [None; RETIRED],
             rival: None,
             named_at: time.fd(),
@@ -295,6 +298,7 @@ impl Peer {
                 return Worth::Rival;
             }
             self.begin_session(&header.salt, &beat);
+            self.sessions = self.sessions.saturating_add(1);
         }
         let link = &mut self.links[usize::from(header.link.0)];
         match link.take(header.seq, at, silence_max, is_proven) {
@@ -563,6 +567,7 @@ impl Peer {
             verdict: signature.verdict,
             is_heard: signature.is_heard,
             is_two_way: signature.is_two_way,
+            sessions: self.sessions,
             reachable_since: signature.reachable_since,
             limit: signature.limit,
             facts: signature.facts,

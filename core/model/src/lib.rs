@@ -17,6 +17,7 @@ mod leaning;
 mod operation;
 mod plan;
 mod planted;
+mod problem;
 pub mod situation;
 mod state;
 mod time;
@@ -36,6 +37,7 @@ pub use operation::{
 };
 pub use plan::{Decision, Plan, Step, StepKind};
 pub use planted::{Bug, Bugs};
+pub use problem::{Problem, ProblemKind, Severity};
 pub use state::{
     ActionKind, ClusterState, ConfigRecord, Failures, FenceEvidence, FenceMethod, HistoryEntry, Holder, HolderState,
     Known, LifeEnd, Member, MemberState, OperatorAction, ResourceState, TokenRecord,

@@ -11,8 +11,8 @@ use executor::DispatcherInput;
 use fencing::FencingInput;
 use liveness::{JudgeInput, JudgeMember, PeerReport, Verdict};
 use model::{
-    ActionKind, ClusterState, Epoch, HolderState, Incarnation, Member, MemberState, NodeId, NodeRole, ResourceState,
-    Term,
+    ActionKind, ClusterState, Epoch, HolderState, Incarnation, Member, MemberState, NodeId, NodeRole, Problem,
+    ProblemKind, ResourceState, Term,
 };
 use state::Command;
 use wire::Announce;
@@ -174,14 +174,15 @@ impl Node {
     }
 
     /// Who takes no part because of its old program, one sentence each.
-    pub(crate) fn level_problems(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn level_problems(&self) -> impl Iterator<Item = Problem> {
         self.state.members.iter().filter(|(id, _)| self.is_here(**id) && self.is_too_old(**id)).map(|(id, member)| {
             let known = self.peers.get(id).map_or(0, |peer| peer.report.facts.level);
-            format!(
+            let text = format!(
                 "{} runs an older program, which knows feature level {known}, and the cluster is at {}: it takes no part \
                  until the newer Cardea is installed there",
                 member.name, self.state.level
-            )
+            );
+            Problem::new(ProblemKind::OldProgram, member.name.as_str(), text)
         })
     }
 

@@ -20,6 +20,7 @@ mod input;
 mod leader;
 mod live;
 mod node;
+mod proven_off;
 mod renew;
 mod rivals;
 mod sick;

@@ -13,13 +13,15 @@ use liveness::{
     Facts, Judge, JudgeAction, JudgeInput, LinkState, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict,
 };
 use model::{
-    ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LogIndex, MemberState, NodeId, NodeRole, Plan, Term,
+    ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LinkId, LogIndex, MemberState, NodeId, NodeRole, Plan,
+    Term,
 };
 use state::{Command, Entry};
 use wire::{Announce, Message};
 
 use crate::digests::Diverged;
 use crate::input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
+use crate::proven_off::ProvenOff;
 use crate::renew::{Renewal, garble};
 
 /// How long the parts talk among themselves before a step counts as a loop of ours.
@@ -73,6 +75,10 @@ pub struct Node {
     pub(crate) renewal: Renewal,
     /// Another node's log holds what this program cannot read.
     pub(crate) unreadable: Option<String>,
+    /// How often each link to each peer went down since this worker began.
+    pub(crate) downs: BTreeMap<(NodeId, LinkId), u64>,
+    /// Lives that are proven to be over since this worker began.
+    pub(crate) proven_off: BTreeMap<NodeId, ProvenOff>,
     pub(crate) revision: u64,
     /// Entries up to here were known to be committed when this life began.
     replayed: LogIndex,
@@ -207,6 +213,8 @@ impl Node {
             diverged: None,
             renewal: Renewal::default(),
             unreadable: None,
+            proven_off: BTreeMap::new(),
+            downs: BTreeMap::new(),
             revision: 1,
             replayed,
             is_order_stale: true,
@@ -466,7 +474,10 @@ impl Node {
                     .is_some_and(|old| old.state == LinkState::Up);
                 let reason = format!("link {} to {name}", link.link.0 + 1);
                 match (was_up, link.state == LinkState::Up) {
-                    (true, false) => out.push(event("link-down", &name, reason)),
+                    (true, false) => {
+                        *self.downs.entry((id, link.link)).or_default() += 1;
+                        out.push(event("link-down", &name, reason));
+                    }
                     (false, true) => out.push(event("link-up", &name, reason)),
                     (true, true) | (false, false) => {}
                 }
@@ -486,6 +497,7 @@ impl Node {
                 || peer.report.reachable_since != report.reachable_since
         });
         self.note_rival(&report, out);
+        self.compare_with_proof(now, &report);
         self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned, stuck_at });
         self.compare_digests(now, todo, out);
@@ -747,8 +759,10 @@ impl Node {
             if entry.index > self.replayed {
                 out.extend(applied.events.iter().map(history_event));
             }
-            if let Err(refusal) = applied.verdict {
-                answer = Answer::Refused(refusal.to_string());
+            match applied.verdict {
+                Ok(()) if entry.index > self.replayed => self.note_proven_off(now, &decoded.command),
+                Ok(()) => {}
+                Err(refusal) => answer = Answer::Refused(refusal.to_string()),
             }
             // A fence that began when nobody could agree on it is agreed on before its `off`.
             if let Command::Raise { .. } = decoded.command {

@@ -7,7 +7,7 @@
 //! Not here: telling lives apart by their heartbeats (`liveness/peer.rs`), what a Join frees (`state/members.rs`).
 
 use liveness::{PeerReport, Verdict};
-use model::NodeId;
+use model::{NodeId, Problem, ProblemKind};
 
 use crate::input::Action;
 use crate::node::{Node, event};
@@ -40,10 +40,13 @@ impl Node {
     }
 
     /// What an operator should know of members with two machines.
-    pub(crate) fn identity_problems(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn identity_problems(&self) -> impl Iterator<Item = Problem> {
         let certain = self.peers.values().filter(|peer| peer.report.rival.is_some_and(|rival| rival.is_certain));
         let own = self.is_a_copy().then_some(self.identity.own);
-        certain.map(|peer| peer.report.id).chain(own).map(|node| self.two_machines(node))
+        certain
+            .map(|peer| peer.report.id)
+            .chain(own)
+            .map(|node| Problem::new(ProblemKind::TwoMachines, self.state.name_of(node), self.two_machines(node)))
     }
 
     fn two_machines(&self, node: NodeId) -> String {

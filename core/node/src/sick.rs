@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use model::{Epoch, Incarnation, MemberState, NodeId};
+use model::{Epoch, Incarnation, MemberState, NodeId, Problem, ProblemKind};
 use state::Command;
 
 use crate::input::{Action, Moment};
@@ -106,6 +106,26 @@ impl Node {
             };
             self.propose_own(now, command, todo, out);
         }
+    }
+
+    /// On the leader: members that are heard and do not answer it.
+    pub(crate) fn sick_problems(&self) -> impl Iterator<Item = Problem> {
+        let heard = self.heard_members();
+        self.sick.keys().filter(move |id| heard.contains(id)).map(|id| {
+            let name = self.state.name_of(*id);
+            let text = if self.own_word(*id) >= self.timing.sick_lead {
+                format!(
+                    "the worker or the disk of {name} hangs: it is heard, does not answer, and gets nothing new. See `dmesg` \
+                     and the console of {name}"
+                )
+            } else {
+                format!(
+                    "{name} is heard and does not answer the leader: it gets nothing new. See whether a firewall lets only \
+                     the heartbeats through (UDP 7600, but not UDP 7601 or TCP 7600, in one direction or both)"
+                )
+            };
+            Problem::new(ProblemKind::NotAnswering, name, text)
+        })
     }
 
     /// The members that hear a member, this node first.

@@ -182,6 +182,7 @@ impl Desk {
             verdict: Verdict::Reachable,
             is_heard: true,
             is_two_way: true,
+            sessions: 1,
             reachable_since: Some(Instant::ZERO),
             limit: Duration::from_millis(250),
             facts: Facts { digest_index, digest, is_known: true, level: state::LEVEL, ..self.facts },
@@ -207,7 +208,13 @@ impl Desk {
     }
 
     fn problems(&self) -> String {
-        self.node.view(Desk::moment(self.now)).problems.join("; ")
+        self.node
+            .view(Desk::moment(self.now))
+            .problems
+            .iter()
+            .map(|problem| problem.text.as_str())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 

@@ -60,7 +60,7 @@ fn an_entry_that_cannot_be_read_is_not_taken_and_reported_once() {
     let actions = node.step(moment(), Input::Message { from: LEADER, message: garbage.clone() });
     assert_eq!(actions.iter().filter(|action| is_problem(action)).count(), 1, "{actions:?}");
     assert!(!actions.iter().any(|action| matches!(action, Action::Persist { .. })), "{actions:?}");
-    assert_eq!(node.view(moment()).problems.iter().filter(|problem| problem.contains("cannot read")).count(), 1);
+    assert_eq!(node.view(moment()).problems.iter().filter(|problem| problem.text.contains("cannot read")).count(), 1);
     let again = node.step(moment(), Input::Message { from: LEADER, message: garbage });
     assert!(!again.iter().any(is_problem), "{again:?}");
     let empty = node.step(moment(), Input::Message { from: LEADER, message: append(b"") });

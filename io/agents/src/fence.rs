@@ -56,7 +56,10 @@ fn judge(action: FenceAction, exit: Exit, errors: &str) -> Result<FenceOutcome, 
 }
 
 /// The agent's program: an absolute path, or a name in `usr/sbin` below `root` or below `/`.
-pub(crate) fn find(root: &Path, agent: &str) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// If it is not installed, or if this is no name of an agent; the sentence is for an operator.
+pub fn find(root: &Path, agent: &str) -> Result<PathBuf, String> {
     if Path::new(agent).is_absolute() {
         return if Path::new(agent).is_file() { Ok(PathBuf::from(agent)) } else { Err(format!("there is no {agent}")) };
     }

@@ -41,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use model::{AgentAction, AgentCall, CallKey, FenceCall, FenceOutcome, Outcome};
 
+pub use fence::find as find_fence_agent;
 pub use metadata::{Metadata, MetadataError, Operation, Parameter, fence_metadata, metadata};
 pub use misfit::{Misfit, Owner, Trouble, misfits};
 

@@ -14,10 +14,12 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::daemon::paths::Paths;
+use crate::daemon::watch::last_end;
 
 /// Talks to the daemon of one root.
 pub struct Client {
     socket: PathBuf,
+    last_end: PathBuf,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -25,7 +27,8 @@ impl Client {
     /// A client of the daemon below `root`.
     pub fn new(root: &Path) -> anyhow::Result<Client> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Client { socket: Paths::new(root).socket(), runtime })
+        let paths = Paths::new(root);
+        Ok(Client { socket: paths.socket(), last_end: paths.last_end(), runtime })
     }
 
     /// Reads something.
@@ -75,8 +78,10 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|cause| {
+            let ended = last_end(&self.last_end).map_or_else(String::new, |why| format!("\n  its worker ended with: {why}"));
             anyhow!(cause).context(format!(
-                "the daemon does not answer on {}\n  is it running? start it with `systemctl start cardea` or `cardea daemon`",
+                "the daemon does not answer on {}{ended}\n  is it running? start it with `systemctl start cardea` or `cardea \
+                 daemon`; `journalctl -u cardea` says more",
                 self.socket.display()
             ))
         })?;

@@ -39,6 +39,8 @@ pub fn run(root: &Path, args: &DaemonArgs) -> anyhow::Result<i32> {
         // Nothing at the end waits for standard error: a process that stands still would go on beating.
         let status = worker::run(&paths, args.reboot).unwrap_or_else(|cause| {
             log::line(format!("cardea: {cause:#}\n"));
+            // For the next worker, which may be able to tell; it is in the log as well.
+            let _ = std::fs::write(paths.last_end(), format!("{cause:#}"));
             1
         });
         log::finish();

@@ -118,7 +118,8 @@ fn refuse(refused: Refused) -> Response {
 
 async fn get_status(State(hub): State<Arc<Hub>>) -> Json<Status> {
     let picture = hub.picture();
-    Json(status::status(&picture.view, picture.age_ms()))
+    let faults = hub.board().faults(&picture.view, host::identity::now());
+    Json(status::status(&picture.view, picture.age_ms(), faults))
 }
 
 #[derive(Deserialize)]
@@ -128,7 +129,8 @@ struct About {
 
 async fn get_explain(State(hub): State<Arc<Hub>>, Query(about): Query<About>) -> Response {
     let picture = hub.picture();
-    match status::explain(&picture.view, &about.name) {
+    let faults = hub.board().faults(&picture.view, host::identity::now());
+    match status::explain(&picture.view, &about.name, &faults) {
         Some(explanation) => Json(explanation).into_response(),
         None => refuse(Refused::new(
             RefusedCode::Invalid,
@@ -151,7 +153,10 @@ fn hundred() -> usize {
 
 async fn get_history(State(hub): State<Arc<Hub>>, Query(limit): Query<Limit>) -> Response {
     let picture = hub.picture();
-    Json(status::history(&picture.view.state, limit.limit, limit.subject.as_deref())).into_response()
+    let is_asked = |subject: &str| limit.subject.as_deref().is_none_or(|asked| asked == subject);
+    let problems = hub.events().those(|event| event.problem.is_some() && is_asked(&event.subject));
+    let agreed = status::history(&picture.view.state, limit.limit, limit.subject.as_deref());
+    Json(status::with_problems(agreed, &problems, limit.limit)).into_response()
 }
 
 async fn get_versions(State(hub): State<Arc<Hub>>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
@@ -450,7 +455,11 @@ async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Resu
             Answer::NotLeader { .. } => return Err(not_quorate()),
             Answer::FenceTests(results) => {
                 let name = tested.map_or_else(String::new, |id| picture.view.state.name_of(id));
-                reply.fence_tests.extend(results.into_iter().map(|result| show_test(&name, result)));
+                // It must have been heard before and after: it may have gone off, or come, meanwhile.
+                let after = hub.picture();
+                let is_heard =
+                    tested.is_some_and(|id| status::is_heard(&picture.view, id) && status::is_heard(&after.view, id));
+                reply.fence_tests.extend(results.into_iter().map(|result| show_test(&name, is_heard, result)));
             }
         }
     }
@@ -480,10 +489,14 @@ fn without_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }
 
-fn show_test(node: &str, test: fencing::FenceTest) -> FenceTestResult {
+/// The answer of a device. That a node is off which is heard is no answer that could be relied on.
+fn show_test(node: &str, is_heard: bool, test: fencing::FenceTest) -> FenceTestResult {
     let (ok, answer) = match test.outcome {
         model::FenceOutcome::Done => (true, "done".to_owned()),
         model::FenceOutcome::Status(model::FenceStatus::On) => (true, "on".to_owned()),
+        model::FenceOutcome::Status(model::FenceStatus::Off) if is_heard => {
+            (false, format!("reads off, but {node} is heard: its plug is another machine's, or the device lies"))
+        }
         model::FenceOutcome::Status(model::FenceStatus::Off) => (true, "off".to_owned()),
         model::FenceOutcome::Failed { reason } => (false, reason),
     };

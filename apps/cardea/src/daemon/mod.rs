@@ -9,9 +9,11 @@ pub mod log;
 pub mod node_file;
 pub mod paths;
 pub mod peers;
+mod problems;
 pub mod pulse_thread;
 pub mod requests;
 pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod watch;
 pub mod worker;

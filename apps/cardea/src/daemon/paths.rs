@@ -34,6 +34,16 @@ impl Paths {
         self.lib().join("state.redb")
     }
 
+    /// What happened on this node lately.
+    pub fn events(&self) -> PathBuf {
+        self.lib().join("events.jsonl")
+    }
+
+    /// How the worker before this one ended, if it ended by an error.
+    pub fn last_end(&self) -> PathBuf {
+        self.run().join("worker-ended")
+    }
+
     /// Keys and certificates.
     pub fn identity(&self) -> PathBuf {
         self.lib().join("identity")
@@ -81,6 +91,8 @@ mod tests {
             paths.cluster_file(),
             paths.lib(),
             paths.database(),
+            paths.events(),
+            paths.last_end(),
             paths.identity(),
             paths.node_file(),
             paths.pulse_file(),

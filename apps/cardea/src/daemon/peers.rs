@@ -58,9 +58,18 @@ pub struct JoinGrant {
 #[derive(Serialize, Deserialize)]
 enum Question {
     Request(serde_json::Value),
-    Join { request: String, exporter: [u8; 32] },
-    Renew { certificate_request: String },
-    Examine { text: String },
+    Join {
+        request: String,
+        exporter: [u8; 32],
+    },
+    Renew {
+        certificate_request: String,
+    },
+    Examine {
+        text: String,
+    },
+    /// What is wrong, as the other one sees it.
+    Problems,
 }
 
 struct Peers {
@@ -104,6 +113,7 @@ impl Handler for Peers {
                     Err(why) => pack::<()>(Err(anyhow!(why))),
                 },
                 Ok(Question::Renew { certificate_request }) => pack(renew_for(&hub, from, &certificate_request)),
+                Ok(Question::Problems) => pack(Ok(hub.board().say(&hub.picture().view))),
                 Err(cause) => pack::<()>(Err(anyhow!("not a question: {cause}"))),
             };
             answer.send(said);
@@ -155,6 +165,11 @@ pub fn examine_question(text: String) -> Vec<u8> {
 async fn examine(hub: &Arc<Hub>, text: String) -> anyhow::Result<Vec<agents::Misfit>> {
     let own = NodeName(hub.picture().view.state.name_of(hub.own()));
     examine::here(hub.paths().root(), own, text).await.map_err(|why| anyhow!(why))
+}
+
+/// The question for another node's problems as bytes for [`Hub::ask_peer`].
+pub fn problems_question() -> Vec<u8> {
+    serde_json::to_vec(&Question::Problems).expect("questions are plain data")
 }
 
 async fn join(hub: &Arc<Hub>, request: &[u8], exporter: [u8; 32]) -> anyhow::Result<JoinGrant> {

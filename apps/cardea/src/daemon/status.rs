@@ -4,21 +4,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use api::{
-    ActionStatus, Explanation, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
-    Status, StepStatus, VersionItem,
+    ActionStatus, Event, EventKind, Explanation, Fault, HistoryItem, LinkStatus, NodeExplanation, NodeStatus,
+    PlanStatus, ResourceStatus, Status, StepStatus, VersionItem,
 };
 use jiff::Timestamp;
 use liveness::{LinkState, PeerReport, Verdict};
 use model::{
-    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeName, NodeRole, Plan,
-    ResourceName, ResourceState, StepKind, UnitName, WallTime,
+    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, LinkId, MemberState, NodeId, NodeName, NodeRole,
+    Plan, Problem, ProblemKind, ResourceName, ResourceState, StepKind, UnitName, WallTime,
 };
 use node::View;
 use scheduler::Eligibility;
 
 use super::node_file::PORT;
 
-/// RFC 3339 in UTC, or nothing for the beginning of time.
+/// RFC 3339 in UTC with milliseconds, so that all have one width; nothing for the beginning of time.
 pub fn show_time(at: WallTime) -> String {
     if at.0 == 0 {
         return String::new();
@@ -26,11 +26,19 @@ pub fn show_time(at: WallTime) -> String {
     i64::try_from(at.0)
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .map_or_else(String::new, |t| t.to_string())
+        .map_or_else(String::new, |t| format!("{t:.3}"))
 }
 
-/// The whole picture; `age_ms` is how old it may be.
-pub fn status(view: &View, age_ms: u64) -> Status {
+/// For people, to the second: `2026-11-22 20:00:00 UTC`; nothing for the beginning of time.
+pub fn show_second(at: WallTime) -> String {
+    match show_time(at).split_once('.') {
+        Some((second, _)) => format!("{} UTC", second.replace('T', " ")),
+        None => String::new(),
+    }
+}
+
+/// The whole picture with the problems that are known here; `age_ms` is how old it may be.
+pub fn status(view: &View, age_ms: u64, faults: Vec<Fault>) -> Status {
     let state = &view.state;
     let decisions = decisions(view);
     Status {
@@ -43,8 +51,8 @@ pub fn status(view: &View, age_ms: u64) -> Status {
         term: view.term.0,
         applied: state.applied.0,
         age_ms,
-        nodes: state.members.keys().map(|id| node_status(view, *id)).collect(),
-        resources: state.config.resources.keys().map(|name| resource_status(view, &decisions, name)).collect(),
+        nodes: state.members.keys().map(|id| node_status(view, *id, &faults)).collect(),
+        resources: state.config.resources.keys().map(|name| resource_status(view, &decisions, name, &faults)).collect(),
         actions: state
             .actions
             .values()
@@ -55,11 +63,31 @@ pub fn status(view: &View, age_ms: u64) -> Status {
                 at: show_time(action.at),
             })
             .collect(),
-        problems: problems(view, &decisions),
+        problems: faults.iter().map(sentence).collect(),
+        faults,
     }
 }
 
-fn node_status(view: &View, id: NodeId) -> NodeStatus {
+/// A problem with its beginning, as one sentence.
+fn sentence(fault: &Fault) -> String {
+    match fault.since.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok()) {
+        Some(since) => format!("{} (since {})", fault.text, show_second(WallTime(since))),
+        None => fault.text.clone(),
+    }
+}
+
+/// Why a member that is heard can be given nothing all the same, if there is a problem of that kind.
+fn ailment(faults: &[Fault], name: &str) -> Option<&'static str> {
+    const KINDS: [(ProblemKind, &str); 3] = [
+        (ProblemKind::Deaf, "does not hear"),
+        (ProblemKind::NotAnswering, "does not answer"),
+        (ProblemKind::NotQuorate, "belongs to no majority"),
+    ];
+    let has = |kind| faults.iter().any(|fault| fault.kind == kind && fault.subject == name);
+    KINDS.into_iter().find(|(kind, _)| has(*kind)).map(|(_, words)| words)
+}
+
+fn node_status(view: &View, id: NodeId, faults: &[Fault]) -> NodeStatus {
     let state = &view.state;
     let member = &state.members[&id];
     let is_own = id == view.own;
@@ -95,6 +123,7 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
     } else {
         ""
     };
+    let ailment = ailment(faults, member.name.as_str());
     let addresses = state.config.nodes.get(&member.name).map(|node| node.links.clone()).unwrap_or_default();
     let links = addresses
         .iter()
@@ -129,9 +158,13 @@ fn node_status(view: &View, id: NodeId) -> NodeStatus {
         }
         .to_owned(),
         vote: vote.to_owned(),
-        eligible: view.is_quorate && member.role == NodeRole::Member && shown == "online" && wait.is_none(),
-        caught_up: is_heard && applied.is_some_and(|applied| applied.0 + 8 >= view.commit.0),
-        reason: wait.unwrap_or_default(),
+        eligible: view.is_quorate
+            && member.role == NodeRole::Member
+            && shown == "online"
+            && wait.is_none()
+            && ailment.is_none(),
+        caught_up: is_heard && ailment.is_none() && applied.is_some_and(|applied| applied.0 + 8 >= view.commit.0),
+        reason: wait.or(ailment.map(str::to_owned)).unwrap_or_default(),
         links,
     }
 }
@@ -145,26 +178,34 @@ pub(super) fn is_heard(view: &View, id: NodeId) -> bool {
     id == view.own || view.peers.get(&id).is_some_and(|peer| is_reachable(peer.verdict))
 }
 
-fn resource_status(view: &View, decisions: &Decisions<'_>, name: &ResourceName) -> ResourceStatus {
+fn resource_status(view: &View, decisions: &Decisions<'_>, name: &ResourceName, faults: &[Fault]) -> ResourceStatus {
     let state = &view.state;
     let resource = &state.config.resources[name];
     let unit = state.config.unit_of(name);
     let holder = state.holders.get(&unit);
     let known = holder.and_then(|holder| state.known.get(name)?.get(&holder.node));
     let running = holder.map(|holder| state.known_state(name, holder.node));
+    let waits_for = holder.and_then(|_| waits_for(state, &unit));
+    let silence = holder.and_then(|holder| silence(view, holder.node, faults));
     let shown = match (holder.map(|holder| &holder.state), running) {
+        (Some(_), Some(ResourceState::Running | ResourceState::Unknown)) if silence.is_some() => "unknown",
         (Some(HolderState::Blocked { .. }), _) | (Some(_), Some(ResourceState::Blocked)) => "blocked",
         (Some(_), Some(ResourceState::Failed)) => "failed",
         (Some(HolderState::Releasing), Some(ResourceState::Stopped)) | (None, _) => "stopped",
         (Some(HolderState::Releasing), _) => "stopping",
         (Some(HolderState::Held), Some(ResourceState::Running)) => "running",
         (Some(HolderState::Held), Some(ResourceState::Unknown)) => "unknown",
+        (Some(HolderState::Held), Some(ResourceState::Stopped) | None) if waits_for.is_some() => "waiting",
         (Some(HolderState::Held), Some(ResourceState::Stopped) | None) => "starting",
     };
     let known_reason = known.map(|known| known.reason.clone()).filter(|reason| !reason.is_empty());
     let reason = match (holder, holder.map(|holder| &holder.state)) {
+        (Some(_), _) if shown == "unknown" && silence.is_some() => silence.unwrap_or_default(),
         (_, Some(HolderState::Blocked { why })) => why.clone(),
         (Some(holder), _) if matches!(shown, "failed" | "blocked") => known_reason.unwrap_or(holder.reason.clone()),
+        (Some(_), _) if shown == "waiting" => {
+            waits_for.map(|earlier| format!("waits until {earlier} runs")).unwrap_or_default()
+        }
         (Some(holder), _) => holder.reason.clone(),
         (None, _) => decisions.get(&unit).map(|decision| decision.reason.clone()).unwrap_or_default(),
     };
@@ -181,6 +222,39 @@ fn resource_status(view: &View, decisions: &Decisions<'_>, name: &ResourceName) 
     }
 }
 
+/// The first of the units before it that does not run, if there is one.
+fn waits_for(state: &ClusterState, unit: &UnitName) -> Option<UnitName> {
+    let runs = |earlier: &UnitName| {
+        state.holders.get(earlier).is_some_and(|holder| {
+            let members = state.config.members_of(earlier);
+            members.iter().all(|member| state.known_state(member, holder.node) == ResourceState::Running)
+        })
+    };
+    state.config.units().get(unit)?.placement.after.iter().find(|earlier| !runs(earlier)).cloned()
+}
+
+/// Why nobody knows whether something still runs on a node, if nobody does.
+fn silence(view: &View, id: NodeId, faults: &[Fault]) -> Option<String> {
+    let member = view.state.members.get(&id)?;
+    let name = &member.name;
+    let proof = if view.is_quorate { format!("; it waits for the proof that {name} is off") } else { String::new() };
+    match member.state {
+        MemberState::Condemned => {
+            Some(format!("ran on {name}, which is condemned since {}{proof}", show_second(member.since)))
+        }
+        MemberState::Online if !is_heard(view, id) && !view.state.gone.contains(&id) => {
+            let since = faults.iter().find(|fault| {
+                fault.subject == name.as_str() && matches!(fault.kind, ProblemKind::Silent | ProblemKind::Deaf)
+            });
+            let since = since.and_then(|fault| fault.since.parse::<Timestamp>().ok());
+            let since = since.and_then(|at| u64::try_from(at.as_millisecond()).ok());
+            let since = since.map_or_else(String::new, |at| format!(" since {}", show_second(WallTime(at))));
+            Some(format!("ran on {name}, which is not heard{since}{proof}"))
+        }
+        MemberState::Online | MemberState::Absent | MemberState::Fenced | MemberState::Left => None,
+    }
+}
+
 type Decisions<'a> = Cow<'a, BTreeMap<UnitName, Decision>>;
 
 /// The plan is made where the leader is; elsewhere the same pure function gives the same reasons.
@@ -192,82 +266,198 @@ fn decisions(view: &View) -> Decisions<'_> {
     }
 }
 
-/// What an operator should look at, the worst first, each with the next step.
-fn problems(view: &View, decisions: &Decisions<'_>) -> Vec<String> {
-    let mut problems = view.problems.clone();
-    problems.extend(view.state.holders.iter().filter_map(|(unit, holder)| blocked_problem(view, unit, holder)));
-    if view.is_quorate {
+/// What this node sees in its picture that an operator should look at. Of one kind and subject, the first sentence
+/// counts: it comes from who knows most.
+pub fn found(view: &View) -> Vec<Problem> {
+    let state = &view.state;
+    let mut problems: Vec<Problem> = view.problems.clone();
+    problems.extend(no_majority(view));
+    problems.extend(state.holders.iter().filter_map(|(unit, holder)| blocked_problem(view, unit, holder)));
+    // Who leads has the plan, and tells the others.
+    if view.is_quorate && view.leader == Some(view.own) {
+        let decisions = decisions(view);
         problems.extend(decisions.iter().filter_map(|(unit, decision)| nowhere_problem(view, unit, decision)));
     }
-    let members = view.state.members.keys();
-    problems
-        .extend(members.filter_map(|id| member_problem(view, *id)).filter(|problem| !view.problems.contains(problem)));
-    for (name, nodes) in &view.state.failures {
+    problems.extend(state.members.keys().filter_map(|id| member_problem(view, *id)));
+    for (name, nodes) in &state.failures {
         problems.extend(nodes.iter().map(|(id, failures)| failure_problem(view, name, *id, failures)));
     }
     problems.extend(view.peers.values().flat_map(|peer| link_problems(view, peer)));
     problems
 }
 
-fn blocked_problem(view: &View, unit: &UnitName, holder: &Holder) -> Option<String> {
+/// Members that are heard and do not follow the leader. That is one after each election, for a moment: it is a problem
+/// if it lasts.
+pub fn strays(view: &View) -> Vec<Problem> {
+    let Some(leader) = view.leader.filter(|_| view.is_quorate) else { return Vec::new() };
+    let is_stray = |id: &NodeId| {
+        let is_online = view.state.members.get(id).is_some_and(|member| member.state == MemberState::Online);
+        let peer = view.peers.get(id).filter(|_| is_online && is_heard(view, *id) && !view.state.gone.contains(id));
+        peer.is_some_and(|peer| {
+            peer.facts.is_known && (peer.facts.leader != Some(leader) || peer.facts.term < view.term)
+        })
+    };
+    view.state
+        .members
+        .keys()
+        .filter(|id| **id != leader && **id != view.own && is_stray(id))
+        .map(|id| {
+            let name = view.state.name_of(*id);
+            let text = format!(
+                "{name} is heard and does not follow the leader: it gets nothing new. See whether a firewall lets only the \
+                 heartbeats through (UDP {PORT}, but not UDP {} or TCP {PORT}, in one direction or both)",
+                PORT + 1
+            );
+            Problem::new(ProblemKind::NotAnswering, name, text)
+        })
+        .collect()
+}
+
+/// Why this node belongs to no majority.
+fn no_majority(view: &View) -> Option<Problem> {
+    if view.is_quorate {
+        return None;
+    }
+    let (heard, missing): (Vec<NodeId>, Vec<NodeId>) = view.voters.iter().partition(|id| is_heard(view, **id));
+    let names = |ids: &[NodeId]| ids.iter().map(|id| view.state.name_of(*id)).collect::<Vec<_>>().join(", ");
+    let own = view.state.name_of(view.own);
+    let needed = view.voters.len() / 2 + 1;
+    let text = if heard.len() < needed {
+        format!(
+            "{own} belongs to no majority: {} of {} voters heard, {needed} needed; missing: {}. Nothing can be changed here \
+             until enough of them are heard: look at their power, their daemons and the networks (UDP {PORT})",
+            heard.len(),
+            view.voters.len(),
+            names(&missing)
+        )
+    } else {
+        format!(
+            "{own} hears enough voters ({}) and follows no leader: nothing can be changed here. If that lasts, see whether a \
+             firewall lets only the heartbeats through (UDP {PORT}, but not UDP {} or TCP {PORT})",
+            names(&heard),
+            PORT + 1
+        )
+    };
+    Some(Problem::new(ProblemKind::NotQuorate, own, text))
+}
+
+fn blocked_problem(view: &View, unit: &UnitName, holder: &Holder) -> Option<Problem> {
     let HolderState::Blocked { why } = &holder.state else { return None };
     let node = view.state.name_of(holder.node);
-    Some(format!(
+    let text = format!(
         "{unit} is blocked on {node} ({why}): it starts nowhere until it is stopped there or {node} is proven off. Stop \
          it there by hand and run `cardea clear {unit}`, or `cardea fence {node}`"
-    ))
+    );
+    Some(Problem::new(ProblemKind::Blocked, unit.as_str(), text))
 }
 
 /// A unit that should run and does not. One that an operator stopped is no problem.
-fn nowhere_problem(view: &View, unit: &UnitName, decision: &Decision) -> Option<String> {
+fn nowhere_problem(view: &View, unit: &UnitName, decision: &Decision) -> Option<Problem> {
     let state = &view.state;
     let units = state.config.units();
     let is_wanted = units.get(unit)?.placement.enabled && state.action(&ActionKind::Stop(unit.clone())).is_none();
     let is_nowhere = decision.node.is_none() && !state.holders.contains_key(unit);
-    (is_wanted && is_nowhere)
-        .then(|| format!("{unit} runs nowhere: {}; `cardea explain {unit}` says what each node lacks", decision.reason))
+    (is_wanted && is_nowhere).then(|| {
+        let why = &decision.reason;
+        let text = format!("{unit} runs nowhere: {why}; `cardea explain {unit}` says what each node lacks");
+        Problem::new(ProblemKind::RunsNowhere, unit.as_str(), text)
+    })
 }
 
-fn member_problem(view: &View, id: NodeId) -> Option<String> {
+fn member_problem(view: &View, id: NodeId) -> Option<Problem> {
+    use ProblemKind as Kind;
     let state = &view.state;
     let member = &state.members[&id];
     let name = &member.name;
     let held: Vec<&str> =
         state.holders.iter().filter(|(_, holder)| holder.node == id).map(|(unit, _)| unit.as_str()).collect();
-    match member.state {
-        // The leader, which fences, knows more than this and has said it.
-        MemberState::Condemned if view.problems.iter().any(|problem| problem.starts_with(&format!("{name} "))) => None,
-        MemberState::Condemned => Some(format!(
-            "{name} is lost and not proven off: what it holds starts elsewhere as soon as a fence succeeds. If that does \
-             not come to pass, make sure that {name} is off and run `cardea fence {name} --confirm-off --reason …`"
-        )),
-        MemberState::Online if state.gone.contains(&id) => Some(format!(
-            "the daemon on {name} ended in maintenance: its services go on and nobody watches them; start it again \
-             (`systemctl start cardea` on {name}), or `cardea fence {name}` if it will not return"
-        )),
-        MemberState::Online if !is_heard(view, id) && held.is_empty() => Some(format!(
-            "{name} is not heard; it holds nothing and is left alone: look at its power, its daemon and its networks"
-        )),
-        MemberState::Online if !is_heard(view, id) => Some(format!(
-            "{name} is not heard and holds {}: that starts elsewhere once {name} is proven off",
-            held.join(", ")
-        )),
-        MemberState::Online if member.is_suppressed(view.live.now) => Some(format!(
-            "{name} was lost and came back too often, and gets nothing for a while: look for the cause, then \
-             `cardea clear {name}`"
-        )),
-        MemberState::Fenced => Some(format!(
-            "{name} is off since it was fenced: find out why it fell silent, then switch it on; if it will not return: \
-             `cardea remove {name}`"
-        )),
-        MemberState::Absent => Some(format!(
-            "{name} is a member and has never come: start its daemon (`systemctl enable --now cardea` on {name})"
-        )),
-        MemberState::Online | MemberState::Left => None,
-    }
+    let held = held.join(", ");
+    // Without a majority nothing starts anywhere, whatever is proven.
+    let next = if view.is_quorate {
+        format!("that starts elsewhere once {name} is proven off")
+    } else {
+        "nothing of that starts elsewhere until there is a majority".to_owned()
+    };
+    let (kind, text) = match member.state {
+        MemberState::Condemned if !view.is_quorate => (
+            Kind::NotProvenOff,
+            format!("{name} is condemned and not proven off, and nobody can fence it until there is a majority"),
+        ),
+        MemberState::Condemned => (
+            Kind::NotProvenOff,
+            format!(
+                "{name} is lost and not proven off: what it holds starts elsewhere as soon as a fence succeeds. If none \
+                 does, make sure that {name} is off and run `cardea fence {name} --confirm-off --reason …`"
+            ),
+        ),
+        MemberState::Online if state.gone.contains(&id) => (
+            Kind::Unwatched,
+            format!(
+                "the daemon on {name} ended in maintenance: its services go on and nobody watches them; start it again \
+                 (`systemctl start cardea` on {name}), or `cardea fence {name}` if it will not return"
+            ),
+        ),
+        MemberState::Online if !is_heard(view, id) && view.peers.get(&id).is_some_and(|peer| peer.is_heard) => {
+            let holds = if held.is_empty() { String::new() } else { format!("; it holds {held}, and {next}") };
+            let text = format!(
+                "{name} sends heartbeats and does not hear {}{holds}: look at the firewall and the networks of {name} (UDP \
+                 {PORT}, towards {name})",
+                state.name_of(view.own)
+            );
+            (Kind::Deaf, text)
+        }
+        MemberState::Online if !is_heard(view, id) && held.is_empty() => (
+            Kind::Silent,
+            format!(
+                "{name} is not heard; it holds nothing and is left alone: look at its power, its daemon and its networks"
+            ),
+        ),
+        MemberState::Online if !is_heard(view, id) => {
+            (Kind::Silent, format!("{name} is not heard and holds {held}: {next}"))
+        }
+        MemberState::Online if member.is_suppressed(view.live.now) => (
+            Kind::Suppressed,
+            format!(
+                "{name} was lost and came back too often, and gets nothing for a while: look for the cause, then \
+                 `cardea clear {name}`"
+            ),
+        ),
+        MemberState::Fenced => (Kind::Off, fenced_text(view, id)),
+        MemberState::Absent => (
+            Kind::NeverCame,
+            format!(
+                "{name} is a member and has never come: start its daemon (`systemctl enable --now cardea` on {name})"
+            ),
+        ),
+        MemberState::Online | MemberState::Left => return None,
+    };
+    Some(Problem::new(kind, name.as_str(), text))
 }
 
-fn failure_problem(view: &View, name: &ResourceName, id: NodeId, failures: &Failures) -> String {
+/// Why a node is off, as the history tells it, and what to do.
+fn fenced_text(view: &View, id: NodeId) -> String {
+    let state = &view.state;
+    let name = state.name_of(id);
+    let condemned = state
+        .history
+        .iter()
+        .rev()
+        .find(|entry| entry.subject == name && matches!(entry.event.as_str(), "condemned" | "lost"));
+    let why = match condemned {
+        Some(entry) if entry.actor == "cluster" => format!(": {}", entry.reason),
+        Some(entry) if entry.reason.is_empty() => format!(" by {}", entry.actor),
+        Some(entry) => format!(" by {}: {}", entry.actor, entry.reason),
+        None => String::new(),
+    };
+    if is_heard(view, id) {
+        return format!("{name} was fenced{why}. It is heard again and has not joined yet: `cardea events` on {name}");
+    }
+    format!(
+        "{name} is off, it was fenced{why}. Mend the cause, then switch it on; if it will not return: `cardea remove {name}`"
+    )
+}
+
+fn failure_problem(view: &View, name: &ResourceName, id: NodeId, failures: &Failures) -> Problem {
     let node = view.state.name_of(id);
     let times = match failures.count {
         1 => "once".to_owned(),
@@ -275,28 +465,45 @@ fn failure_problem(view: &View, name: &ResourceName, id: NodeId, failures: &Fail
     };
     let limit = view.state.config.resources.get(name).map_or(u32::MAX, |resource| resource.failures_max);
     let barred = if failures.is_permanent || failures.count >= limit { " and may not run there" } else { "" };
-    format!("{name} failed {times} on {node}{barred}: {}; once mended: `cardea clear {name}`", failures.last_reason)
+    let text = format!(
+        "{name} failed {times} on {node}{barred}: {}; once mended: `cardea clear {name}`",
+        failures.last_reason
+    );
+    Problem::new(ProblemKind::Failed, format!("{name} on {node}"), text)
+}
+
+/// One network between this node and another, in the same words on both.
+pub fn network_between(view: &View, other: NodeId, link: LinkId) -> String {
+    let mut ends = [view.state.name_of(view.own), view.state.name_of(other)];
+    ends.sort();
+    format!("network {} {}-{}", usize::from(link.0) + 1, ends[0], ends[1])
 }
 
 /// Links that are down to a peer that is heard over another one; a peer that is not heard has its own sentence. One
 /// that carries heartbeats again needs nobody's hands.
-fn link_problems(view: &View, peer: &PeerReport) -> Vec<String> {
+fn link_problems(view: &View, peer: &PeerReport) -> Vec<Problem> {
     if !is_heard(view, peer.id) {
         return Vec::new();
     }
-    let name = view.state.name_of(peer.id);
-    let addresses =
-        view.state.config.nodes.get(&NodeName(name.clone())).map(|node| &node.links[..]).unwrap_or_default();
+    let address = |id: NodeId, position: usize| {
+        let name = NodeName(view.state.name_of(id));
+        let links = view.state.config.nodes.get(&name).map(|node| &node.links[..]).unwrap_or_default();
+        let shown = links.get(position).map(|address| format!(" ({address})")).unwrap_or_default();
+        (name.0, shown)
+    };
     peer.links
         .iter()
         .filter(|link| link.state == LinkState::Down)
         .map(|link| {
             let position = usize::from(link.link.0);
-            let address = addresses.get(position).map_or_else(String::new, |address| format!(" ({address})"));
-            format!(
-                "network {} to {name}{address} is down: look at its cable, switch and firewall (UDP {PORT})",
-                position + 1
-            )
+            let mut ends = [address(view.own, position), address(peer.id, position)];
+            ends.sort();
+            let [(a, at_a), (b, at_b)] = ends;
+            let number = position + 1;
+            let text = format!(
+                "network {number} between {a}{at_a} and {b}{at_b} is down: look at its cable, switch and firewall (UDP {PORT})"
+            );
+            Problem::new(ProblemKind::LinkDown, network_between(view, peer.id, link.link), text)
         })
         .collect()
 }
@@ -334,6 +541,24 @@ pub fn history(state: &ClusterState, limit: usize, subject: Option<&str>) -> Vec
     items
 }
 
+/// The history with what was a problem meanwhile, as this node saw it: the newest `limit` entries.
+pub fn with_problems(agreed: Vec<HistoryItem>, problems: &[Event], limit: usize) -> Vec<HistoryItem> {
+    let seen = problems.iter().map(|event| HistoryItem {
+        index: 0,
+        at: show_time(WallTime(event.wall_ms)),
+        event: if event.event == EventKind::ProblemOver { "problem-over" } else { "problem" }.to_owned(),
+        subject: event.subject.clone(),
+        reason: event.reason.clone(),
+        actor: event.node.clone(),
+    });
+    let mut items: Vec<(Option<Timestamp>, HistoryItem)> =
+        agreed.into_iter().chain(seen).map(|item| (item.at.parse().ok(), item)).collect();
+    // Stable: what the log has in one order stays in it.
+    items.sort_by_key(|(at, _)| *at);
+    let older = items.len().saturating_sub(limit);
+    items.into_iter().skip(older).map(|(_, item)| item).collect()
+}
+
 /// The kept versions of the configuration, oldest first.
 pub fn versions(state: &ClusterState) -> Vec<VersionItem> {
     state
@@ -368,13 +593,13 @@ pub fn hide_secrets(versions: &mut [VersionItem]) {
 }
 
 /// Why here, why not there: for a group, a resource or a node; nothing if there is no such thing.
-pub fn explain(view: &View, subject: &str) -> Option<Explanation> {
+pub fn explain(view: &View, subject: &str, faults: &[Fault]) -> Option<Explanation> {
     let state = &view.state;
     let history = history(state, 10, Some(subject));
     if let Some((id, _)) = state.member_named(&subject.into()) {
         let held: Vec<String> =
             state.holders.iter().filter(|(_, holder)| holder.node == id).map(|(unit, _)| unit.to_string()).collect();
-        let node = node_status(view, id);
+        let node = node_status(view, id, faults);
         let holds = if held.is_empty() { "nothing".to_owned() } else { held.join(", ") };
         return Some(Explanation {
             version: api::VERSION,
@@ -453,8 +678,20 @@ pub fn show_plan(state: &ClusterState, plan: &Plan, config_version: u64, warning
 mod tests {
     use serde_json::Value;
 
+    use model::Instant;
+
+    use super::super::problems::Board;
     use super::super::testing::{self, A, B, C, W, change, view};
     use super::*;
+
+    /// As a node sees it that asks no other one.
+    fn status(view: &View, age_ms: u64) -> Status {
+        super::status(view, age_ms, Board::default().faults(view, Instant::from_nanos(1)))
+    }
+
+    fn explain(view: &View, subject: &str) -> Option<Explanation> {
+        super::explain(view, subject, &[])
+    }
 
     fn node(status: &Status, name: &str) -> NodeStatus {
         status.nodes.iter().find(|node| node.name == name).expect("a member").clone()
@@ -492,6 +729,7 @@ mod tests {
             "resources",
             "actions",
             "problems",
+            "faults",
         ];
         expected.sort_unstable();
         assert_eq!(keys(&json), expected);
@@ -512,7 +750,7 @@ mod tests {
         assert_eq!((status.leader.as_deref(), status.term), (Some("a"), 3));
         let web = resource(&status, "web");
         assert_eq!((web.state.as_str(), web.role.as_str(), web.node.as_deref()), ("running", "started", Some("a")));
-        assert_eq!(web.since, "2026-11-22T20:00:00Z");
+        assert_eq!(web.since, "2026-11-22T20:00:00.000Z");
         assert_eq!(web.reason, "site runs on a: it has room");
         assert!(status.nodes.iter().all(|node| node.state == "online" && node.caught_up));
         let votes: Vec<&str> = status.nodes.iter().map(|node| node.vote.as_str()).collect();
@@ -547,14 +785,19 @@ mod tests {
             testing::silence(&mut view, id);
         }
         view.is_quorate = false;
-        view.problems = vec!["this node does not belong to a majority".to_owned()];
         let status = status(&view, 4200);
         assert!(!status.quorate);
         assert_eq!((status.leader.as_deref(), status.age_ms), (None, 4200));
         assert_eq!(resource(&status, "web").node.as_deref(), Some("a"), "what is known is still told");
         assert_eq!(node(&status, "b").state, "lost");
         assert!(status.nodes.iter().all(|node| !node.eligible && node.vote != "leader"));
-        assert_eq!(status.problems[0], "this node does not belong to a majority");
+        assert!(
+            status.problems[0]
+                .starts_with("a belongs to no majority: 1 of 4 voters heard, 3 needed; missing: b, c, w."),
+            "{:?}",
+            status.problems
+        );
+        assert!(!status.problems.iter().any(|problem| problem.contains("once")), "{:?}", status.problems);
         assert!(!status.problems.iter().any(|problem| problem.contains("runs nowhere")), "{:?}", status.problems);
     }
 
@@ -570,9 +813,15 @@ mod tests {
         let a = node(&seen, "a");
         assert_eq!((a.state.as_str(), a.eligible), ("condemned", false));
         assert!(only_problem(&seen).contains("cardea fence a --confirm-off"), "{:?}", seen.problems);
-        assert_eq!(resource(&seen, "web").node.as_deref(), Some("a"), "it may still run there");
+        let web = resource(&seen, "web");
+        assert_eq!((web.state.as_str(), web.node.as_deref()), ("unknown", Some("a")), "it may still run there");
+        assert_eq!(
+            web.reason,
+            "ran on a, which is condemned since 2026-11-22 20:00:00 UTC; it waits for the proof that a is off"
+        );
 
-        view.problems = vec!["a is not proven off (the device does not answer, and is tried again): …".to_owned()];
+        let text = "a is not proven off (the device does not answer, and is tried again): …";
+        view.problems = vec![Problem::new(ProblemKind::NotProvenOff, "a", text)];
         let seen = status(&view, 0);
         assert!(only_problem(&seen).starts_with("a is not proven off"), "the leader knows more; it is said once");
     }
@@ -587,6 +836,104 @@ mod tests {
         change(&mut view, |state| state.holders.get_mut(&"site".into()).expect("site").node = B);
         let seen = status(&view, 0);
         assert!(only_problem(&seen).starts_with("b is not heard and holds site"), "{:?}", seen.problems);
+        let web = resource(&seen, "web");
+        assert_eq!(web.state, "unknown");
+        assert!(web.reason.starts_with("ran on b, which is not heard"), "{}", web.reason);
+        view.is_quorate = false;
+        let seen = status(&view, 0);
+        assert!(
+            seen.problems.iter().all(|problem| !problem.contains("proven off")),
+            "without a majority a proof helps nobody: {:?}",
+            seen.problems
+        );
+    }
+
+    /// Somebody who sends heartbeats and does not hear has power and a daemon: other things are to be looked at.
+    #[test]
+    fn a_deaf_node_is_told_from_a_silent_one_and_may_be_given_nothing() {
+        let mut view = view();
+        testing::silence(&mut view, B);
+        view.peers.get_mut(&B).expect("b").is_heard = true;
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("b sends heartbeats and does not hear a"), "{:?}", seen.problems);
+        assert_eq!((seen.faults[0].kind, seen.faults[0].subject.as_str()), (ProblemKind::Deaf, "b"));
+        let b = node(&seen, "b");
+        assert!(!b.eligible && !b.caught_up);
+    }
+
+    /// Links are up, entries do not arrive: nothing may say that all is well.
+    #[test]
+    fn a_node_that_does_not_answer_has_not_caught_up_and_may_be_given_nothing() {
+        let mut view = view();
+        view.problems = vec![Problem::new(ProblemKind::NotAnswering, "b", "b is heard and does not answer")];
+        let fault = serde_json::to_value(&status(&view, 0).faults[0]).expect("plain data");
+        assert_eq!(keys(&fault), ["kind", "seen_by", "severity", "since", "subject", "text"]);
+        let b = node(&status(&view, 0), "b");
+        assert_eq!((b.eligible, b.caught_up, b.reason.as_str()), (false, false, "does not answer"));
+        let c = node(&status(&view, 0), "c");
+        assert!(c.eligible && c.caught_up);
+    }
+
+    #[test]
+    fn who_hears_enough_voters_and_follows_nobody_is_sent_to_the_firewall() {
+        let mut view = view();
+        (view.is_quorate, view.leader) = (false, None);
+        let seen = status(&view, 0);
+        assert!(only_problem(&seen).starts_with("a hears enough voters (a, b, c, w) and follows no leader"));
+        assert!(only_problem(&seen).contains("UDP 7601"), "{:?}", seen.problems);
+    }
+
+    #[test]
+    fn a_unit_that_comes_after_another_one_says_what_it_waits_for() {
+        let mut view = view();
+        change(&mut view, |state| {
+            let db = state.config.resources.get_mut(&"db".into()).expect("db");
+            db.placement.after = vec!["site".into()];
+            let holder = state.holders[&"site".into()].clone();
+            state.holders.insert("db".into(), holder);
+            state.known.insert("db".into(), testing::known(A, ResourceState::Stopped, ""));
+            state.known.insert("web".into(), testing::known(A, ResourceState::Stopped, ""));
+        });
+        let db = resource(&status(&view, 0), "db");
+        assert_eq!((db.state.as_str(), db.reason.as_str()), ("waiting", "waits until site runs"));
+        change(&mut view, |state| _ = state.known.insert("web".into(), testing::known(A, ResourceState::Running, "")));
+        assert_eq!(resource(&status(&view, 0), "db").state, "starting");
+    }
+
+    #[test]
+    fn a_problem_says_since_when() {
+        let fault = |since: &str| Fault {
+            kind: ProblemKind::DiskFull,
+            severity: ProblemKind::DiskFull.severity(),
+            subject: "b".to_owned(),
+            since: since.to_owned(),
+            text: "the disk is full".to_owned(),
+            seen_by: vec!["b".to_owned()],
+        };
+        assert_eq!(sentence(&fault("2026-11-22T20:00:00.5Z")), "the disk is full (since 2026-11-22 20:00:00 UTC)");
+        assert_eq!(sentence(&fault("")), "the disk is full");
+    }
+
+    #[test]
+    fn problems_stand_in_the_history_by_their_time() {
+        let view = view();
+        let event = |wall_ms, event| Event {
+            number: 1,
+            at_us: 1,
+            wall_ms,
+            node: "a".to_owned(),
+            event,
+            subject: "b".to_owned(),
+            reason: "the disk is full".to_owned(),
+            problem: Some(ProblemKind::DiskFull),
+        };
+        let seen = [event(testing::NOW.0 - 5, EventKind::Problem), event(testing::NOW.0 + 500, EventKind::ProblemOver)];
+        let told = |limit| -> Vec<String> {
+            let items = with_problems(history(&view.state, limit, None), &seen, limit);
+            items.into_iter().map(|item| format!("{} {}", item.event, item.actor)).collect()
+        };
+        assert_eq!(told(9), ["problem a", "granted cluster", "failed cluster", "joined cluster", "problem-over a"]);
+        assert_eq!(told(2), ["joined cluster", "problem-over a"]);
     }
 
     #[test]
@@ -597,6 +944,19 @@ mod tests {
         let seen = status(&view, 0);
         assert_eq!(node(&seen, "b").state, "fenced");
         assert!(only_problem(&seen).contains("cardea remove b"), "{:?}", seen.problems);
+        let mut because = |actor: &str, reason: &str| {
+            change(&mut view, |state| {
+                let mut entry = state.history[0].clone();
+                (entry.event, entry.subject) = ("condemned".to_owned(), "b".to_owned());
+                (entry.actor, entry.reason) = (actor.to_owned(), reason.to_owned());
+                state.history.push_back(entry);
+            });
+            only_problem(&status(&view, 0)).to_owned()
+        };
+        let text = because("cluster", "web cannot be stopped there");
+        assert!(text.starts_with("b is off, it was fenced: web cannot be stopped there."), "{text}");
+        let text = because("root@a", "smells of smoke");
+        assert!(text.starts_with("b is off, it was fenced by root@a: smells of smoke."), "{text}");
     }
 
     #[test]
@@ -696,7 +1056,11 @@ mod tests {
         let mut view = view();
         view.peers.get_mut(&B).expect("b").links[1].state = LinkState::Down;
         let seen = status(&view, 0);
-        assert!(only_problem(&seen).starts_with("network 2 to b (10.0.1.2) is down"), "{:?}", seen.problems);
+        assert!(
+            only_problem(&seen).starts_with("network 2 between a (10.0.1.1) and b (10.0.1.2) is down"),
+            "{:?}",
+            seen.problems
+        );
         assert_eq!(node(&seen, "b").links[1].state, "down");
         view.peers.get_mut(&B).expect("b").links[1].state = LinkState::Confirming;
         let seen = status(&view, 0);

@@ -79,6 +79,7 @@ pub fn view() -> View {
             now: NOW,
             bugs: Bugs::NONE,
         },
+        downs: BTreeMap::new(),
         plan: Plan::default(),
         problems: Vec::new(),
     }
@@ -93,6 +94,7 @@ pub fn change(view: &mut View, change: impl FnOnce(&mut ClusterState)) {
 pub fn silence(view: &mut View, id: NodeId) {
     let peer = view.peers.get_mut(&id).expect("a peer");
     peer.verdict = Verdict::Suspect;
+    peer.is_heard = false;
     for link in &mut peer.links {
         link.state = LinkState::Down;
     }
@@ -218,6 +220,7 @@ fn peer(id: NodeId) -> PeerReport {
         verdict: Verdict::Reachable,
         is_heard: true,
         is_two_way: true,
+        sessions: 1,
         reachable_since: Some(Instant::from_nanos(1)),
         limit: Duration::from_millis(250),
         facts: Facts { applied: LogIndex(40), is_known: true, ..Facts::default() },

@@ -42,7 +42,9 @@ use super::http::{self, Picture};
 use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer};
 use super::paths::Paths;
 use super::peers;
+use super::problems::Board;
 use super::pulse_thread::{PulseJob, PulseThread, Vitals};
+use super::watch;
 
 /// How long a worker that was told to end waits for its units to go elsewhere.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
@@ -145,6 +147,7 @@ pub struct Hub {
     work: Sender<Work>,
     picture: ArcSwap<Picture>,
     events: Events,
+    board: Board,
     streams: std::sync::OnceLock<StreamsHandle>,
     paths: Paths,
     authority: [u8; 32],
@@ -166,6 +169,11 @@ impl Hub {
     /// What happened lately.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// What is wrong, as far as this node knows.
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// Tells the node machine.
@@ -257,11 +265,14 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
         }
     };
 
+    let events = Events::open(&file.name, &paths.events());
+    let board = Board::new(&events.since(0), now.at);
     let hub = Arc::new(Hub {
         own,
         work: work.clone(),
         picture: ArcSwap::from_pointee(Picture { view: node.view(now), quorate_at: now.at }),
-        events: Events::new(&file.name),
+        events,
+        board,
         streams: std::sync::OnceLock::new(),
         paths: paths.clone(),
         authority: transport::public_key_hash(certificate.authority())?,
@@ -321,6 +332,7 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
     let _ = hub.streams.set(streams.clone());
     peers::keep_renewed(&hub, &streams)?;
     serve_api(&hub)?;
+    watch::start(&hub)?;
 
     let mut worker = Worker {
         node,

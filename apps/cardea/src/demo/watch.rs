@@ -108,6 +108,7 @@ mod tests {
             event,
             subject: subject.to_owned(),
             reason: reason.to_owned(),
+            problem: None,
         }
     }
 
