@@ -162,7 +162,7 @@ fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
     use commands::{apply, change, check, events, explain, fence, history, init, join, plan, rehearse, status, token};
     let done = |()| 0;
     match command {
-        Command::Status(args) => status::run(root, &args).map(done),
+        Command::Status(args) => status::run(root, &args),
         Command::Check(args) => check::run(root, &args),
         Command::Plan(args) => plan::run(root, &args).map(done),
         Command::Rehearse(args) => rehearse::run(&args),
