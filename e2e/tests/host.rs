@@ -226,5 +226,34 @@ fn a_condemned_node_that_hears_of_it_ends_what_its_agents_started_and_boots_anew
     })?;
     assert!(state_of(&next).exists());
     assert!(!lab.events_of(&["condemned"], since)?.is_empty());
+
+    // The lie stays a problem, also for the workers to come, until an operator has looked at it.
+    let lie = |node: &str| -> std::result::Result<bool, String> {
+        let status = lab.node(node).status().map_err(|error| format!("{error:#}"))?;
+        let is_it = |fault: &&serde_json::Value| fault["kind"] == "fence-lied" && fault["subject"] == "b";
+        Ok(status["faults"].as_array().into_iter().flatten().find(is_it).is_some_and(|fault| fault["since"] != ""))
+    };
+    let told = |node: &str, wanted: bool| {
+        until(&format!("the lie is told by {node}: {wanted}"), || match lie(node)? {
+            is_told if is_told == wanted => Ok(()),
+            is_told => Err(format!("{is_told}")),
+        })
+    };
+    told("a", true)?;
+    told("c", true)?;
+    until("it is in the history of c", || {
+        let history = lab.node("c").api().get("/v1/history?subject=b").map_err(|error| format!("{error:#}"))?;
+        if history.to_string().contains("was heard afterwards") { Ok(()) } else { Err(history.to_string()) }
+    })?;
+    let worker = lab.worker("c")?;
+    e2e::processes::kill(&worker);
+    until("another worker answers", || {
+        let now = lab.worker("c").map_err(|error| error.to_string())?;
+        if now.pid == worker.pid { Err("it is the old one".to_owned()) } else { lie("c").map(|_| ()) }
+    })?;
+    told("c", true)?;
+    lab.leader()?.must(&["clear", "b"])?;
+    told("a", false)?;
+    told("c", false)?;
     Ok(())
 }
