@@ -154,12 +154,14 @@ impl World {
         }
         let Some(Call { call, mood, impossible, waiter, .. }) = machine.calls.remove(&key) else { return };
         let is_active = machine.services.contains_key(&call.resource);
+        // What an agent leaves without a process (a mount, an address) shows to nobody but the agent.
+        let shows = is_active && matches!(call.agent, AgentName::Native(_));
         let failed = |what: &str| Outcome::Failed { reason: what.to_owned(), is_permanent: false };
         let outcome = match (call.action, mood) {
             (action, Mood::FailsForGood) => {
                 let reason = impossible.unwrap_or_else(|| "a file that it needs cannot be read".to_owned());
                 match action {
-                    AgentAction::Start | AgentAction::Stop if !is_active => Outcome::NotBegun { reason },
+                    AgentAction::Start | AgentAction::Stop if !shows => Outcome::NotBegun { reason },
                     AgentAction::Start | AgentAction::Stop => Outcome::Failed { reason, is_permanent: true },
                     AgentAction::Monitor => Outcome::Unknown { reason, is_permanent: call.started_by.is_none() },
                 }

@@ -7,9 +7,12 @@ use node::Request;
 use state::Command;
 
 use crate::agents::AgentMood;
+use crate::chance::Chance;
 use crate::clock::{At, FOREVER, MILLIS, SECONDS};
 use crate::devices::DeviceMood;
+use crate::edits;
 use crate::file::as_file;
+use crate::invariants::Edits;
 use crate::machine::Machine;
 use crate::network::Weather;
 use crate::world::{Event, World};
@@ -140,6 +143,12 @@ pub enum Fault {
     Clear,
     /// The operator changes the cluster file.
     Configure(Box<ClusterConfig>),
+    /// Somebody makes a mistake in the text of the running cluster's file, by this seed, and applies it.
+    Edit(u64),
+    /// Somebody applies this text.
+    EditTo(String),
+    /// The text before all mistakes is applied again.
+    TakeBack,
     /// The daemon of the machine is told to end in order.
     Leave(Who),
     /// The daemon that ended in order is started again, in the same boot.
@@ -375,6 +384,23 @@ impl World {
                 Err(_) if self.has(Bug::FileUnchecked) => self.configure(String::new(), (**config).clone()),
                 Err(why) => self.note("refused-file", "", &why),
             },
+            Fault::Edit(seed) => {
+                let base = self.begin_edits();
+                let state = &self.watch.agreed.state;
+                // One mistake at a time where nodes reach each other.
+                let is_fresh = state.config.nodes == base.1.nodes && state.config.networks == base.1.networks;
+                let current = state.config_history.back().map(|record| record.text.clone());
+                let text = current.filter(|text| is_fresh && !text.is_empty()).unwrap_or(base.0);
+                self.edit_to(edits::at_random(&text, &mut Chance::new(*seed)));
+            }
+            Fault::EditTo(text) => {
+                self.begin_edits();
+                self.edit_to(text.clone());
+            }
+            Fault::TakeBack => {
+                let (text, _) = self.begin_edits();
+                self.edit_to(text);
+            }
             Fault::Leave(who) => self.each(who, |world, m| {
                 world.watch.excuse_terms_until(now + 5 * SECONDS);
                 if world.machines[m].worker.is_some() {
@@ -464,6 +490,28 @@ impl World {
         let expected_version = self.node(leader).map_or_else(Default::default, |n| n.state().config_version);
         let (config, reason) = (Box::new(config), "a test".to_owned());
         self.operate(Command::Configure { expected_version, text, config, reason });
+    }
+
+    /// From the first edit on it is watched what edits do; the file before all of them.
+    fn begin_edits(&mut self) -> (String, ClusterConfig) {
+        let state = &self.watch.agreed.state;
+        let text = || state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
+        self.edits.get_or_insert_with(|| Edits::new(text(), state.config.clone())).base.clone()
+    }
+
+    /// As `cardea apply` does: what the reader refuses never reaches the cluster.
+    fn edit_to(&mut self, text: String) {
+        match config::parse(&text) {
+            Ok(parsed) => {
+                let old = &self.watch.agreed.state.config;
+                self.edits.iter_mut().for_each(|edits| edits.on_edit(old, &parsed.config));
+                self.configure(text, parsed.config);
+            }
+            Err(findings) => {
+                let why = findings.first().map(|finding| finding.message.clone()).unwrap_or_default();
+                self.note("refused-file", "", &why);
+            }
+        }
     }
 
     fn confirm_off(&mut self, m: usize) {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use model::{
-    ActionKind, Class, ClusterConfig, Domain, FenceName, GroupName, NodeName, NodeRole, Placement, Profile,
-    ResourceName, Tie, UnitName, Weight,
+    ActionKind, AgentName, Class, ClusterConfig, Domain, FenceName, GroupName, NodeName, NodeRole, ParameterValue,
+    Placement, Profile, ResourceName, Tie, UnitName, Weight,
 };
 
 use crate::agents::{AgentMood, Mood};
@@ -36,6 +36,7 @@ impl Draft {
             Flavour::Inputs => self.inputs(begin),
             Flavour::NoDevices => self.no_devices(begin),
             Flavour::Upgrades => self.upgrades(begin),
+            Flavour::Edits => self.edits(begin),
             _ => {}
         }
     }
@@ -218,6 +219,14 @@ impl Draft {
         for _ in 0..self.chance.between(1, 3) {
             let at = begin + self.chance.between(0, 30 * SECONDS);
             let (m, resource, unit) = (self.member(), self.resource(), self.unit());
+            let db = ResourceName::from("db");
+            if self.chance.is(150) && self.layout.resources.contains_key(&db) {
+                // The agent of what runs is taken away, and then it is to move.
+                let mood = AgentMood { stop: Mood::FailsForGood, monitor: Mood::FailsForGood, ..AgentMood::default() };
+                self.push(at, Fault::AgentEverywhere(db, mood));
+                self.push(at + SECONDS, Fault::Act(ActionKind::Move("db".into(), place(m))));
+                continue;
+            }
             let mut mood = AgentMood { outlives_halt: self.chance.is(300), ..AgentMood::default() };
             match self.chance.below(5) {
                 0 | 1 => mood.start = self.chance.pick(&bad),
@@ -545,6 +554,21 @@ impl Draft {
         }
     }
 
+    /// Mistakes in the text of the cluster file, and in the end they are taken back.
+    fn edits(&mut self, begin: At) {
+        let mut at = begin;
+        for _ in 0..self.chance.between(2, 5) {
+            let seed = self.chance.number();
+            self.push(at, Fault::Edit(seed));
+            at += self.chance.between(4 * SECONDS, 12 * SECONDS);
+            if self.chance.is(500) {
+                self.push(at, Fault::TakeBack);
+                at += self.chance.between(3 * SECONDS, 8 * SECONDS);
+            }
+        }
+        self.push(at, Fault::TakeBack);
+    }
+
     /// What operators type: wishes, tokens, tests, and what they attest falsely.
     fn inputs(&mut self, begin: At) {
         let mut at = begin;
@@ -576,6 +600,21 @@ impl Draft {
 }
 
 /// The cluster of a flavour whose faults last.
+/// Resources of agents that need parameters: a mount and what runs on top of it.
+pub(crate) fn add_agents(layout: &mut Layout) {
+    let text = |value: &str| ParameterValue::Text(value.to_owned());
+    for (name, agent, parameters) in [
+        ("disk", "Filesystem", &[("device", "/dev/sdb"), ("directory", "/srv"), ("fstype", "ext4")][..]),
+        ("pg", "pgsql", &[("pgdata", "/srv/pg")]),
+    ] {
+        layout.add(name, false, Class::Exclusive, Placement::default());
+        let resource = layout.resources.get_mut(&ResourceName::from(name)).expect("it was added above");
+        resource.agent = AgentName::Ocf { provider: "heartbeat".to_owned(), name: agent.to_owned() };
+        resource.parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+    }
+    layout.group("data", &["disk", "pg"]);
+}
+
 pub(crate) fn shape(draft: &mut crate::chance::Chance, flavour: Flavour, layout: &mut Layout) {
     // Whoever is off stays off, unless its power switch is of the kind that turns on by itself.
     layout.switches_turn_on = draft.is(400);

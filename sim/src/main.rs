@@ -1,10 +1,11 @@
 //! The simulator's command line: run many seeds, replay one, prove that planted bugs are caught.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use model::Bugs;
-use sim::{Campaign, Flavour, MILLIS, Mutant, SECONDS, Scenario};
+use sim::{Campaign, EditReport, Flavour, MILLIS, Mutant, SECONDS, Scenario};
 
 /// Whole Cardea clusters in virtual time: faults by chance, promises checked after every step.
 #[derive(Parser)]
@@ -39,6 +40,19 @@ enum Task {
         #[arg(long, value_delimiter = ',', value_parser = flavour)]
         flavours: Vec<Flavour>,
     },
+    /// Make every small mistake in a cluster file (a letter or a line dropped, doubled, swapped, replaced), and apply each to
+    /// a running cluster; exits with 1 if one does harm.
+    Edits {
+        /// The files; their nodes are `a`, `b`, … and perhaps the witness `w`.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Only every so-manieth mistake.
+        #[arg(long, default_value_t = 1)]
+        every: usize,
+        /// The result as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
     /// Plant bugs and see each caught by a promise; exits with 1 if one is not.
     Mutants {
         /// Only these bugs.
@@ -56,6 +70,7 @@ fn main() -> ExitCode {
     let is_good = match Arguments::parse().command {
         Task::Run { seeds, from, flavours, json } => run(seeds, from, flavours, json),
         Task::Replay { seed, flavours } => replay(seed, flavours),
+        Task::Edits { files, every, json } => files.iter().all(|file| edits(file, every, json)),
         Task::Mutants { names, seeds, json } => mutants(&names, seeds, json),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -107,6 +122,35 @@ fn replay(seed: u64, flavours: Vec<Flavour>) -> bool {
     println!("{} steps, hash {:016x}", run.steps, run.hash);
     tell_broken(&run, "");
     run.violation.is_none()
+}
+
+fn edits(file: &Path, every: usize, json: bool) -> bool {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{} cannot be read: {error}", file.display());
+            return false;
+        }
+    };
+    if let Err(findings) = config::parse(&text) {
+        let why = findings.first().map_or("", |finding| finding.message.as_str());
+        eprintln!("{} is no cluster file: {why}", file.display());
+        return false;
+    }
+    let report = sim::every_edit(&text, every, |_| {});
+    for (what, sentence) in &report.broken {
+        eprintln!("{}:{what}\n    {sentence}", file.display());
+    }
+    if json {
+        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
+    } else {
+        let EditReport { tried, refused, same, applied, broken } = &report;
+        let (file, broken) = (file.display(), broken.len());
+        println!(
+            "{file}: {tried} mistakes, {refused} refused, {same} say the same, {applied} applied, {broken} do harm"
+        );
+    }
+    report.broken.is_empty()
 }
 
 fn mutants(names: &[String], seeds: u64, json: bool) -> bool {

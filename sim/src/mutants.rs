@@ -8,7 +8,7 @@ use crate::campaign::{Campaign, run};
 use crate::scenario::{Flavour, Run, Scenario};
 
 /// The planted bugs: by name, the promise that has to catch each, and the flavours that are tried; none: all.
-const ALL: [(&str, Bug, &str, &[Flavour]); 33] = [
+const ALL: [(&str, Bug, &str, &[Flavour]); 35] = [
     ("no-wait-for-fence-done", Bug::NoWaitForFenceDone, "i4-holder-ends-by-proof", &[]),
     ("grant-without-release", Bug::GrantWithoutRelease, "i1-one-holder", &[]),
     ("holders-outlive-boot", Bug::HoldersOutliveBoot, "i1-one-holder", &[]),
@@ -36,6 +36,8 @@ const ALL: [(&str, Bug, &str, &[Flavour]); 33] = [
     ("raise-unasked", Bug::RaiseUnasked, "all-can-read", &[Flavour::Upgrades]),
     ("patience-skipped", Bug::PatienceSkipped, "boots-in-peace", &[Flavour::SlowBoots]),
     ("stop-cost-forgotten", Bug::StopCostForgotten, "fences-are-bounded", &[Flavour::SickAgents]),
+    ("not-begun-blocks", Bug::NotBegunBlocks, "edits-are-harmless", &[Flavour::Edits]),
+    ("not-begun-believed", Bug::NotBegunBelieved, "one-active", &[Flavour::SickAgents]),
     ("one-way-contact", Bug::OneWayContact, "stays-available", &[Flavour::OneWay]),
     ("sick-tolerated", Bug::SickTolerated, "stays-available", &[Flavour::Lasting]),
     ("fenced-stays-out", Bug::FencedStaysOut, "recovers", &[]),

@@ -86,6 +86,8 @@ pub enum Flavour {
     NoDevices,
     /// Older programs, which are replaced one by one, late or never.
     Upgrades,
+    /// Mistakes in the text of the cluster file.
+    Edits,
 }
 
 /// The flavours whose faults pass.
@@ -108,7 +110,7 @@ const PASSING: [Flavour; 15] = [
 ];
 
 /// The flavours whose faults last.
-const LASTING: [Flavour; 12] = [
+const LASTING: [Flavour; 13] = [
     Flavour::Lasting,
     Flavour::OneWay,
     Flavour::Wild,
@@ -121,6 +123,7 @@ const LASTING: [Flavour; 12] = [
     Flavour::Inputs,
     Flavour::NoDevices,
     Flavour::Upgrades,
+    Flavour::Edits,
 ];
 
 impl Flavour {
@@ -355,6 +358,9 @@ fn layout(chance: &mut Chance, flavour: Flavour) -> Layout {
         ..Placement::default()
     };
     let class = if flavour == Flavour::NoDevices { Class::BestEffort } else { Class::Exclusive };
+    if flavour == Flavour::Edits {
+        lasting::add_agents(&mut layout);
+    }
     layout.add("address", true, class, Placement::default());
     layout.add("web", true, class, Placement::default());
     layout.group("site", &["address", "web"]);

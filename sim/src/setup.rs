@@ -49,6 +49,8 @@ pub struct Layout {
     pub level: u8,
     /// Machines on which an older program is installed, of feature level 0.
     pub older: BTreeSet<usize>,
+    /// The cluster file, if it is a given one; it says what the fields above leave open.
+    pub file: Option<String>,
 }
 
 impl Layout {
@@ -68,7 +70,27 @@ impl Layout {
             groups: BTreeMap::new(),
             level: state::LEVEL,
             older: BTreeSet::new(),
+            file: None,
         }
+    }
+
+    /// The machines that this cluster file speaks of, which runs on them.
+    ///
+    /// # Panics
+    /// If the file is refused, or its nodes are not `a`, `b`, … and perhaps the witness `w`.
+    pub fn of_file(text: &str) -> Self {
+        let config = config::parse(text).unwrap_or_else(|findings| panic!("{:?}", findings.first())).config;
+        let members = config.nodes.values().filter(|node| node.role == NodeRole::Member).count();
+        let layout = Layout {
+            has_witness: members < config.nodes.len(),
+            links: config.nodes.values().map(|node| node.links.len()).max().unwrap_or(0),
+            profile: config.profile,
+            file: Some(text.to_owned()),
+            ..Layout::of(members)
+        };
+        let names: BTreeSet<NodeName> = layout.machines().into_iter().map(|(name, _)| name.into()).collect();
+        assert!(config.nodes.keys().all(|name| names.contains(name)), "nodes are a, b, … and w");
+        layout
     }
 
     /// All machines, by name and role; the last `late` ones are not admitted when the cluster comes up.
@@ -120,6 +142,17 @@ impl Layout {
 
     /// The cluster file for the first `count` machines, with or without what is to run.
     pub fn config(&self, count: usize, is_whole: bool) -> ClusterConfig {
+        if let Some(text) = &self.file {
+            let mut config = config::parse(text).expect("the file was read before").config;
+            let present: Vec<NodeName> = self.machines().into_iter().take(count).map(|(name, _)| name.into()).collect();
+            config.nodes.retain(|name, _| present.contains(name));
+            if !is_whole {
+                config.resources.clear();
+                config.groups.clear();
+                config.choose_first.clear();
+            }
+            return config;
+        }
         let devices: Vec<FenceName> = (1..=self.levels).map(|level| FenceName(format!("power{level}"))).collect();
         let node = |place: usize, role: NodeRole| NodeConfig {
             links: (0..self.links)
@@ -230,16 +263,25 @@ impl Layout {
     }
 
     fn configure(&self, world: &mut World) -> bool {
-        let (text, config) = match as_file(&self.config(self.machines().len() - self.late, true)) {
+        let config = self.config(self.machines().len() - self.late, true);
+        let (text, config) = match self.file.clone().map_or_else(|| as_file(&config), |text| Ok((text, config.clone())))
+        {
             Ok(file) => file,
             Err(why) => panic!("no operator can have this cluster file: {why}"),
         };
+        let cannot_run = config.units().values().any(|unit| unit.placement.not_run_yet().is_some());
         let command = |version| Command::Configure {
             expected_version: version,
             text: text.clone(),
             config: Box::new(config.clone()),
             reason: "a new cluster".to_owned(),
         };
+        if cannot_run {
+            // Some of it can be planned only: the rest has its time.
+            let is_taken = ask(world, command).is_some();
+            world.run_until(world.now() + 5 * SECONDS);
+            return is_taken && world.violation().is_none();
+        }
         ask(world, command).is_some()
             && world.run_while_not(20 * SECONDS, |world| crate::invariants::what_is_missing(world).is_none())
     }

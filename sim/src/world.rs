@@ -20,7 +20,7 @@ use crate::clock::{At, Clock, MICROS, MILLIS};
 use crate::devices::DeviceMood;
 use crate::disk::Disk;
 use crate::faults::{Ambush, Fault};
-use crate::invariants::{Violation, Watch};
+use crate::invariants::{Edits, Violation, Watch};
 use crate::machine::{Machine, PulseIn, SOCKET_MAX, Worker};
 use crate::network::Network;
 use crate::trace::Trace;
@@ -68,6 +68,8 @@ pub struct World {
     pub(crate) devices_mended_at: Option<At>,
     /// Some machine has other addresses than at first.
     pub(crate) has_moved: bool,
+    /// What mistakes in the cluster file may do, from the first one on.
+    pub(crate) edits: Option<Edits>,
     settings: Settings,
     steps: u64,
     heap: BinaryHeap<Scheduled>,
@@ -160,6 +162,7 @@ impl World {
             by_id: BTreeMap::new(),
             devices_mended_at: None,
             has_moved: false,
+            edits: None,
             settings,
             steps: 0,
             heap: BinaryHeap::new(),
@@ -247,6 +250,9 @@ impl World {
     /// Keeps what mattered, and springs what waited for it.
     pub(crate) fn note(&mut self, what: &str, subject: &str, detail: &str) {
         self.trace.note(self.now, what, subject, detail);
+        if let Some(verdict) = self.edits.as_ref().map(|edits| edits.check(what, subject, detail)) {
+            self.watch.judge(self.now, "edits-are-harmless", verdict);
+        }
         let mut sprung = Vec::new();
         for ambush in &mut self.ambushes {
             if ambush.word == what && ambush.countdown > 0 {

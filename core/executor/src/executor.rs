@@ -758,7 +758,12 @@ impl Executor {
         actions: &mut Vec<ExecutorAction>,
     ) {
         let slot = self.slots.get_mut(resource).expect("the caller found it");
-        let was_stopped = slot.record.state == ResourceState::Stopped;
+        let was_stopped = match slot.record.state {
+            ResourceState::Stopped => !self.bugs.has(Bug::NotBegunBlocks),
+            ResourceState::Unknown | ResourceState::Running | ResourceState::Failed | ResourceState::Blocked => {
+                op.action == AgentAction::Stop && self.bugs.has(Bug::NotBegunBelieved)
+            }
+        };
         let outcome = match (op.action, outcome) {
             (AgentAction::Stop, Ok(Outcome::NotRunning)) => Ok(Outcome::Success),
             // It had stopped, or was never there, and no start of it has begun since: so it is still (ADR 0016).

@@ -75,6 +75,10 @@ pub enum Bug {
     LateAnswerTaken,
     /// Newer entries are used though a member that is online cannot read them.
     RaiseUnasked,
+    /// A stop that could not begin counts as failed where nothing was started.
+    NotBegunBlocks,
+    /// A stop that could not begin counts as done where something ran.
+    NotBegunBelieved,
 }
 
 /// The set of planted bugs that are on; empty and immutable in the product.

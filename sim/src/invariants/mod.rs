@@ -16,6 +16,7 @@ mod all_can_read;
 mod at_most_once;
 mod boots_in_peace;
 mod committed_survives;
+mod edits_are_harmless;
 mod fences_are_bounded;
 mod heard_is_not_condemned;
 mod i1_one_holder;
@@ -47,6 +48,7 @@ use crate::clock::At;
 use crate::world::{Event, World};
 use agreed::Agreed;
 
+pub(crate) use edits_are_harmless::Edits;
 pub(crate) use recovers::what_is_missing;
 
 thread_local! {
