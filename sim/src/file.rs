@@ -138,8 +138,11 @@ fn write_placement(text: &mut String, placement: &Placement) {
         (unit, word.to_owned())
     });
     line(text, "after", &table(after));
-    line(text, "stickiness", &placement.stickiness.to_string());
-    line(text, "failback", &placement.failback.to_string());
+    if placement.moves_for_points {
+        line(text, "stickiness", &placement.stickiness.to_string());
+    } else {
+        line(text, "failback", &placement.failback.to_string());
+    }
     line(text, "priority", &placement.priority.to_string());
     line(text, "enabled", &placement.enabled.to_string());
 }

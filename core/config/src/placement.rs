@@ -76,6 +76,7 @@ pub(crate) fn placement(
     let leaning = reader.leaning(weighed);
     let (after, sequences) = reader.after();
     let copies = copies(unit, section, names, places, findings);
+    warn_idle_stickiness(section, findings);
     Placement {
         prefer,
         after,
@@ -93,7 +94,21 @@ pub(crate) fn placement(
         sequences,
         copies,
         ticket: ticket(section, findings),
+        moves_for_points: section.entry("stickiness").is_some() && section.entry("failback").is_none(),
     }
+}
+
+/// Next to `failback`, which decides alone, a number of points for staying decides nothing.
+fn warn_idle_stickiness(section: &Section<'_>, findings: &mut Findings) {
+    let (Some((span, _)), Some((_, failback))) = (section.entry("stickiness"), section.entry("failback")) else {
+        return;
+    };
+    let DeValue::Boolean(failback) = failback.get_ref() else { return };
+    findings.push(
+        Diagnostic::warning("config::no_effect", format!("`stickiness` of {} decides nothing", section.what))
+            .at(span, format!("`failback = {failback}` decides alone"))
+            .help("leave `failback` out, and it moves for more points than `stickiness`; or leave `stickiness` out"),
+    );
 }
 
 fn copies(

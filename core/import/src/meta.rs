@@ -110,6 +110,8 @@ pub(crate) fn read<'a>(
         is_maintenance: reader.is("maintenance", false),
         target_role: reader.value("target-role", values::role),
         stickiness: score("resource-stickiness").unwrap_or(if is_clone { Score::of(1) } else { Score::ZERO }),
+        is_firm: false,
+        held_on: None,
         is_critical: reader.is("critical", true),
         failures_max: failures_max(score("migration-threshold")),
         failure_timeout_s: reader.value("failure-timeout", values::seconds).filter(|s| *s > 0),

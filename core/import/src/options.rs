@@ -251,6 +251,7 @@ impl<'a> Reader<'_, 'a> {
             strategy: self.value("placement-strategy", Strategy::Default, strategy),
             is_maintenance: self.is("maintenance-mode", false),
             stops_all: self.is("stop-all-resources", false),
+            points_only_rank: false,
             shutdown_lock_s: self.is("shutdown-lock", false).then_some(lock_limit_s),
             coordinator: None,
         };

@@ -398,7 +398,7 @@ pub struct Placement {
     /// Units that it starts after; how binding that is, `sequences` tells.
     #[n(1)]
     pub after: Vec<UnitName>,
-    /// Pull to stay where it runs; 0 means that a preferred node wins as soon as it can.
+    /// Points for staying where it runs; whether they are all that holds it there, `staying` tells.
     #[n(2)]
     pub stickiness: u32,
     /// Goes home to the best preferred node when that is back, whatever the stickiness.
@@ -425,6 +425,22 @@ pub struct Placement {
     /// It needs a ticket.
     #[n(9)]
     pub ticket: Option<TicketNeed>,
+    /// Without `failback`: it leaves where it runs for a node with more points than `stickiness`. If not, points alone
+    /// move it nowhere.
+    #[n(10)]
+    #[cbor(default)]
+    pub moves_for_points: bool,
+}
+
+/// What makes a unit that runs go to another node that could have it as well?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staying {
+    /// Nothing: it stays, however many points another node has.
+    Firm,
+    /// A node with more points than these, which its own node has for it.
+    For(u32),
+    /// A node with more points.
+    ForNothing,
 }
 
 impl Default for Placement {
@@ -440,11 +456,29 @@ impl Default for Placement {
             sequences: BTreeMap::new(),
             copies: None,
             ticket: None,
+            moves_for_points: false,
         }
     }
 }
 
 impl Placement {
+    /// How firmly it stays where it runs.
+    pub fn staying(&self) -> Staying {
+        match (self.failback, self.moves_for_points) {
+            (true, _) => Staying::ForNothing,
+            (false, true) => Staying::For(self.stickiness),
+            (false, false) => Staying::Firm,
+        }
+    }
+
+    /// Points that hold it where it runs.
+    pub fn points_for_staying(&self) -> u32 {
+        match self.staying() {
+            Staying::Firm | Staying::For(_) => self.stickiness,
+            Staying::ForNothing => 0,
+        }
+    }
+
     /// Points of the first of `prefer`; the one at position p (from 0) has this divided by p + 1.
     pub const FIRST_POINTS: u32 = 100;
 

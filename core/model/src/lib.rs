@@ -24,7 +24,7 @@ mod time;
 
 pub use cluster::{
     AfterFence, AgentName, AgentNameError, Class, ClusterConfig, Domain, FenceConfig, GroupConfig, MonitorConfig,
-    NetworkConfig, NodeConfig, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Timeouts, Unit,
+    NetworkConfig, NodeConfig, NodeRole, ParameterValue, Placement, Profile, ResourceConfig, Staying, Timeouts, Unit,
 };
 pub use disk::{Table, Write};
 pub use ids::{

@@ -30,6 +30,9 @@ impl Score {
     /// Must not.
     pub const MUST_NOT: Score = Score(-1_000_000);
 
+    /// The most that is still a number.
+    pub const MOST: Score = Score(999_999);
+
     /// A number, limited to what a score can be.
     pub fn of(value: i64) -> Score {
         Score(value.clamp(-1_000_000, 1_000_000) as i32)
@@ -179,6 +182,9 @@ pub struct Options {
     pub probes_at_start: bool,
     /// How nodes of equal score are told apart.
     pub strategy: Strategy,
+    /// Points only rank nodes: none but "must not" forbids one, and a group has its stickiness once. That is what the
+    /// points of a cluster file mean. Else a sum below 0 forbids, and each member of a group sticks, as in Pacemaker.
+    pub points_only_rank: bool,
     /// Hands off everything.
     #[serde(rename = "maintenance")]
     pub is_maintenance: bool,
@@ -190,6 +196,13 @@ pub struct Options {
     /// Member that leads, by its id in the status section.
     #[serde(skip)]
     pub coordinator: Option<NodeName>,
+}
+
+impl Options {
+    /// Does such a score let something run on a node?
+    pub fn allows(&self, score: Score) -> bool {
+        if self.points_only_rank { !score.is_must_not() } else { score >= Score::ZERO }
+    }
 }
 
 impl Default for Options {
@@ -210,6 +223,7 @@ impl Default for Options {
             cancels_removed: true,
             probes_at_start: true,
             strategy: Strategy::Default,
+            points_only_rank: false,
             is_maintenance: false,
             stops_all: false,
             shutdown_lock_s: None,
@@ -434,6 +448,12 @@ pub struct Meta {
     pub target_role: Option<Role>,
     /// How much it wants to stay. Clones have 1 unless told otherwise.
     pub stickiness: Score,
+    /// No number of points elsewhere moves it from where it runs, or is held.
+    #[serde(rename = "stays")]
+    pub is_firm: bool,
+    /// Where it is held although nothing of it may run there yet.
+    #[serde(skip)]
+    pub held_on: Option<NodeName>,
     /// Do its colocations pull others even where it could do without?
     #[serde(rename = "critical")]
     pub is_critical: bool,
@@ -498,6 +518,8 @@ impl Default for Meta {
             is_maintenance: false,
             target_role: None,
             stickiness: Score::ZERO,
+            is_firm: false,
+            held_on: None,
             is_critical: true,
             failures_max: Some(1_000_000),
             failure_timeout_s: None,

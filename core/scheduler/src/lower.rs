@@ -1,7 +1,7 @@
 //! What does a cluster file say in the words of a situation?
 //!
-//! `prefer` becomes scores (100, 50, 33, … for a list), `avoid` and `only` bans, stickiness stays what it is, `failback`
-//! sets it to nothing, `with` and `apart` become colocations in which the other chooses first, a group a group, `copies`
+//! `prefer` becomes scores (100, 50, 33, … for a list), `avoid` and `only` bans. Points only rank nodes; what runs stays
+//! firmly, unless `stickiness` says how many points move it or `failback` lets it go for any. `with` and `apart` become colocations in which the other chooses first, a group a group, `copies`
 //! a clone under the name of the unit. `after` becomes an order of starts that restarts nothing and the reverse order
 //! where both stop; `"running"` an order in both directions, `"if-starting"` one that only counts where both happen.
 //! Every node is up, this site has every ticket, every copy can lead, and nothing runs yet: what a rehearsal begins with.
@@ -11,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::{
-    Colocation, Discovery, Location, Meta, NoQuorum, NodeFacts, Operation, Options, Order, OrderAction, OrderKind,
-    OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score, Situation, Strategy, Ticket, TicketLoss,
-    TicketRule,
+    Colocation, Discovery, FenceHow, Location, Meta, NoQuorum, NodeFacts, Operation, Options, Order, OrderAction,
+    OrderKind, OrderSide, Primitive, Requires, Resource, ResourceKind, Role, Score, Situation, Strategy, Ticket,
+    TicketLoss, TicketRule,
 };
 use model::{
     AgentName, Binding, ClusterConfig, Copies, Leaning, NodeConfig, NodeName, NodeRole, OnLoss, ParameterValue,
-    Placement, ResourceConfig, ResourceName, Sequence, Spread, Tie, Unit, UnitName, Weight,
+    Placement, ResourceConfig, ResourceName, Sequence, Spread, Staying, Tie, Unit, UnitName, Weight,
 };
 
 /// The attribute of a node that is its name.
@@ -34,7 +34,11 @@ pub fn situation_of(config: &ClusterConfig) -> Situation {
     let mut ticket_rules = Vec::new();
     for (unit, it) in &units {
         let placement = it.placement;
-        let preferred = placement.preferred();
+        let mut preferred = placement.preferred();
+        if placement.staying() == Staying::Firm {
+            // Not even the most points call it away.
+            preferred.values_mut().for_each(|points| *points = (*points).min(Score::MOST.value().unsigned_abs()));
+        }
         locations.extend(locations_of(unit, None, &preferred, &placement.leaning, &members));
         locations.extend(uncovered(config, unit, &members));
         colocations.extend(colocations_of(unit, None, &placement.leaning));
@@ -58,6 +62,9 @@ pub fn situation_of(config: &ClusterConfig) -> Situation {
             has_fence_device: true,
             // What runs stays; nothing else starts without a majority.
             no_quorum: NoQuorum::Freeze,
+            points_only_rank: true,
+            // A node is never rebooted to be fenced: it is switched off, and on again once that is proven.
+            fence_action: FenceHow::Off,
             strategy: match config.effective_spread() {
                 Spread::Even => Strategy::Default,
                 Spread::Capacity => Strategy::Utilization,
@@ -358,11 +365,11 @@ fn meta(
     forgotten_after: Option<std::time::Duration>,
     requires: Requires,
 ) -> Meta {
-    let stickiness = if placement.failback { 0 } else { i64::from(placement.stickiness) };
     Meta {
         priority: placement.priority,
         target_role: (!placement.enabled).then_some(Role::Stopped),
-        stickiness: Score::of(stickiness),
+        stickiness: Score::of(i64::from(placement.points_for_staying())),
+        is_firm: placement.staying() == Staying::Firm,
         failures_max: Some(failures_max.max(1)),
         failure_timeout_s: forgotten_after.filter(|time| !time.is_zero()).map(seconds_up),
         requires,

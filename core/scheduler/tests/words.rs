@@ -136,6 +136,68 @@ fn with_apart_only_and_avoid_hold_whatever_happens() {
     assert!(pairs > 200 && bans > 200, "too few words to show anything: {pairs} and {bans}");
 }
 
+/// A file with points in place of every must.
+fn pointed(dice: &mut Dice) -> ClusterConfig {
+    let nodes = 3 + dice.below(3);
+    let mut tables = vec![("fence.power".to_owned(), vec!["agent = \"fence_lab\"".to_owned()])];
+    for node in 1..=nodes {
+        let links = format!("links = [\"10.0.0.{node}\", \"10.1.0.{node}\"]");
+        tables.push((format!("nodes.n{node}"), vec![links, "fence = [\"power\"]".to_owned()]));
+    }
+    for number in 0..2 + dice.below(6) {
+        let mut lines = vec!["agent = \"ocf:heartbeat:Dummy\"".to_owned()];
+        let avoided = dice.below(nodes);
+        let preferred = (avoided + 1 + dice.below(nodes - 1)) % nodes;
+        lines.push(format!("avoid = {{ n{} = {} }}", avoided + 1, 1 + dice.below(999_999)));
+        lines.push(format!("prefer = {{ n{} = {} }}", preferred + 1, 1 + dice.below(1_000_000)));
+        if number > 0 {
+            let word = if dice.is(2) { "apart" } else { "with" };
+            lines.push(format!("{word} = {{ r{} = {} }}", dice.below(number), 1 + dice.below(999_999)));
+        }
+        tables.push((format!("resources.r{number}"), lines));
+    }
+    parsed(&tables)
+}
+
+/// Points only rank: as long as a node is there, everything runs. And what runs goes nowhere for points, whoever is back.
+#[test]
+fn points_neither_forbid_a_node_nor_call_anything_back() {
+    let mut came_back = 0;
+    for seed in 1..=FILES {
+        let mut dice = dice_of(seed);
+        let config = pointed(&mut dice);
+        let mut situation = situation_of(&config);
+        situation = carried_out(&situation, &judge(&situation));
+        let nodes: Vec<NodeName> = situation.nodes.iter().map(|node| node.name.clone()).collect();
+        let away: Vec<&NodeName> = nodes.iter().filter(|_| dice.is(2)).take(nodes.len() - 1).collect();
+        for node in &away {
+            suppose(&mut situation, &Supposition::NodeLost((*node).clone())).expect("the node is there");
+        }
+        let judgement = judge(&situation);
+        for (name, places) in judgement.placement() {
+            assert_eq!(places.len(), 1, "seed {seed}: {name} without {away:?}");
+        }
+        situation = carried_out(&situation, &judgement);
+        for node in &away {
+            suppose(&mut situation, &Supposition::NodeOnline((*node).clone())).expect("the node is there");
+            assert_eq!(judge(&situation).placement(), judgement.placement(), "seed {seed}: {node} is back");
+            came_back += 1;
+        }
+    }
+    assert!(came_back > 200, "too few nodes came back to show anything: {came_back}");
+}
+
+/// It is switched off, and on again once that is proven.
+#[test]
+fn no_node_is_rebooted_to_be_fenced() {
+    let mut situation = situation_of(&parsed(&tables(&mut dice_of(7), &[])));
+    situation = carried_out(&situation, &judge(&situation));
+    let node = situation.nodes[0].name.clone();
+    suppose(&mut situation, &Supposition::NodeLost(node)).expect("the node is there");
+    let fences: Vec<_> = judge(&situation).actions.into_iter().filter(|done| done.action == "fence").collect();
+    assert!(!fences.is_empty() && fences.iter().all(|done| done.op == Some("off")), "{fences:?}");
+}
+
 /// Where it failed too often it does not run, until that is forgotten.
 #[test]
 fn failures_count_until_their_time_is_over() {

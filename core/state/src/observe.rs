@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{
     ActionKind, ClusterState, Failures, HolderState, Incarnation, Known, MemberState, NodeId, ResourceName,
-    ResourceState, UnitName, WallTime,
+    ResourceState, Staying, UnitName, WallTime,
 };
 
 use crate::apply::Context;
@@ -152,7 +152,7 @@ fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failur
 }
 
 /// A move is over once the whole unit runs where it was sent. Where the configuration would send it straight back
-/// (`failback`, no stickiness), the wish stays until an operator takes it back.
+/// (`failback`, or a preferred node with more points than `stickiness`), the wish stays until an operator takes it back.
 fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
     let done: Vec<(String, UnitName, NodeId)> = state
         .actions
@@ -174,7 +174,11 @@ fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
 }
 
 fn returns_by_itself(state: &ClusterState, unit: &UnitName) -> bool {
-    state.config.units().get(unit).is_some_and(|unit| unit.placement.failback || unit.placement.stickiness == 0)
+    state.config.units().get(unit).is_some_and(|unit| match unit.placement.staying() {
+        Staying::ForNothing => true,
+        Staying::For(points) => points == 0 || unit.placement.preferred().values().any(|other| *other > points),
+        Staying::Firm => false,
+    })
 }
 
 /// Does the node hold the unit, and does everything of it run there?

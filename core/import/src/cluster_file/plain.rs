@@ -424,6 +424,7 @@ fn duration(ms: u32) -> Duration {
 fn placement(meta: &Meta) -> Placement {
     Placement {
         stickiness: u32::try_from(meta.stickiness.value()).unwrap_or(0),
+        moves_for_points: true,
         priority: meta.priority.clamp(-1_000_000, 1_000_000),
         enabled: meta.target_role != Some(Role::Stopped),
         ..Placement::default()

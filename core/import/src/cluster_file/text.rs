@@ -123,7 +123,7 @@ fn group(out: &mut String, config: &GroupConfig) {
 
 fn placement(out: &mut String, placement: &Placement) {
     let usual = Placement::default();
-    if placement.stickiness != usual.stickiness {
+    if placement.moves_for_points || placement.stickiness != usual.stickiness {
         let _ = writeln!(out, "stickiness = {}", placement.stickiness);
     }
     if placement.priority != usual.priority {

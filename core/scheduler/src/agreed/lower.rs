@@ -57,7 +57,8 @@ pub(super) fn lower(
         let is_stopped = state.action(&ActionKind::Stop(name.clone())).is_some();
         let holder = holder_of(state, nodes, &name, live.bugs);
         let is_untouchable = holder.is_some_and(|holder| is_untouchable(state, nodes, unit, holder));
-        treat(resource, is_stopped, is_untouchable || kept.contains_key(&name));
+        let held_on = holder.and_then(|holder| nodes.get(&holder.node)).map(|node| &node.member.name);
+        treat(resource, is_stopped, is_untouchable || kept.contains_key(&name), held_on);
     }
     for (name, unit) in units {
         let holder = holder_of(state, nodes, name, live.bugs);
@@ -104,7 +105,8 @@ fn is_untouchable(state: &ClusterState, nodes: &BTreeMap<NodeId, Node<'_>>, unit
         || nodes.get(&holder.node).is_none_or(|node| node.reach.is_ok() && node.is_in_maintenance)
 }
 
-fn treat(resource: &mut Resource, is_stopped: bool, is_untouchable: bool) {
+fn treat(resource: &mut Resource, is_stopped: bool, is_untouchable: bool, held_on: Option<&NodeName>) {
+    resource.meta.held_on = held_on.cloned();
     if is_stopped {
         resource.meta.target_role = Some(Role::Stopped);
     }
@@ -112,7 +114,7 @@ fn treat(resource: &mut Resource, is_stopped: bool, is_untouchable: bool) {
         resource.meta.is_managed = false;
     }
     if let ResourceKind::Group(members) = &mut resource.kind {
-        members.iter_mut().for_each(|member| treat(member, is_stopped, is_untouchable));
+        members.iter_mut().for_each(|member| treat(member, is_stopped, is_untouchable, held_on));
     }
 }
 
@@ -153,8 +155,8 @@ fn locations(
     // What has not started yet stays as willingly as what runs.
     let runs = |node: NodeId| unit.members.iter().any(|resource| may_be_active(state.known_state(resource, node)));
     if let Some(here) = holder.filter(|holder| !runs(holder.node)).and_then(|holder| name_of(holder.node)) {
-        let stickiness = if unit.placement.failback { 0 } else { i64::from(unit.placement.stickiness) };
-        found.push(location("hold", format!("holds {name}"), here, Score::of(stickiness)));
+        let points = Score::of(i64::from(unit.placement.points_for_staying()));
+        found.push(location("hold", format!("holds {name}"), here, points));
     }
     found
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::Score;
 use model::{
-    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeRole, ResourceName,
-    ResourceState, Step, StepKind, Unit, UnitName,
+    ActionKind, ClusterState, Decision, Failures, Holder, HolderState, MemberState, NodeId, NodeRole, Placement,
+    ResourceName, ResourceState, Staying, Step, StepKind, Unit, UnitName,
 };
 
 use super::standing::{self, blocked_by, by, can_get, holder_of, is_free_elsewhere, is_held_back, must_leave, sent_to};
@@ -178,11 +178,20 @@ fn stay(case: &Case<'_>, name: &UnitName, unit: &Unit<'_>, here: NodeId, is_star
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let is_free_to_go = unit.placement.failback || unit.placement.stickiness < 100;
     let home = case.nodes.keys().copied().filter(|id| outweighs(*id)).min_by_key(|id| preferred(*id));
-    match home.filter(|_| is_free_to_go).map(|home| (home, can_take(home))) {
-        Some((home, Err(why))) => format!("{stays}: {}, which it prefers, {why}", case.node_name(home)),
-        Some((_, Ok(()))) | None => stays,
+    let Some(home) = home else { return stays };
+    let at_home = case.node_name(home);
+    match (unit.placement.staying(), can_take(home)) {
+        (Staying::ForNothing, Err(why)) => format!("{stays}: {at_home}, which it prefers, {why}"),
+        (Staying::For(points), Err(why)) if points < Placement::FIRST_POINTS => {
+            format!("{stays}: {at_home}, which it prefers, {why}")
+        }
+        (Staying::Firm, Ok(())) => {
+            format!(
+                "{stays}: points alone move it nowhere, not to {at_home} either, which it prefers (`failback = false`)"
+            )
+        }
+        (Staying::ForNothing | Staying::For(_) | Staying::Firm, Ok(()) | Err(_)) => stays,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::situation::{Role, Score};
+use model::situation::Role;
 
 use super::Assigner;
 use super::colocation::{Side, Tie};
@@ -122,7 +122,7 @@ impl Assigner<'_, '_> {
         }
         let usable: Vec<NodeIx> = world
             .node_ixs()
-            .filter(|node| self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO) && self.is_usable(*node))
+            .filter(|node| self.score(rsc, *node).is_some_and(|score| self.allows(score)) && self.is_usable(*node))
             .collect();
         let fits_somewhere = usable.iter().any(|node| self.holds(*node, &all));
         let (limit, prefer) = if fits_somewhere {

@@ -27,6 +27,8 @@ pub enum Decider {
     Score,
     /// As much speaks for another, and it runs here.
     Stays,
+    /// More speaks for another, but points do not move it from where it is.
+    Firm,
     /// As much speaks for another; a live migration, or what it is part of, asked for this one.
     Asked,
     /// All that belongs together fits nowhere, and this node has the most room.
@@ -84,7 +86,7 @@ impl Assigner<'_, '_> {
         }
         let score = |node: NodeIx| self.score(rsc, node).unwrap_or(Score::MUST_NOT);
         let current = self.world.current_node(rsc);
-        let is_open = |node: &NodeIx| score(*node) >= Score::ZERO && self.is_usable(*node);
+        let is_open = |node: &NodeIx| self.allows(score(*node)) && self.is_usable(*node);
         let others: Vec<NodeIx> = self.world.node_ixs().filter(|node| *node != chosen).filter(is_open).collect();
         let equals: Vec<NodeIx> = others.iter().copied().filter(|node| score(*node) == score(chosen)).collect();
         let Some(rival) = equals.iter().copied().min_by_key(|node| self.load[node.0 as usize]) else {

@@ -176,7 +176,7 @@ impl Assigner<'_, '_> {
                 Source::Removed
             } else if !self.is_usable(node) {
                 Source::Unusable
-            } else if self.score(parent, node).is_none_or(|score| score < Score::ZERO) {
+            } else if self.score(parent, node).is_none_or(|score| !self.allows(score)) {
                 Source::Parent(parent)
             } else if self.counts[parent.0 as usize][node.0 as usize] >= per_node_max {
                 Source::FullOfInstances
@@ -204,7 +204,7 @@ impl Assigner<'_, '_> {
         let parent_of = |rsc: RscIx| self.world.rsc(rsc).parent.expect("an instance is in something");
         let allowed = |rsc: RscIx| {
             let node = self.first_place(rsc)?;
-            let in_own = self.score(rsc, node).is_some_and(|score| score >= Score::ZERO);
+            let in_own = self.score(rsc, node).is_some_and(|score| self.allows(score));
             Some((node, in_own))
         };
         let (a_place, b_place) = (allowed(a), allowed(b));
@@ -228,8 +228,7 @@ impl Assigner<'_, '_> {
             return by_usable;
         }
         let (a_parent, b_parent) = (parent_of(a), parent_of(b));
-        let in_parent =
-            |parent: RscIx, node: NodeIx| self.score(parent, node).is_some_and(|score| score >= Score::ZERO);
+        let in_parent = |parent: RscIx, node: NodeIx| self.score(parent, node).is_some_and(|score| self.allows(score));
         let by_parent = in_parent(b_parent, b_node).cmp(&in_parent(a_parent, a_node));
         if by_parent.is_ne() {
             return by_parent;

@@ -18,7 +18,8 @@ impl Assigner<'_, '_> {
             .map(|node| (is_symmetric && !node.is_bundle()).then_some(node.facts.base_score))
             .collect();
         for rsc in world.rsc_ixs() {
-            self.tables[rsc.0 as usize] = self.first_table(rsc, &ordinary);
+            let only_ranks = world.situation.options.points_only_rank;
+            self.tables[rsc.0 as usize] = self.first_table(rsc, &ordinary).only_ranking(only_ranks);
         }
         self.apply_health();
         self.apply_locations();
@@ -228,9 +229,21 @@ impl Assigner<'_, '_> {
             return;
         }
         let [node] = it.active_on.as_slice() else { return };
+        if world.situation.options.points_only_rank && self.follows_active_member(rsc) {
+            return;
+        }
         if world.situation.options.is_symmetric || self.score(rsc, *node).is_some() {
             self.locate(rsc, &[(*node, it.meta.stickiness)], Discovery::Always, Source::Stickiness(rsc));
         }
+    }
+
+    /// Is an earlier member of its group active, which speaks for the whole group?
+    fn follows_active_member(&self, rsc: RscIx) -> bool {
+        let world = self.world;
+        let group = world.rsc(rsc).parent.map(|group| world.rsc(group)).filter(|group| group.is_group());
+        let earlier = group.into_iter().flat_map(|group| group.children.iter().take_while(|member| **member != rsc));
+        let mut earlier = earlier.map(|member| world.rsc(*member));
+        earlier.any(|member| member.is_managed && member.active_on.as_slice().len() == 1)
     }
 
     fn apply_failures(&mut self, rsc: RscIx) {

@@ -146,6 +146,7 @@ impl<'w, 'a> Assigner<'w, 'a> {
             priority: Weights::new(
                 world.resources.iter().map(|rsc| Score::of(i64::from(rsc.meta.priority))).collect(),
                 !asked.is_empty(),
+                world.situation.options.points_only_rank,
             ),
             promotion: vec![Score::ZERO; resources],
             ties,
@@ -199,6 +200,11 @@ impl<'w, 'a> Assigner<'w, 'a> {
             && self.world.node(node).container().is_none_or(|container| self.node_of(container).is_some())
     }
 
+    /// Does such a score let something run on a node?
+    pub fn allows(&self, score: Score) -> bool {
+        self.world.situation.options.allows(score)
+    }
+
     pub fn score(&self, rsc: RscIx, node: NodeIx) -> Option<Score> {
         self.tables[rsc.0 as usize][node.0 as usize]
     }
@@ -207,7 +213,7 @@ impl<'w, 'a> Assigner<'w, 'a> {
     pub fn any_usable(&self, table: &Table) -> bool {
         self.world
             .node_ixs()
-            .any(|node| table[node.0 as usize].is_some_and(|score| score >= Score::ZERO) && self.is_usable(node))
+            .any(|node| table[node.0 as usize].is_some_and(|score| self.allows(score)) && self.is_usable(node))
     }
 
     /// Where it is by now: of collectives the first place of a member.

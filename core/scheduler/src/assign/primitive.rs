@@ -146,7 +146,23 @@ impl Assigner<'_, '_> {
             .then_with(by_name)
     }
 
+    /// Where it stays although points may speak for another node.
+    fn firm_place(&self, rsc: RscIx) -> Option<NodeIx> {
+        let world = self.world;
+        let meta = world.rsc(rsc).meta;
+        if !meta.is_firm {
+            return None;
+        }
+        let held_on = meta.held_on.as_ref().and_then(|node| world.node_by_name.get(node.as_str()).copied());
+        let here = world.current_node(rsc).or(held_on)?;
+        let score = |node: NodeIx| self.score(rsc, node).filter(|_| self.is_usable_with_host(node));
+        let own = score(here).filter(|score| self.allows(*score))?;
+        let is_called_away = || world.node_ixs().any(|node| score(node).is_some_and(Score::is_must));
+        (own.is_must() || !is_called_away()).then_some(here)
+    }
+
     fn choose(&mut self, rsc: RscIx, prefer: Option<NodeIx>) {
+        let world = self.world;
         let mut asked_for = Decider::Asked;
         let prefer = if self.world.situation.options.strategy == Strategy::Default {
             prefer
@@ -165,14 +181,14 @@ impl Assigner<'_, '_> {
         let is_open = |node: NodeIx| self.is_usable_with_host(node);
         let preferred = prefer
             .filter(|node| self.score(rsc, *node).is_some())
-            .filter(|node| score(*node) >= score(best) && score(*node) >= Score::ZERO && is_open(*node));
+            .filter(|node| score(*node) >= score(best) && self.allows(score(*node)) && is_open(*node));
         let chosen = preferred.unwrap_or_else(|| {
             let is_unique_instance = self.world.clone_of(rsc).is_some_and(|clone| self.world.rsc(clone).is_unique);
             let current = self.world.current_node(rsc);
             match current {
                 Some(current)
                     if !is_unique_instance
-                        && score(best) > Score::ZERO
+                        && (score(best) > Score::ZERO || world.situation.options.points_only_rank)
                         && is_open(best)
                         && score(current) == score(best)
                         && is_open(current) =>
@@ -182,6 +198,10 @@ impl Assigner<'_, '_> {
                 _ => best,
             }
         });
+        if let Some(here) = self.firm_place(rsc).filter(|here| *here != chosen) {
+            self.settle_on(rsc, Some(here), false, Decider::Firm);
+            return;
+        }
         let choice = match self.criterion(rsc, chosen) {
             // It is the preferred one among equals.
             Decider::Stays | Decider::FewerResources | Decider::Name | Decider::MoreRoom
@@ -198,7 +218,7 @@ impl Assigner<'_, '_> {
     pub(super) fn settle_on(&mut self, rsc: RscIx, node: Option<NodeIx>, is_forced: bool, choice: Decider) {
         let at = rsc.0 as usize;
         let node = node.filter(|node| {
-            let may_run = self.score(rsc, *node).is_some_and(|score| score >= Score::ZERO)
+            let may_run = self.score(rsc, *node).is_some_and(|score| self.allows(score))
                 && (self.is_usable(*node) || self.world.node(*node).is_guest());
             // Guests are trusted to come up with their containers.
             is_forced || may_run

@@ -68,7 +68,7 @@ impl Assigner<'_, '_> {
     fn does_promotion_score_count(&self, rsc: RscIx, node: NodeIx) -> bool {
         let world = self.world;
         let it = world.rsc(rsc);
-        let is_allowed = self.score(rsc, node).is_some_and(|score| score >= Score::ZERO);
+        let is_allowed = self.score(rsc, node).is_some_and(|score| self.allows(score));
         if it.active_on.contains(&node) {
             return true;
         }
@@ -100,6 +100,7 @@ impl Assigner<'_, '_> {
             let (score, source) = match self.goal_of(*instance) {
                 Role::Unknown | Role::Started => match self.promotion_score(*instance, node) {
                     Some(score) => (score, Source::Fitness),
+                    None if world.situation.options.points_only_rank => (Score::MUST_NOT, Source::NoFitness),
                     None => (Score::of(-1), Source::NoFitness),
                 },
                 Role::Unpromoted | Role::Stopped => (Score::MUST_NOT, Source::RoleLimit),
@@ -169,7 +170,7 @@ impl Assigner<'_, '_> {
         for instance in instances {
             let at = instance.0 as usize;
             if let Some(node) = self.node_of(*instance)
-                && self.promotion[at] >= Score::ZERO
+                && self.allows(self.promotion[at])
             {
                 let score = self.promotion[at];
                 self.tables[clone.0 as usize].add(node, score, Source::Fitness);
@@ -194,7 +195,7 @@ impl Assigner<'_, '_> {
             };
             if !is_managed && self.current_role(*instance) == Role::Promoted {
                 self.promotion[at] = Score::MUST;
-            } else if self.promotion[at] >= Score::ZERO {
+            } else if self.allows(self.promotion[at]) {
                 self.promotion[at] = self.score(clone, node).unwrap_or(Score::MUST_NOT);
             }
         }
@@ -225,7 +226,7 @@ impl Assigner<'_, '_> {
         if !is_managed {
             return (self.current_role(instance) == Role::Promoted).then_some(node);
         }
-        if self.promotion[instance.0 as usize] < Score::ZERO || !self.is_usable_with_host(node) {
+        if !self.allows(self.promotion[instance.0 as usize]) || !self.is_usable_with_host(node) {
             return None;
         }
         let options = &world.situation.options;

@@ -83,6 +83,17 @@ pub(crate) struct Table {
     scores: Vec<Option<Score>>,
     /// None: nobody asks.
     entries: Option<Vec<Entry>>,
+    /// No sum of points becomes a must or a must not.
+    only_ranks: bool,
+}
+
+/// The sum of two scores; where points only rank, points stay points.
+fn sum(a: Score, b: Score, only_ranks: bool) -> Score {
+    let sum = a + b;
+    if !only_ranks || !sum.is_mandatory() || a.is_mandatory() || b.is_mandatory() {
+        return sum;
+    }
+    if sum.is_must() { Score::MOST } else { -Score::MOST }
 }
 
 impl Deref for Table {
@@ -96,7 +107,7 @@ impl Deref for Table {
 impl Table {
     /// What it begins with.
     pub fn new(scores: Vec<Option<Score>>, is_asked: bool) -> Self {
-        let mut table = Table { scores, entries: is_asked.then(Vec::new) };
+        let mut table = Table { scores, entries: is_asked.then(Vec::new), only_ranks: false };
         if let Some(entries) = &mut table.entries {
             let offered = (0_u32..).zip(&table.scores).filter_map(|(at, score)| Some((NodeIx(at), (*score)?)));
             entries.extend(offered.filter(|(_, score)| *score != Score::ZERO).map(|(node, score)| Entry {
@@ -106,6 +117,11 @@ impl Table {
             }));
         }
         table
+    }
+
+    /// The same, in which no sum of points becomes a must or a must not.
+    pub fn only_ranking(self, only_ranks: bool) -> Self {
+        Table { only_ranks, ..self }
     }
 
     /// Lets the node be considered, with this to begin with; anew if it was already.
@@ -120,7 +136,7 @@ impl Table {
     /// Adds to the score of a node, if it is considered.
     pub fn add(&mut self, node: NodeIx, score: Score, source: Source) {
         if let Some(known) = &mut self.scores[node.0 as usize] {
-            *known += score;
+            *known = sum(*known, score, self.only_ranks);
             self.tell(node, score, source);
         }
     }
@@ -166,12 +182,14 @@ pub(crate) struct Weights {
     scores: Vec<Score>,
     /// By resource; none: nobody asks.
     entries: Option<Vec<Vec<(Score, Source)>>>,
+    /// No sum of points becomes a must or a must not.
+    only_ranks: bool,
 }
 
 impl Weights {
-    pub fn new(scores: Vec<Score>, is_asked: bool) -> Self {
+    pub fn new(scores: Vec<Score>, is_asked: bool, only_ranks: bool) -> Self {
         let entries = is_asked.then(|| vec![Vec::new(); scores.len()]);
-        Weights { scores, entries }
+        Weights { scores, entries, only_ranks }
     }
 
     pub fn get(&self, rsc: RscIx) -> Score {
@@ -187,7 +205,8 @@ impl Weights {
     }
 
     pub fn add(&mut self, rsc: RscIx, score: Score, source: Source) {
-        self.scores[rsc.0 as usize] += score;
+        let known = &mut self.scores[rsc.0 as usize];
+        *known = sum(*known, score, self.only_ranks);
         if let Some(entries) = &mut self.entries {
             entries[rsc.0 as usize].push((score, source));
         }
@@ -231,6 +250,19 @@ mod tests {
         draft.rule_out(A, Source::Capacity);
         assert_eq!((table[0], sum(&table, A)), (Some(Score::of(50)), Score::of(50)));
         assert_eq!(sum(&draft, A), Score::MUST_NOT);
+    }
+
+    #[test]
+    fn where_points_only_rank_no_sum_of_them_is_a_must() {
+        let most = Score::of(999_999);
+        for (only_ranks, expected) in [(true, -most), (false, Score::MUST_NOT)] {
+            let mut table = Table::new(vec![Some(Score::ZERO)], false).only_ranking(only_ranks);
+            table.add(A, -most, Source::Health);
+            table.add(A, -most, Source::Health);
+            assert_eq!(table[0], Some(expected));
+            table.rule_out(A, Source::Capacity);
+            assert_eq!(table[0], Some(Score::MUST_NOT));
+        }
     }
 
     #[test]

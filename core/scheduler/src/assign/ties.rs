@@ -537,7 +537,7 @@ impl Assigner<'_, '_> {
     }
 
     fn is_allowed_on_one(&self, rsc: RscIx) -> bool {
-        self.tables[rsc.0 as usize].iter().flatten().filter(|score| **score >= Score::ZERO).count() == 1
+        self.tables[rsc.0 as usize].iter().flatten().filter(|score| self.allows(**score)).count() == 1
     }
 
     /// Who speaks for a resource that asks what it follows: of a group its last member, which the others lead.

@@ -320,7 +320,7 @@ impl Teller<'_, '_> {
         };
         NodeWeight {
             node: self.node_name(node),
-            can_run: score >= Score::ZERO,
+            can_run: self.world.situation.options.allows(score),
             score,
             resources_before: settled.load.get(at).copied().unwrap_or_default(),
             contributions,

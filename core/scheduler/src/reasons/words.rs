@@ -130,6 +130,7 @@ impl Words<'_> {
             },
             Decider::Score => self.why_best(node, runs_there),
             Decider::Stays => "it runs there, and nothing speaks more for another node".to_owned(),
+            Decider::Firm => self.why_firm(node),
             Decider::Asked => match weighing.part_of.first() {
                 Some(whole) => format!("that is its place in {whole}"),
                 None => "a live migration to it is under way".to_owned(),
@@ -157,6 +158,17 @@ impl Words<'_> {
                 }
             }
         }
+    }
+
+    /// Why it stays although more speaks for another node.
+    fn why_firm(&self, node: &str) -> String {
+        let rival = self.open().into_iter().filter(|other| other.node != node).max_by_key(|other| other.score);
+        let rival = rival.and_then(|rival| {
+            let best = rival.contributions.iter().filter(|one| one.score > Score::ZERO && one.ground != Ground::Base);
+            Some(format!("{} {}", rival.node, self.ground(rival, best.max_by_key(|one| one.score)?)))
+        });
+        let why = "it is there, and points alone move it nowhere (`failback = false`)";
+        rival.map_or_else(|| why.to_owned(), |rival| format!("{why}, although {rival}"))
     }
 
     /// Why more speaks for this node than for any other.
