@@ -56,6 +56,14 @@ pub enum Cause {
         /// To where.
         to: String,
     },
+    /// It would go to another node, and cannot start there.
+    CannotStart {
+        /// Where it cannot start.
+        node: String,
+        /// Why not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// It failed.
     Failed {
         /// Where.
@@ -121,6 +129,8 @@ impl fmt::Display for Cause {
             Cause::NotLookedYet => f.write_str("nobody has looked yet"),
             Cause::Wanted => f.write_str("it is to run"),
             Cause::Moves { from, to } => write!(f, "it moves from {from} to {to}"),
+            Cause::CannotStart { node, why: Some(why) } => write!(f, "it cannot start on {node}: {why}"),
+            Cause::CannotStart { node, why: None } => write!(f, "it cannot start on {node}"),
             Cause::Failed { node } => write!(f, "it failed on {node}"),
             Cause::DefinitionChanged => f.write_str("its definition changed"),
             Cause::Disabled => f.write_str("it is disabled"),
@@ -300,7 +310,13 @@ impl Planner<'_, '_> {
         let current = self.world.current_node(rsc);
         let chosen = self.placement.node[rsc.0 as usize];
         match (current, chosen) {
-            (Some(from), Some(to)) if from != to => return Cause::Moves { from: name(from), to: name(to) },
+            (Some(from), Some(to)) if from != to => {
+                let start = self.graph.find_exact(Some(rsc), Task::Start, Some(to)).map(|at| self.graph.get(at));
+                if let Some(start) = start.filter(|start| action.task == Task::Stop && !start.is_runnable) {
+                    return Cause::CannotStart { node: name(to), why: self.reason_of(start) };
+                }
+                return Cause::Moves { from: name(from), to: name(to) };
+            }
             (Some(_), None) if it.meta.target_role == Some(Role::Stopped) => return Cause::Disabled,
             (Some(_), None) => return Cause::NoNode,
             (_, _) => {}

@@ -21,7 +21,7 @@ pub(super) fn apply(world: &mut World<'_>) {
 }
 
 fn lose(world: &mut World<'_>, rsc: RscIx, rule: &TicketRule, ticket: Ticket) {
-    let why = format!("ticket {} is not there", rule.ticket);
+    let why = format!("ticket {} is {}", rule.ticket, if ticket.is_granted { "in standby" } else { "not there" });
     let is_active = !world.rsc(rsc).active_on.is_empty();
     let is_for_promoted = rule.role == Some(Role::Promoted);
     let is_in_role = |role: Role| match rule.role {

@@ -49,9 +49,11 @@ pub fn explanation(judgement: &Judgement, reasons: &Reasons, resource: &str) -> 
     } else {
         (of_members(resource, &parts, reasons), nodes(resource, first, reasons))
     };
-    let leaders = parts.iter().filter_map(|(id, part)| {
-        let lead = part.lead.as_ref().filter(|lead| lead.leads)?;
-        words::lead(id, part, lead, reasons)
+    // Where no instance leads, each says what keeps it from that.
+    let is_without_leader = !parts.iter().any(|(_, part)| part.lead.as_ref().is_some_and(|lead| lead.leads));
+    let leaders = parts.iter().filter_map(|(_, part)| {
+        let lead = part.lead.as_ref().filter(|lead| lead.leads || is_without_leader)?;
+        words::lead_in_words(&part.resource, part, lead, reasons)
     });
     for sentence in leaders {
         decision = format!("{decision}; {sentence}");

@@ -13,7 +13,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::situation::{Score, Situation};
+use model::situation::{MultipleActive, Role, Score, Situation};
 use serde::Serialize;
 
 pub use crate::act::Cause;
@@ -67,11 +67,38 @@ pub struct Weighing {
     pub current: Vec<String>,
     /// What decided.
     pub decided_by: Decider,
+    /// It is to run, as far as its own settings go.
+    #[serde(skip)]
+    pub is_wanted: bool,
+    /// Why nothing is done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hands_off: Option<HandsOff>,
     /// Every node.
     pub nodes: Vec<NodeWeight>,
     /// Instances that could lead: what decides who does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lead: Option<Lead>,
+}
+
+/// Why nothing is done about a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandsOff {
+    /// It is not managed.
+    Unmanaged,
+    /// It, its node or the cluster is in maintenance.
+    Maintenance,
+    /// It failed on these nodes, and a failure blocks it.
+    Failed(Vec<String>),
+    /// This resource of the same group or bundle, or it itself, is active on these nodes, and that blocks it.
+    ActiveOnSeveral {
+        /// Which.
+        resource: String,
+        /// Where.
+        nodes: Vec<String>,
+    },
+    /// It is frozen: its ticket is not there.
+    Frozen,
 }
 
 /// What speaks for and against a node.
@@ -164,18 +191,24 @@ pub enum Ground {
     With {
         /// Which.
         resource: String,
-        /// Where that is.
+        /// Where that is, in the role.
         on: Vec<String>,
+        /// Only copies of it in this role count; none: all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
         /// How much it is drawn there; below 0: away.
         pull: Score,
         /// Which colocation says so; none: it is part of the same thing.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
     },
-    /// It would follow another resource, and that runs nowhere.
+    /// It would follow another resource, and that runs nowhere, or nowhere in the role.
     WithNothing {
         /// Which.
         resource: String,
+        /// Only copies of it in this role count; none: all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
         /// Which colocation says so; none: it is part of the same thing.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<String>,
@@ -293,9 +326,38 @@ impl Teller<'_, '_> {
             node: settled.node.map(|node| self.node_name(node)),
             current: it.active_on.iter().map(|node| self.node_name(*node)).collect(),
             decided_by: settled.choice,
+            is_wanted: it.goal != Role::Stopped && !it.is_removed && it.is_managed,
+            hands_off: self.hands_off(rsc),
             nodes: world.node_ixs().map(|node| self.node_weight(rsc, settled, node)).collect(),
             lead: self.lead(rsc),
         }
+    }
+
+    /// Why nothing is done about it.
+    fn hands_off(&self, rsc: RscIx) -> Option<HandsOff> {
+        let world = self.world;
+        let it = world.rsc(rsc);
+        if it.is_managed {
+            return None;
+        }
+        if !it.is_blocked {
+            return Some(if it.is_maintenance { HandsOff::Maintenance } else { HandsOff::Unmanaged });
+        }
+        let blocks = |rsc: &RscIx| {
+            let it = world.rsc(*rsc);
+            it.active_on.len() > 1 && it.meta.multiple_active == MultipleActive::Block
+        };
+        let others = it.parent.map(|parent| world.rsc(parent).children.clone()).unwrap_or_default();
+        if let Some(several) = std::iter::once(rsc).chain(others).find(blocks) {
+            let several = world.rsc(several);
+            let nodes = several.active_on.iter().map(|node| self.node_name(*node)).collect();
+            return Some(HandsOff::ActiveOnSeveral { resource: several.id.to_string(), nodes });
+        }
+        if !it.is_failed {
+            return Some(HandsOff::Frozen);
+        }
+        let failed = world.node_ixs().filter(|node| it.failed_on.contains(node));
+        Some(HandsOff::Failed(failed.map(|node| self.node_name(node)).collect()))
     }
 
     fn node_weight(&self, rsc: RscIx, settled: &Settled, node: NodeIx) -> NodeWeight {
@@ -347,7 +409,7 @@ impl Teller<'_, '_> {
             .map(|(score, source)| Contribution { score, ground: self.ground(clone, node, source) })
             .collect();
         let score = contributions.iter().fold(Score::ZERO, |sum, one| sum + one.score);
-        let leads = self.placement.goal[rsc.0 as usize] == model::situation::Role::Promoted;
+        let leads = self.placement.goal[rsc.0 as usize] == Role::Promoted;
         Some(Lead { leads, score, contributions })
     }
 
@@ -379,14 +441,16 @@ impl Teller<'_, '_> {
                 let tie = self.tie(at);
                 Ground::With {
                     resource: name(tie.primary),
-                    on: self.places(tie.primary),
+                    on: self.places(tie.primary, tie.primary_role),
+                    role: tie.primary_role,
                     pull: tie.score,
                     id: self.colocation_id(tie),
                 }
             }
             Source::FollowsNothing(at) => {
                 let tie = self.tie(at);
-                Ground::WithNothing { resource: name(tie.primary), id: self.colocation_id(tie) }
+                let (resource, role) = (name(tie.primary), tie.primary_role);
+                Ground::WithNothing { resource, role, id: self.colocation_id(tie) }
             }
             Source::Wish(rsc, at) => Ground::Wish { resource: name(rsc), id: self.colocation_id(self.tie(at)) },
             Source::WishLimit => Ground::WishLimit,
@@ -431,12 +495,13 @@ impl Teller<'_, '_> {
         Some(self.world.situation.colocations.get(tie.colocation? as usize)?.id.clone())
     }
 
-    /// Where the primitives of a resource go.
-    fn places(&self, rsc: RscIx) -> Vec<String> {
+    /// Where the primitives of a resource go, those in the role if one is named.
+    fn places(&self, rsc: RscIx, role: Option<Role>) -> Vec<String> {
         let nodes: BTreeSet<NodeIx> = self
             .world
             .primitives(rsc)
             .into_iter()
+            .filter(|primitive| role.is_none_or(|role| self.placement.goal[primitive.0 as usize] == role))
             .filter_map(|primitive| self.placement.node[primitive.0 as usize])
             .collect();
         nodes.into_iter().map(|node| self.node_name(node)).collect()

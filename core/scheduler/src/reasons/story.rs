@@ -4,14 +4,21 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
-use super::{Cause, Reasons, Weighing, words};
+use super::{Cause, HandsOff, Reasons, Weighing, words};
 use crate::act::Told;
 use crate::sequence::{drop_detours, sequence};
 use crate::{Judgement, Place};
 
-/// The resources that a judgement changes: those to ask about before its story is told.
+/// The resources that a judgement changes, leaves stopped or leaves blocked: those to ask about before its story is told.
 pub fn changed(judgement: &Judgement) -> BTreeSet<String> {
-    judgement.decisions.iter().filter_map(|told| told.resource.clone()).collect()
+    let mut asked: BTreeSet<String> = judgement.decisions.iter().filter_map(|told| told.resource.clone()).collect();
+    let placement = judgement.placement();
+    let is_stopped = |name: &String| placement.get(name).is_none_or(Vec::is_empty);
+    let stopped = judgement.current().into_iter().filter(|(name, places)| places.is_empty() && is_stopped(name));
+    asked.extend(stopped.map(|(name, _)| name));
+    let is_blocked = |flags: &Vec<String>| flags.iter().any(|flag| flag.starts_with("blocked@"));
+    asked.extend(judgement.flags.iter().filter(|(_, flags)| is_blocked(flags)).map(|(name, _)| name.clone()));
+    asked
 }
 
 impl fmt::Display for Judgement {
@@ -24,15 +31,23 @@ impl fmt::Display for Judgement {
 /// Tells a judgement.
 pub fn story(judgement: &Judgement, reasons: &Reasons) -> String {
     let mut out = String::new();
+    let is_up = |look: &crate::NodeLook| matches!(look.state, "online" | "standby" | "maintenance" | "unclean-online");
+    if !judgement.nodes.is_empty() && !judgement.nodes.values().any(is_up) {
+        out += "no node is known to be online\n";
+    }
     if judgement.decisions.is_empty() {
         out += "nothing would be started, stopped or moved\n";
     }
     let mut said: BTreeSet<&str> = BTreeSet::new();
+    let mut texts: BTreeSet<String> = BTreeSet::new();
     for told in &judgement.decisions {
         let sentence = sentence(told, judgement, reasons);
         if let Some((resource, text)) = sentence {
             said.insert(resource);
-            out += &format!("{text}\n");
+            // What stops in several places has one sentence for all of them.
+            if texts.insert(text.clone()) {
+                out += &format!("{text}\n");
+            }
         } else {
             out += &format!("{told}\n");
         }
@@ -42,6 +57,11 @@ pub fn story(judgement: &Judgement, reasons: &Reasons) -> String {
         let is_changed = current.get(name).map_or(&[][..], Vec::as_slice) != places.as_slice();
         if is_changed && !said.contains(name.as_str()) {
             out += &format!("{name} would be {}\n", Place::in_words(places));
+        }
+    }
+    for (resource, text) in left_as_it_is(reasons) {
+        if said.insert(resource) {
+            out += &format!("{text}\n");
         }
     }
     for (name, obstacles) in judgement.obstacles.iter().filter(|(name, _)| !said.contains(name.as_str())) {
@@ -63,6 +83,28 @@ pub fn story(judgement: &Judgement, reasons: &Reasons) -> String {
         out.push('\n');
     }
     out
+}
+
+/// What is to run and stays stopped, and what is blocked where it is: why, once for all instances alike.
+fn left_as_it_is(reasons: &Reasons) -> Vec<(&str, String)> {
+    let mut weighings: Vec<(&String, &Weighing)> = reasons.weighings.iter().collect();
+    weighings.sort_by_key(|(_, weighing)| weighing.place);
+    let runs = |resource: &str| {
+        let alike = reasons.weighings.values().filter(|weighing| weighing.resource == resource);
+        alike.into_iter().any(|weighing| weighing.node.is_some() || !weighing.current.is_empty())
+    };
+    let mut told = Vec::new();
+    for (id, weighing) in weighings {
+        let is_blocked = match &weighing.hands_off {
+            Some(HandsOff::Failed(_) | HandsOff::ActiveOnSeveral { .. } | HandsOff::Frozen) => true,
+            Some(HandsOff::Unmanaged | HandsOff::Maintenance) | None => false,
+        };
+        if weighing.is_wanted && !runs(&weighing.resource) || is_blocked && !weighing.current.is_empty() {
+            let called = if weighing.instance.is_some() { &weighing.resource } else { id };
+            told.push((called.as_str(), words::decision(called, weighing, reasons)));
+        }
+    }
+    told
 }
 
 /// The actions, each after those that it waits for, with the places in this order of those that it waits for directly.
@@ -98,11 +140,9 @@ fn sentence<'r>(told: &Told, judgement: &Judgement, reasons: &'r Reasons) -> Opt
         // What has a place and stops all the same says why it cannot start there.
         "stop" if weighing.node.is_none() => {}
         _ => {
-            let cause = judgement.actions.iter().zip(&reasons.causes).find(|(done, _)| {
-                done.resource.as_deref() == Some(name)
-                    && matches!(done.action, "stop" | "start" | "promote" | "demote" | "reload")
-            });
-            let (_, cause) = cause?;
+            let (_, cause) = judgement.actions.iter().zip(&reasons.causes).find(|(done, _)| {
+                done.resource.as_deref() == Some(name) && is_part_of(told, done.action, &done.node)
+            })?;
             let told = Told { reason: Some(cause.to_string()), ..told.clone() };
             return Some((weighing.resource.as_str(), told.to_string()));
         }
@@ -110,9 +150,27 @@ fn sentence<'r>(told: &Told, judgement: &Judgement, reasons: &'r Reasons) -> Opt
     let called = if reasons.weighings.contains_key(name) { id.as_str() } else { name };
     let mut text = words::decision(called, weighing, reasons);
     if let Some(lead) = weighing.lead.as_ref().filter(|lead| lead.leads)
-        && let Some(why) = words::lead(called, weighing, lead, reasons)
+        && let Some(why) = words::lead_in_words(called, weighing, lead, reasons)
     {
         text = format!("{text}; {why}");
     }
     Some((weighing.resource.as_str(), text))
+}
+
+/// Is an action on a node what is told of a resource? Other instances of it have actions of their own.
+fn is_part_of(told: &Told, action: &str, node: &str) -> bool {
+    let place = match action {
+        "stop" | "demote" => told.from.as_deref().or(told.to.as_deref()),
+        "start" | "promote" | "reload" => told.to.as_deref().or(told.from.as_deref()),
+        _ => return false,
+    };
+    let fits = match told.action {
+        "stop" => action == "stop",
+        "demote" => action == "demote",
+        "promote" => action == "promote",
+        "reload" => action == "reload",
+        "re-promote" => matches!(action, "demote" | "promote"),
+        _ => true,
+    };
+    fits && place.is_none_or(|place| place == node)
 }

@@ -2,9 +2,9 @@
 //!
 //! What speaks of a node is the rest of a sentence that begins with the node's name.
 
-use model::situation::Score;
+use model::situation::{Role, Score};
 
-use super::{Contribution, Decider, Ground, Lead, NodeWeight, Reasons, Weighing};
+use super::{Contribution, Decider, Ground, HandsOff, Lead, NodeWeight, Reasons, Weighing};
 
 /// Excluded nodes that a decision names one by one.
 const NAMED_AT_MOST: usize = 3;
@@ -80,13 +80,30 @@ pub(super) fn because(name: &str, weighing: &Weighing, row: &NodeWeight, reasons
     if said.is_empty() && row.can_run {
         said.push(format!("can run {name}"));
     } else if said.is_empty() {
-        said.push(format!("has too much against it to run {name}"));
+        said.push(words.too_much(row));
     }
     said
 }
 
+/// How something is that others must be with: "is", or in its role.
+fn is_in_role(role: Option<Role>) -> &'static str {
+    match role {
+        Some(Role::Promoted) => "leads",
+        Some(Role::Unpromoted) => "follows",
+        Some(Role::Unknown | Role::Stopped | Role::Started) | None => "is",
+    }
+}
+
+fn nowhere_in_role(role: Option<Role>) -> &'static str {
+    match role {
+        Some(Role::Promoted) => "leads nowhere",
+        Some(Role::Unpromoted) => "follows nowhere",
+        Some(Role::Unknown | Role::Stopped | Role::Started) | None => "runs nowhere",
+    }
+}
+
 /// Why an instance leads, or does not.
-pub(super) fn lead(name: &str, weighing: &Weighing, lead: &Lead, reasons: &Reasons) -> Option<String> {
+pub(super) fn lead_in_words(name: &str, weighing: &Weighing, lead: &Lead, reasons: &Reasons) -> Option<String> {
     let node = weighing.node.as_deref()?;
     let words = Words { name, weighing, reasons };
     let row = weighing.nodes.iter().find(|row| row.node == node)?;
@@ -94,7 +111,7 @@ pub(super) fn lead(name: &str, weighing: &Weighing, lead: &Lead, reasons: &Reaso
         .contributions
         .iter()
         .filter(|one| one.score != Score::ZERO && (one.score > Score::ZERO) == lead.leads)
-        .map(|one| words.ground(row, one))
+        .map(|one| words.ground_to_lead(row, one))
         .take(NAMED_AT_MOST)
         .collect();
     let verb = if lead.leads { "leads" } else { "follows" };
@@ -119,12 +136,12 @@ impl Words<'_> {
         let weighing = self.weighing;
         let runs_there = weighing.current.iter().any(|current| current == node);
         match weighing.decided_by {
-            Decider::Unmanaged => "it is not managed, and left as it is".to_owned(),
+            Decider::Unmanaged => self.why_hands_off(),
             Decider::StopsAll => "everything is to stop".to_owned(),
             Decider::LacksPartner => "what it must be with is not there".to_owned(),
             Decider::NoNode => "no node can run it".to_owned(),
             Decider::OnlyOne => match self.leader() {
-                Some(leader) => format!("that is where {leader} is"),
+                Some((leader, role)) => format!("that is where {leader} {}", is_in_role(role)),
                 None if weighing.nodes.len() == 1 => "it is the only node".to_owned(),
                 None => "no other node can run it".to_owned(),
             },
@@ -158,6 +175,30 @@ impl Words<'_> {
                 }
             }
         }
+    }
+
+    /// Why nothing is done about it.
+    fn why_hands_off(&self) -> String {
+        match &self.weighing.hands_off {
+            None | Some(HandsOff::Unmanaged) => "it is not managed, and left as it is".to_owned(),
+            Some(HandsOff::Maintenance) => "it is in maintenance, and left as it is".to_owned(),
+            Some(HandsOff::Failed(nodes)) => {
+                let nodes = nodes.join(" and ");
+                format!("it failed on {nodes} and is blocked there (on-fail=block) until the failure is cleaned up")
+            }
+            Some(HandsOff::ActiveOnSeveral { resource, nodes }) => {
+                let (who, nodes) = (self.it(resource), nodes.join(" and "));
+                format!(
+                    "{who} is active on {nodes}, and that blocks it (multiple-active=block) until one is stopped by hand"
+                )
+            }
+            Some(HandsOff::Frozen) => "its ticket is not there, and it is frozen as it is".to_owned(),
+        }
+    }
+
+    /// How another resource is called in a sentence about this one.
+    fn it<'n>(&self, resource: &'n str) -> &'n str {
+        if self.called(resource) == self.name { "it" } else { resource }
     }
 
     /// Why it stays although more speaks for another node.
@@ -254,8 +295,9 @@ impl Words<'_> {
             Some(Ground::Disabled) => "it is disabled".to_owned(),
             Some(Ground::Happened { resource, what }) if resource == self.name => what.clone(),
             Some(Ground::Happened { resource, what }) => format!("{resource}: {what}"),
-            Some(Ground::With { resource, .. } | Ground::WithNothing { resource, .. }) => {
-                format!("it must be with {resource}, which runs nowhere")
+            Some(Ground::With { resource, role, .. } | Ground::WithNothing { resource, role, .. }) => {
+                let why = self.why_none_leads(resource, *role).map(|why| format!(" ({why})")).unwrap_or_default();
+                format!("it must be with {resource}, which {}{why}", nowhere_in_role(*role))
             }
             Some(Ground::Wish { resource, .. }) => format!("{resource}, which must be with it, can run nowhere"),
             Some(Ground::NotAllowed) => "nothing says where it may run, and nothing runs unasked".to_owned(),
@@ -263,6 +305,36 @@ impl Words<'_> {
             Some(Ground::Removed) => "it left the configuration".to_owned(),
             Some(Ground::Location { id, why: None }) => format!("{id} forbids it everywhere"),
             Some(_) => "no node can run it".to_owned(),
+        }
+    }
+
+    /// What keeps every copy of something from leading, where that is what is asked.
+    fn why_none_leads(&self, resource: &str, role: Option<Role>) -> Option<String> {
+        if role != Some(Role::Promoted) {
+            return None;
+        }
+        let is_copy = |weighing: &Weighing| {
+            weighing.resource == resource || weighing.part_of.iter().any(|whole| whole == resource)
+        };
+        let mut said: Vec<String> = Vec::new();
+        for weighing in self.reasons.weighings.values().filter(|weighing| is_copy(weighing)) {
+            let Some(lead) = &weighing.lead else { continue };
+            let told = lead_in_words(&weighing.resource, weighing, lead, self.reasons);
+            said.extend(told.filter(|told| !said.contains(told)));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    /// A contribution to who leads: the rest of a sentence that begins with the node's name.
+    fn ground_to_lead(&self, row: &NodeWeight, one: &Contribution) -> String {
+        match &one.ground {
+            Ground::Location { id, why: None } if one.score.is_must_not() => {
+                format!("must not have {} leading ({id})", self.name)
+            }
+            Ground::Location { id, why: None } if one.score.is_must() => {
+                format!("must have {} leading ({id})", self.name)
+            }
+            _ => self.ground(row, one),
         }
     }
 
@@ -285,17 +357,19 @@ impl Words<'_> {
     }
 
     /// What it must be with, where that alone leaves one node.
-    fn leader(&self) -> Option<&str> {
-        let mut leader: Option<&str> = None;
+    fn leader(&self) -> Option<(&str, Option<Role>)> {
+        let mut leader: Option<(&str, Option<Role>)> = None;
         for row in self.weighing.nodes.iter().filter(|row| !row.can_run) {
             let with = row.contributions.iter().find_map(|one| match &one.ground {
-                Ground::With { resource, pull, .. } if pull.is_must() && one.score.is_must_not() => Some(resource),
+                Ground::With { resource, role, pull, .. } if pull.is_must() && one.score.is_must_not() => {
+                    Some((resource.as_str(), *role))
+                }
                 _ => None,
             });
-            if with.is_none() || leader.is_some_and(|known| Some(known) != with.map(String::as_str)) {
+            if with.is_none() || leader.is_some_and(|known| Some(known) != with) {
                 return None;
             }
-            leader = with.map(String::as_str);
+            leader = with;
         }
         leader
     }
@@ -305,7 +379,7 @@ impl Words<'_> {
         let first = row.contributions.iter().find(|one| one.score.is_must_not());
         first.is_some_and(|one| match &one.ground {
             Ground::FullOfInstances | Ground::EnoughInstances | Ground::NotAllowed => true,
-            Ground::With { resource, .. } => self.leader() == Some(resource.as_str()),
+            Ground::With { resource, role, .. } => self.leader() == Some((resource.as_str(), *role)),
             _ => false,
         })
     }
@@ -314,8 +388,15 @@ impl Words<'_> {
     fn obstacle(&self, row: &NodeWeight) -> String {
         match row.contributions.iter().find(|one| one.score.is_must_not()) {
             Some(one) => self.ground(row, one),
-            None => format!("has too much against it to run {}", self.name),
+            None => self.too_much(row),
         }
+    }
+
+    /// Nothing forbids it on the node alone, but what speaks against it outweighs the rest.
+    fn too_much(&self, row: &NodeWeight) -> String {
+        let against = row.contributions.iter().filter(|one| one.score < Score::ZERO);
+        let said: Vec<String> = against.map(|one| self.ground(row, one)).collect();
+        format!("has more against {} than for it ({} in all): it {}", self.name, row.score, said.join(", "))
     }
 
     fn called<'n>(&'n self, resource: &'n str) -> &'n str {
@@ -347,10 +428,13 @@ impl Words<'_> {
                 score if score > Score::ZERO => format!("is preferred ({id}, {score})"),
                 score => format!("is avoided ({id}, {score})"),
             },
-            Ground::Happened { resource, what } => match self.called(resource) == name {
-                true => format!("cannot have {name}: {what}"),
-                false => format!("cannot have {name}: {resource}: {what}"),
-            },
+            Ground::Happened { resource, what } => {
+                let verb = if score > Score::ZERO { "keeps" } else { "cannot have" };
+                match self.called(resource) == name {
+                    true => format!("{verb} {name}: {what}"),
+                    false => format!("{verb} {name}: {resource}: {what}"),
+                }
+            }
             Ground::WaitsFor { node } => format!("is not {node}, which {name} waits for until it is back"),
             Ground::Stickiness { resource } => format!("runs {} already ({score} for staying)", self.called(resource)),
             Ground::Failures { resource, count, limit } => {
@@ -367,18 +451,28 @@ impl Words<'_> {
             Ground::NotAllowed => format!("is not allowed for {name}"),
             Ground::RemoteNode => format!("is a remote node or guest, which cannot have {name}"),
             Ground::Disabled => format!("does not get {name}, which is disabled"),
-            Ground::With { resource, on, pull, id } => {
+            Ground::With { resource, on, role, pull, id } => {
                 let place = if on.is_empty() { String::new() } else { format!(" (on {})", on.join(", ")) };
+                let is = is_in_role(*role);
+                let having = match role {
+                    Some(Role::Promoted) => " leading",
+                    Some(Role::Unpromoted) => " following",
+                    Some(Role::Unknown | Role::Stopped | Role::Started) | None => "",
+                };
                 match (pull.is_must(), *pull > Score::ZERO, score > Score::ZERO) {
-                    (true, _, false) => {
-                        format!("is not where {resource} is{place}, which {name} must be with{}", by(id))
+                    (true, _, false) if on.is_empty() => {
+                        format!("has no {resource}{having}, which {name} must be with{}", by(id))
                     }
-                    (_, true, _) => format!("has {resource}, which {name} goes with{}", by(id)),
-                    (_, false, _) => format!("has {resource}, which {name} keeps away from{}", by(id)),
+                    (true, _, false) => {
+                        format!("is not where {resource} {is}{place}, which {name} must be with{}", by(id))
+                    }
+                    (_, true, _) => format!("has {resource}{having}, which {name} goes with{}", by(id)),
+                    (_, false, _) => format!("has {resource}{having}, which {name} keeps away from{}", by(id)),
                 }
             }
-            Ground::WithNothing { resource, id } => {
-                format!("cannot have {resource}, which {name} goes with and which runs nowhere{}", by(id))
+            Ground::WithNothing { resource, role, id } => {
+                let nowhere = nowhere_in_role(*role);
+                format!("cannot have {resource}, which {name} goes with and which {nowhere}{}", by(id))
             }
             Ground::Wish { resource, id } => {
                 let detail = self.detail(resource, &row.node).map(|why| format!(": it {why}")).unwrap_or_default();

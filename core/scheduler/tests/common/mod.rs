@@ -46,3 +46,10 @@ pub fn compare_stories(folder: &str, at_least: usize, facts: &str, tell: impl Fn
     }
     assert!(changed.is_empty(), "plans changed (UPDATE_GOLDENS=1 writes them anew):\n{}", changed.join("\n"));
 }
+
+/// The situation of a CIB below `tests/sentences`.
+pub fn cib(name: &str) -> model::situation::Situation {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sentences").join(name).with_extension("xml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    import::cib(&text, import::Time::At(1_700_000_100)).unwrap_or_else(|error| panic!("{name}: {error}")).situation
+}
