@@ -30,6 +30,7 @@ mod orders;
 mod patterns;
 mod resources;
 mod rules;
+mod schema;
 mod source;
 mod status;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod values;
 
 pub use cib::{CibError, Imported, Time, cib};
 pub use cluster_file::{ClusterFile, cluster_file};
+pub use schema::against_schema;
 pub use source::Remark;
 pub use status::with_status;
 

@@ -64,8 +64,9 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<()> {
         Some(now) => import::Time::At(plan_cib::time(now)?),
         None => plan_cib::recorded_or_now(),
     };
-    let imported = import::cluster_file(&text, time, scheduler::situation_of)
+    let mut imported = import::cluster_file(&text, time, scheduler::situation_of)
         .with_context(|| format!("{} cannot be imported", args.cib.display()))?;
+    imported.not_understood.extend(import::against_schema(&text));
     if let Some(out) = &args.out {
         write(out, &imported.text, args.force)?;
     }
