@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::{Class, ClusterConfig, Domain, NodeConfig, NodeName, NodeRole};
+use model::{Class, ClusterConfig, Domain, NodeConfig, NodeName, NodeRole, ParameterValue};
 
 use crate::contradictions;
 use crate::diagnostic::{Diagnostic, Findings};
@@ -48,6 +48,8 @@ pub(crate) fn check(config: &ClusterConfig, places: &Places, findings: &mut Find
     refuse_unfenced(config, places, findings);
     check_votes(config, places, findings);
     warn_links(config, places, findings);
+    warn_swapped_links(config, places, findings);
+    warn_foreign_addresses(config, places, findings);
 }
 
 fn refuse_shared_addresses(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
@@ -203,6 +205,80 @@ fn warn_links(config: &ClusterConfig, places: &Places, findings: &mut Findings) 
             Diagnostic::warning("config::one_domain", "all links lie in one failure domain")
                 .at(span.clone(), "the same domain again")
                 .help("one failure cuts every link: use networks that share no switch"),
+        );
+    }
+}
+
+/// Is an address on the same network as a link, as far as a usual prefix tells? The file does not say the prefix.
+fn usual_network(address: IpAddr) -> (bool, u64) {
+    match address {
+        IpAddr::V4(address) => (true, u64::from(address.to_bits() >> 8)),
+        IpAddr::V6(address) => (false, (address.to_bits() >> 64) as u64),
+    }
+}
+
+/// A node whose link lies on a network that is another number for all others: their cables cross.
+fn warn_swapped_links(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    let numbers_of = |of: &NodeName, network: (bool, u64)| -> BTreeSet<usize> {
+        let others = config.nodes.iter().filter(|(name, _)| *name != of);
+        let links = others.flat_map(|(_, node)| node.links.iter().enumerate());
+        links.filter(|(_, address)| usual_network(**address) == network).map(|(number, _)| number).collect()
+    };
+    let swapped = |name: &NodeName, node: &NodeConfig| {
+        node.links.iter().enumerate().find_map(|(number, address)| {
+            let elsewhere = numbers_of(name, usual_network(*address));
+            let other = *elsewhere.first()?;
+            (!elsewhere.contains(&number)).then_some((number, *address, other))
+        })
+    };
+    let mut found: Vec<_> = config.nodes.iter().filter_map(|(name, node)| Some((name, swapped(name, node)?))).collect();
+    if found.len() * 2 > config.nodes.len() {
+        // Each differs from some other: the last one is as good a place as any.
+        found.drain(..found.len() - 1);
+    }
+    for (name, (number, address, other)) in found {
+        let Some(span) = places.links.get(name).and_then(|spans| spans.get(number)) else { continue };
+        findings.push(
+            Diagnostic::warning(
+                "config::swapped_links",
+                format!(
+                    "link {} of node `{name}` is {address}, whose network is number {} on other nodes",
+                    number + 1,
+                    other + 1
+                ),
+            )
+            .at(span.clone(), "the links seem to be in another order")
+            .help("the same position is the same network on every node: put `links` into the same order"),
+        );
+    }
+}
+
+/// An address for which no node has a link in its network. Its device would be found on no node.
+fn warn_foreign_addresses(config: &ClusterConfig, places: &Places, findings: &mut Findings) {
+    for (resource, address, span) in &places.addresses {
+        let Some(settings) = config.resources.get(resource) else { continue };
+        let text = |name: &str| match settings.parameters.get(name) {
+            Some(ParameterValue::Text(text)) => Some(text.as_str()),
+            Some(ParameterValue::File { .. }) | None => None,
+        };
+        let prefix = text("address").and_then(|text| text.split_once('/')?.1.parse::<u32>().ok());
+        let Some(prefix) = prefix.filter(|prefix| *prefix > 0 && *prefix < 32 && text("device").is_none()) else {
+            continue;
+        };
+        let network = |address: std::net::Ipv4Addr| address.to_bits() >> (32 - prefix);
+        let has_link = |node: &NodeConfig| {
+            node.links.iter().any(|link| matches!(link, IpAddr::V4(link) if network(*link) == network(*address)))
+        };
+        if members(config).any(|(_, node)| has_link(node)) {
+            continue;
+        }
+        findings.push(
+            Diagnostic::warning(
+                "config::foreign_address",
+                format!("no node has a link in the network of {address}/{prefix}, which resource `{resource}` keeps"),
+            )
+            .at(span.clone(), "on no node's network, as far as the file says")
+            .help("it starts only where a network device holds that network: check the address, or name the device: device = \"eth1\""),
         );
     }
 }

@@ -660,6 +660,73 @@ fn warn_misspelt(section: &Section<'_>, keys: &[&str], findings: &mut Findings) 
     }
 }
 
+/// A resource without an agent: a key that looks like the word is probably it.
+fn require_agent(section: &Section<'_>, findings: &mut Findings) {
+    let example = "agent = \"cardea:process\"";
+    let slip = section.entries().find(|(name, ..)| nearest_within(1, name, &["agent"]).is_some());
+    match slip.filter(|_| section.entry("agent").is_none()) {
+        None => section.require("agent", example, findings),
+        Some((name, span, _)) => findings.push(
+            Diagnostic::error("config::missing_key", format!("{} has no `agent`", section.what))
+                .at(span, "did you mean `agent`?")
+                .help(format!("write `agent` instead of `{}`, such as {example}", shown(name))),
+        ),
+    }
+}
+
+/// Words with which Pacemaker says how a resource is treated, and what says it here. No agent knows them.
+const PACEMAKER_WORDS: [(&str, &str); 27] = [
+    ("migration-threshold", "write failures_max = N"),
+    ("failure-timeout", "write failures = { max = N, forget_after = \"10m\" }"),
+    ("resource-stickiness", "write stickiness = N, or leave it out: what runs stays"),
+    ("target-role", "write enabled = false, or use `cardea stop`"),
+    ("is-managed", "use `cardea maintenance` while somebody else looks after it"),
+    ("maintenance", "use `cardea maintenance` while somebody else looks after it"),
+    ("on-fail", "leave it out: it restarts in place, then elsewhere, and is fenced if it cannot be stopped"),
+    ("multiple-active", "leave it out: an exclusive resource is never started twice"),
+    ("requires", "write class = \"best-effort\" for what may start without the proof that it runs nowhere else"),
+    ("allow-migrate", "leave it out: nothing moves live yet"),
+    ("resource-discovery", "leave it out: every node is asked what runs there"),
+    ("start-delay", "write after = [\"…\"] for what must run before"),
+    ("interval", "write monitor = { every = \"10s\" }"),
+    (
+        "op",
+        "write monitor = { every = \"10s\", timeout = \"20s\" }, start = { timeout = \"…\" }, stop = { timeout = \"…\" }",
+    ),
+    ("operations", "write monitor = { every = \"10s\", timeout = \"20s\" }"),
+    ("meta", "write its words as keys of the resource"),
+    ("meta-attributes", "write its words as keys of the resource"),
+    ("utilization", "write needs = { memory = 4096 }"),
+    ("clone-max", "write copies = N"),
+    ("clone-node-max", "write copies_per_node = N"),
+    ("globally-unique", "write copies_per_node = N"),
+    ("interleave", "leave it out: copies pair up with those on their own node"),
+    ("ordered", "leave it out: the members of a group start in their order"),
+    ("promotable", "write promote = 1"),
+    ("promoted-max", "write promote = N"),
+    ("master-max", "write promote = N"),
+    ("notify", "leave it out: copies are not told of each other yet"),
+];
+
+/// A parameter of a foreign agent may be called anything; a word of Pacemaker's is none of an agent.
+fn warn_pacemaker_words(section: &Section<'_>, findings: &mut Findings) {
+    for (name, span, _) in section.entries() {
+        let plain = name.to_ascii_lowercase().replace('_', "-");
+        let Some((_, instead)) = PACEMAKER_WORDS.iter().find(|(word, _)| *word == plain) else { continue };
+        if findings.is_full() {
+            return;
+        }
+        findings.push(
+            Diagnostic::warning(
+                "config::pacemaker_word",
+                format!("`{}` of {} is told to the agent as a parameter", shown(name), section.what),
+            )
+            .at(span, "a word of Pacemaker's, without effect here")
+            .help(format!("{instead}; if the agent has such a parameter: parameters = {{ {} = … }}", shown(name))),
+        );
+    }
+}
+
 fn resource(
     name: &str,
     section: &Section<'_>,
@@ -667,7 +734,7 @@ fn resource(
     places: &mut Places,
     findings: &mut Findings,
 ) -> Option<ResourceConfig> {
-    section.require("agent", "agent = \"cardea:process\"", findings);
+    require_agent(section, findings);
     let resource_name = ResourceName::from(name);
     places.resources.insert(resource_name.clone(), section.span.clone());
     let classes = [("exclusive", Class::Exclusive), ("best-effort", Class::BestEffort)];
@@ -712,6 +779,7 @@ fn resource(
         "cardea:process" => parameters::process(section, &raw, findings),
         _ => {
             warn_misspelt(section, &resource_keys(), findings);
+            warn_pacemaker_words(section, findings);
             parameters::free(&section.what, &raw, false, findings)
         }
     };
@@ -777,15 +845,38 @@ fn agent(section: &Section<'_>, findings: &mut Findings) -> Option<AgentName> {
     };
     let shown_agent = shown(text.value);
     let is_other = |text: &str| matches!(AgentName::try_from(text.to_owned()), Ok(AgentName::Other { .. }));
-    let finding = if text.value.starts_with("systemd:") || is_other(text.value) {
-        let unit = if text.value.starts_with("systemd:") { "systemd units" } else { "that standard" };
+    let finding = if text.value.starts_with("systemd:") || text.value.starts_with("stonith:") || is_other(text.value) {
+        let (standard, name) = text.value.split_once(':').unwrap_or((text.value, ""));
+        let name = shown(name);
+        let (agents, help) = match standard {
+            "stonith" => (
+                "fence devices among the resources",
+                format!("write it as a device: [fence.NAME] with agent = \"{name}\", and fence = [\"NAME\"] in [nodes.…]"),
+            ),
+            "heartbeat" => (
+                "agents of Heartbeat's first kind",
+                format!("write its successor: agent = \"ocf:heartbeat:{name}\""),
+            ),
+            "lsb" | "service" | "upstart" | "nagios" => (
+                "agents for scripts of that kind",
+                "run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], or use an agent \"ocf:PROVIDER:NAME\"".to_owned(),
+            ),
+            "systemd" => (
+                "agents for systemd units yet",
+                "run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground".to_owned(),
+            ),
+            _ => (
+                "agents for that standard",
+                "run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground".to_owned(),
+            ),
+        };
         findings.push(
             Diagnostic::error(
                 "config::no_such_agents",
-                format!("{} uses `{shown_agent}`, and there are no agents for {unit} yet", section.what),
+                format!("{} uses `{shown_agent}`, and there are no {agents}", section.what),
             )
             .at(text.span.clone(), "not available")
-            .help("run the program itself with agent = \"cardea:process\" and command = [\"/usr/sbin/NAME\", …], in the foreground"),
+            .help(help),
         );
         return AgentName::try_from(text.value.to_owned()).ok();
     } else {
