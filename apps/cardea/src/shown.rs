@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use model::situation::Situation;
 use scheduler::reasons::{Explanation, changed, explanation, story};
-use scheduler::{Ask, Judgement, Reasons};
+use scheduler::{Ask, Judgement, NoMajority, Reasons};
 use serde_json::{Value, json};
 
-/// What changes and why, and for each of `why` what speaks for and against every node.
+/// What changes and why, and for each of `why` what speaks for and against every node. That there would be no majority
+/// comes first.
 ///
 /// # Errors
 /// If `why` names what is not there.
-pub fn as_text(situation: &Situation, judgement: &Judgement, why: &[String]) -> anyhow::Result<String> {
-    let asked = why.iter().cloned().chain(changed(judgement)).collect();
+pub fn as_text(situation: &Situation, why: &[String], no_majority: Option<&NoMajority>) -> anyhow::Result<String> {
+    let asked = why.iter().cloned().chain(changed(&scheduler::judge(situation))).collect();
     let (judgement, reasons, explanations) = told(situation, asked, why)?;
-    let mut out = story(&judgement, &reasons);
+    let mut out = no_majority.map(|none| format!("{none}\n")).unwrap_or_default();
+    out += &story(&judgement, &reasons);
     for explained in &explanations {
         out += &format!("\n{}\n", explained.decision);
         for node in &explained.nodes {
@@ -32,10 +34,14 @@ pub fn as_text(situation: &Situation, judgement: &Judgement, why: &[String]) -> 
 ///
 /// # Errors
 /// If `why` names what is not there.
-pub fn as_json(situation: &Situation, why: &[String]) -> anyhow::Result<Value> {
+pub fn as_json(situation: &Situation, why: &[String], no_majority: Option<&NoMajority>) -> anyhow::Result<Value> {
     let (judgement, reasons, explanations) = told(situation, why.iter().cloned().collect(), why)?;
     let mut value = self::judgement(&judgement)?;
     if let Some(object) = value.as_object_mut() {
+        object.insert("version".to_owned(), json!(api::VERSION));
+        if let Some(no_majority) = no_majority {
+            object.insert("no_majority".to_owned(), json!(no_majority.to_string()));
+        }
         object.insert("causes".to_owned(), serde_json::to_value(&reasons.causes)?);
         if !why.is_empty() {
             object.insert("why".to_owned(), serde_json::to_value(explanations)?);

@@ -200,6 +200,12 @@ pub struct PlanStatus {
     pub steps: Vec<StepStatus>,
     /// Warnings about the file.
     pub warnings: Vec<String>,
+    /// What changes in the cluster itself: links, timers, fence devices, agents; each a sentence with what follows.
+    #[serde(default)]
+    pub changes: Vec<String>,
+    /// Why `apply` would refuse the file now, and what to do; none: it would not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// One step of a plan.

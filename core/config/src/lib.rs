@@ -9,6 +9,7 @@
 //! Pure: text in, plain data out. Not here: how a diagnostic is drawn (the apps), what a parameter of a foreign agent
 //! means (its meta-data), whether a device answers (`fence test`).
 
+mod changes;
 mod check;
 mod contradictions;
 mod diagnostic;
@@ -21,6 +22,7 @@ mod secrets;
 mod section;
 mod words;
 
+pub use changes::changes;
 pub use check::instances;
 pub use contradictions::may_run_on;
 pub use diagnostic::{Diagnostic, Severity, line_column, place};

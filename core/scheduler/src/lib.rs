@@ -30,11 +30,12 @@ use model::situation::Situation;
 
 pub use act::{Done, Judgement, NodeLook, Place, Told};
 pub use agreed::{
-    Eligibility, Live, NodeExplanation, again_at, explain, explain_node, plan, situation_now, suppose_now,
+    Eligibility, Live, NodeExplanation, again_at, explain, explain_node, outlook, plan, situation_if, situation_now,
+    suppose_now,
 };
 pub use lower::situation_of;
 pub use reasons::{Ask, Reasons, judge_telling};
-pub use suppose::{Supposition, SuppositionError, carried_out, suppose};
+pub use suppose::{NoMajority, Supposition, SuppositionError, Votes, carried_out, suppose, suppose_all};
 
 /// Decides what should change in a situation, whoever described it.
 ///

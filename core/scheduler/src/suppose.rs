@@ -19,6 +19,8 @@ pub enum Supposition {
     NodeLost(NodeName),
     /// A node is there again, and may run everything.
     NodeOnline(NodeName),
+    /// A node was lost, everything that follows has been done, and it is there again.
+    NodeBack(NodeName),
     /// A node is told to run nothing.
     Standby(NodeName),
     /// A resource fails wherever it runs.
@@ -32,6 +34,7 @@ impl fmt::Display for Supposition {
         match self {
             Supposition::NodeLost(name) => write!(f, "node={name}:lost"),
             Supposition::NodeOnline(name) => write!(f, "node={name}:online"),
+            Supposition::NodeBack(name) => write!(f, "node={name}:back"),
             Supposition::Standby(name) => write!(f, "standby={name}"),
             Supposition::ResourceFailed(name) => write!(f, "resource={name}:failed"),
             Supposition::Ticket(name, true) => write!(f, "ticket={name}:granted"),
@@ -45,8 +48,8 @@ impl fmt::Display for Supposition {
 pub enum SuppositionError {
     /// Nobody knows what it means.
     #[error(
-        "`{0}` is no supposition; write node=NAME:lost, node=NAME:online, standby=NODE, resource=NAME:failed, ticket=NAME:lost or \
-         ticket=NAME:granted"
+        "`{0}` is no supposition; write node=NAME:lost, node=NAME:online, node=NAME:back, standby=NODE, resource=NAME:failed, \
+         ticket=NAME:lost or ticket=NAME:granted"
     )]
     Unknown(String),
     /// There is no such node.
@@ -79,6 +82,7 @@ impl FromStr for Supposition {
         let (name, event) = rest.rsplit_once(':').map_or((rest, ""), |(name, event)| (name, event));
         match (kind, event) {
             ("node", "lost") => Ok(Supposition::NodeLost(NodeName::from(name))),
+            ("node", "back") => Ok(Supposition::NodeBack(NodeName::from(name))),
             ("node", "online") => Ok(Supposition::NodeOnline(NodeName::from(name))),
             ("standby", "") => Ok(Supposition::Standby(NodeName::from(name))),
             ("resource", "failed") => Ok(Supposition::ResourceFailed(ResourceName::from(name))),
@@ -89,14 +93,111 @@ impl FromStr for Supposition {
     }
 }
 
-/// Lets something happen in a situation.
+/// Who votes in a cluster, the nodes that run something and the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Votes {
+    /// Every voter.
+    pub voters: BTreeSet<NodeName>,
+    /// Voters that are not there, whatever the situation says of them: lost witnesses, nodes that nobody reaches.
+    pub away: BTreeSet<NodeName>,
+    /// Two voters alone: the one that is left goes on, as clusters of Pacemaker are usually set up.
+    pub one_of_two_goes_on: bool,
+}
+
+/// Fewer voters are left than a majority.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no majority would be left: {here} of {all} votes, and {needed} are needed (missing: {missing}). Nothing would be \
+     fenced, started or moved until more of them are back"
+)]
+pub struct NoMajority {
+    /// Votes that are left.
+    pub here: usize,
+    /// All votes.
+    pub all: usize,
+    /// Votes that are needed.
+    pub needed: usize,
+    /// The voters that are not there.
+    pub missing: String,
+}
+
+impl Votes {
+    /// Is it about a voter that runs nothing? Then only votes change.
+    fn hear_of_witness(&mut self, situation: &Situation, supposition: &Supposition) -> bool {
+        let (name, is_lost) = match supposition {
+            Supposition::NodeLost(name) => (name, true),
+            Supposition::NodeOnline(name) | Supposition::NodeBack(name) => (name, false),
+            Supposition::Standby(_) | Supposition::ResourceFailed(_) | Supposition::Ticket(..) => return false,
+        };
+        let is_witness = self.voters.contains(name) && !situation.nodes.iter().any(|facts| facts.name == *name);
+        if is_witness && is_lost {
+            self.away.insert(name.clone());
+        } else if is_witness {
+            self.away.remove(name);
+        }
+        is_witness
+    }
+
+    /// Are the voters that are there more than half?
+    ///
+    /// # Errors
+    /// If not.
+    pub fn majority(&self, situation: &Situation) -> Result<(), NoMajority> {
+        let is_up = |name: &NodeName| {
+            let facts = situation.nodes.iter().find(|facts| facts.name == *name);
+            facts.is_none_or(|facts| facts.seen.as_ref().is_some_and(|seen| seen.is_process_up))
+        };
+        let missing: Vec<&str> =
+            self.voters.iter().filter(|name| self.away.contains(*name) || !is_up(name)).map(NodeName::as_str).collect();
+        let all = self.voters.len();
+        let here = all - missing.len();
+        if here * 2 > all || (self.one_of_two_goes_on && all == 2 && here == 1) {
+            return Ok(());
+        }
+        Err(NoMajority { here, all, needed: all / 2 + 1, missing: missing.join(", ") })
+    }
+}
+
+/// Lets things happen in a situation, one after the other. With `votes` it has quorum as long as they are a majority.
+///
+/// # Errors
+/// If one names what is not there.
+pub fn suppose_all(
+    situation: &mut Situation,
+    suppositions: &[Supposition],
+    mut votes: Option<&mut Votes>,
+) -> Result<(), SuppositionError> {
+    fn count(situation: &mut Situation, votes: Option<&Votes>) {
+        if let Some(votes) = votes {
+            situation.options.has_quorum = votes.majority(situation).is_ok();
+        }
+    }
+    for supposition in suppositions {
+        if let Some(votes) = votes.as_deref_mut()
+            && votes.hear_of_witness(situation, supposition)
+        {
+            count(situation, Some(votes));
+            continue;
+        }
+        if let Supposition::NodeBack(name) = supposition {
+            lose(situation, name)?;
+            count(situation, votes.as_deref());
+            *situation = carried_out(situation, &judge(situation));
+        }
+        suppose(situation, supposition)?;
+        count(situation, votes.as_deref());
+    }
+    Ok(())
+}
+
+/// Lets something happen in a situation; the return of a node only as far as it is there again.
 ///
 /// # Errors
 /// If it names what is not there.
 pub fn suppose(situation: &mut Situation, supposition: &Supposition) -> Result<(), SuppositionError> {
     match supposition {
         Supposition::NodeLost(name) => lose(situation, name),
-        Supposition::NodeOnline(name) => {
+        Supposition::NodeOnline(name) | Supposition::NodeBack(name) => {
             let at = find(situation, name)?;
             situation.nodes[at].is_standby = false;
             situation.nodes[at].why = None;
@@ -343,9 +444,15 @@ mod tests {
         assert_eq!("standby=a".parse(), Ok(Supposition::Standby(NodeName::from("a"))));
         assert_eq!("resource=db:0:failed".parse(), Ok(Supposition::ResourceFailed(ResourceName::from("db:0"))));
         assert_eq!("ticket=T:granted".parse(), Ok(Supposition::Ticket("T".to_owned(), true)));
-        for right in
-            ["node=b:lost", "node=b:online", "standby=a", "resource=db:0:failed", "ticket=T:granted", "ticket=T:lost"]
-        {
+        for right in [
+            "node=b:lost",
+            "node=b:online",
+            "node=b:back",
+            "standby=a",
+            "resource=db:0:failed",
+            "ticket=T:granted",
+            "ticket=T:lost",
+        ] {
             assert_eq!(right.parse::<Supposition>().map(|it| it.to_string()).as_deref(), Ok(right));
         }
         for wrong in ["", "node", "node=b", "node=b:gone", "standby=a:lost", "moon=full"] {

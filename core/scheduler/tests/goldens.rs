@@ -19,7 +19,7 @@ use model::{
 };
 use model::{ClusterState, NodeRole, Plan};
 use scheduler::reasons::{changed, story};
-use scheduler::{Ask, Eligibility, Live, explain, judge, judge_telling, plan, situation_now, suppose_now};
+use scheduler::{Ask, Eligibility, Live, explain, judge, judge_telling, plan, situation_if};
 
 #[test]
 fn the_plans_are_as_written() {
@@ -28,7 +28,7 @@ fn the_plans_are_as_written() {
         let first = plan(&state, &live);
         assert_eq!(first, plan(&state, &live), "equal inputs, equal plans");
         let supposed: Vec<&str> = facts.lines().filter_map(|line| line.strip_prefix("suppose ")).collect();
-        if supposed.is_empty() { told(&state, &live, &first) } else { told_if(state, live, &supposed) }
+        if supposed.is_empty() { told(&state, &live, &first) } else { told_if(&state, &live, &supposed) }
     });
 }
 
@@ -189,15 +189,14 @@ fn resource_state(word: &str) -> ResourceState {
     }
 }
 
-/// What would be done if something happened, as an operator reads it.
-fn told_if(mut state: ClusterState, mut live: Live, supposed: &[&str]) -> String {
-    for text in supposed {
-        let supposition = text.parse().expect("a supposition");
-        suppose_now(&mut state, &mut live, &supposition).expect("it can happen");
-    }
-    let situation = situation_now(&state, &live);
+/// What would be done if something happened, as an operator reads it. Every member votes.
+fn told_if(state: &ClusterState, live: &Live, supposed: &[&str]) -> String {
+    let supposed: Vec<_> = supposed.iter().map(|text| text.parse().expect("a supposition")).collect();
+    let voters: Vec<NodeId> = state.members.keys().copied().collect();
+    let (situation, votes) = situation_if(state, live, &voters, &supposed).expect("it can happen");
+    let none = votes.majority(&situation).err().map(|none| format!("{none}\n")).unwrap_or_default();
     let (judgement, reasons) = judge_telling(&situation, &Ask::Of(changed(&judge(&situation))));
-    story(&judgement, &reasons)
+    none + &story(&judgement, &reasons)
 }
 
 /// The plan as an operator reads it.

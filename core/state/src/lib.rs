@@ -35,4 +35,4 @@ pub use kernel::domains;
 pub use members::{Founder, founding, is_suppressed};
 pub use refusal::Refusal;
 pub use snapshot::{decode_snapshot, decode_snapshot_at, digest, encode_snapshot, parameters_digest};
-pub use wishes::{action_key, is_in_maintenance};
+pub use wishes::{action_key, check_config, is_in_maintenance};

@@ -82,7 +82,10 @@ pub(crate) fn check_version(state: &ClusterState, expected: ConfigVersion) -> Re
 }
 
 /// Can the cluster change to this configuration as it stands?
-pub(crate) fn check_config(state: &ClusterState, config: &ClusterConfig) -> Result<(), Refusal> {
+///
+/// # Errors
+/// What stands against it, and what to do.
+pub fn check_config(state: &ClusterState, config: &ClusterConfig) -> Result<(), Refusal> {
     for member in state.members.values() {
         if config.nodes.get(&member.name).is_none_or(|node| node.role != member.role) {
             return Err(Refusal::DropsMember(member.name.to_string()));

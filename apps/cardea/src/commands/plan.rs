@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use api::PlanStatus;
 use clap::Args;
 use serde_json::json;
@@ -11,7 +12,7 @@ use super::client::Client;
 use super::plan_cib::{self, CibArgs};
 use super::{check, print_json};
 
-/// Shows what applying a cluster file would change, and why; changes nothing. With --what-if and nothing else: what would be
+/// Shows what applying a cluster file would change, and why; changes nothing. Exit status 1 if `apply` would refuse it. With --what-if and nothing else: what would be
 /// done in the running cluster if that happened now.
 #[derive(Args, Debug)]
 pub struct PlanArgs {
@@ -41,7 +42,15 @@ pub fn run(root: &Path, args: &PlanArgs) -> anyhow::Result<()> {
         return plan_cib::run_file(&text, &args.cib, args.json);
     }
     let plan = ask(&Client::new(root)?, &text)?;
-    if args.json { print_json(&plan) } else { print(&plan) }
+    if args.json {
+        print_json(&plan)?
+    } else {
+        print(&plan)?
+    }
+    match plan.refused {
+        Some(refused) => bail!("`cardea apply` would refuse this file: {refused}"),
+        None => Ok(()),
+    }
 }
 
 /// Asks the daemon for the plan of a file.
@@ -55,14 +64,14 @@ pub fn print(plan: &PlanStatus) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The plan as lines: warnings, where everything goes, the steps.
+/// The plan as lines: warnings, what changes in the cluster itself, where everything goes, the steps.
 fn draw(plan: &PlanStatus) -> String {
     let mut out = String::new();
     for warning in &plan.warnings {
         out += &format!("warning: {warning}\n");
     }
-    for decision in &plan.decisions {
-        out += &format!("{decision}\n");
+    for sentence in plan.changes.iter().chain(&plan.decisions) {
+        out += &format!("{sentence}\n");
     }
     if plan.steps.is_empty() {
         out += "nothing would be started, stopped or moved\n";
@@ -98,10 +107,12 @@ mod tests {
                 step(3, "start web on b", decision, &[2]),
             ],
             warnings: vec!["node `a` has a single link".to_owned()],
+            changes: vec!["the profile becomes wan".to_owned()],
             ..PlanStatus::default()
         };
         let expected = "\
 warning: node `a` has a single link
+the profile becomes wan
 web goes to b, the best of the nodes that can run it
   1. probe db on c: nobody knows whether db runs on c
   2. grant web to b

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use model::ClusterConfig;
 use model::situation::Situation;
-use scheduler::{Judgement, Supposition};
+use scheduler::{Judgement, NoMajority, Supposition, Votes};
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
@@ -40,8 +41,8 @@ pub struct CibArgs {
     /// Also says how many seconds of processor time reading and planning took.
     #[arg(long)]
     timing: bool,
-    /// What if: node=NAME:lost, node=NAME:online, standby=NODE, resource=NAME:failed, ticket=NAME:lost, ticket=NAME:granted; may be given
-    /// more than once.
+    /// What if: node=NAME:lost, node=NAME:online, node=NAME:back (it was lost, all that follows was done, and it is there again), standby=NODE, resource=NAME:failed, ticket=NAME:lost, ticket=NAME:granted; may be given
+    /// more than once, and happens in the order given.
     #[arg(long = "what-if", value_name = "EVENT", conflicts_with = "cib_dir")]
     what_if: Vec<Supposition>,
     /// Also says for every node what speaks for and against it as the place of this group or resource; may be given more
@@ -77,16 +78,21 @@ pub fn run(args: &CibArgs, json: bool) -> anyhow::Result<()> {
         for remark in &judged.remarks {
             eprintln!("not understood: {remark}");
         }
+        if judged.situation.nodes.iter().all(|node| node.seen.is_none()) {
+            println!(
+                "this CIB has no status: nothing is known of its nodes; use the one that `cibadmin --query` prints"
+            );
+        }
     }
-    show(&judged.situation, &judged.judgement, &args.why, json)
+    show(&judged.situation, &args.why, None, json)
 }
 
-/// Shows a judgement with its reasons.
-fn show(situation: &Situation, judgement: &Judgement, why: &[String], json: bool) -> anyhow::Result<()> {
+/// Shows what is judged of a situation, with its reasons.
+fn show(situation: &Situation, why: &[String], no_majority: Option<&NoMajority>, json: bool) -> anyhow::Result<()> {
     if json {
-        return print_json(&shown::as_json(situation, why)?);
+        return print_json(&shown::as_json(situation, why, no_majority)?);
     }
-    std::io::stdout().lock().write_all(shown::as_text(situation, judgement, why)?.as_bytes())?;
+    std::io::stdout().lock().write_all(shown::as_text(situation, why, no_majority)?.as_bytes())?;
     Ok(())
 }
 
@@ -156,7 +162,8 @@ impl CibArgs {
 /// Shows what a file would do: where a CIB reports the state, there; if something is supposed, with everything where it
 /// belongs; else with nothing running.
 pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
-    let mut situation = of_file(text)?;
+    let (mut situation, config) = of_file(text)?;
+    let mut votes = None;
     if let Some(path) = &args.status {
         let now = args.now.as_deref().map(time).transpose()?;
         let cib = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -165,18 +172,25 @@ pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
         situation = import::with_status(situation, &imported.situation);
     } else if !args.what_if.is_empty() || !args.why.is_empty() {
         situation = settled(&situation);
+        votes = Some(votes_of(&config));
     }
-    for supposition in &args.what_if {
-        scheduler::suppose(&mut situation, supposition)?;
-    }
-    let judgement = scheduler::judge(&situation);
-    show(&situation, &judgement, &args.why, json)
+    scheduler::suppose_all(&mut situation, &args.what_if, votes.as_mut())?;
+    let no_majority = votes.and_then(|votes| votes.majority(&situation).err());
+    show(&situation, &args.why, no_majority.as_ref(), json)
 }
 
-/// The cluster of a file, every node up and nothing running.
-pub fn of_file(text: &str) -> anyhow::Result<Situation> {
+/// Every node of a file votes.
+pub fn votes_of(config: &ClusterConfig) -> Votes {
+    Votes { voters: config.nodes.keys().cloned().collect(), ..Votes::default() }
+}
+
+/// The cluster of a file, every node up and nothing running, and what the file says in plain words.
+pub fn of_file(text: &str) -> anyhow::Result<(Situation, ClusterConfig)> {
     match config::parse_for_planning(text) {
-        Ok(parsed) => Ok(parsed.expert.unwrap_or_default().situation(&parsed.config, scheduler::situation_of)),
+        Ok(parsed) => {
+            let expert = parsed.expert.unwrap_or_default();
+            Ok((expert.situation(&parsed.config, scheduler::situation_of), parsed.config))
+        }
         Err(_) => bail!("the cluster file has mistakes; `cardea check FILE` shows them"),
     }
 }
@@ -191,16 +205,19 @@ fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Resu
     let begun = processor_time();
     let time = now.map_or_else(recorded_or_now, import::Time::At);
     let mut imported = import::cib(&text, time).with_context(|| format!("{} cannot be planned", path.display()))?;
-    for supposition in what_if {
-        scheduler::suppose(&mut imported.situation, supposition)?;
-    }
+    scheduler::suppose_all(&mut imported.situation, what_if, None)?;
     let read = processor_time();
     let judgement = scheduler::judge(&imported.situation);
     let planned = processor_time();
     Ok(Judged {
         situation: imported.situation,
         judgement,
-        remarks: imported.not_understood.iter().map(|remark| format!("{}: {}", remark.place, remark.what)).collect(),
+        remarks: imported
+            .not_understood
+            .iter()
+            .chain(&import::against_schema(&text))
+            .map(|remark| format!("{}: {}", remark.place, remark.what))
+            .collect(),
         reading: read.saturating_sub(begun),
         planning: planned.saturating_sub(read),
     })

@@ -24,6 +24,7 @@ use axum::{Json, Router};
 use futures_util::{Stream, stream};
 use model::NodeId;
 use node::{Answer, View};
+use scheduler::Supposition;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -32,6 +33,7 @@ use super::doors::{Busy, Caller, Doors};
 use super::events::Events;
 use super::examine;
 use super::peers;
+use super::plans;
 use super::requests;
 use super::status;
 use super::worker::{Hub, Work};
@@ -243,11 +245,7 @@ async fn post_plan(
             refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
         }
         let warnings = parsed.warnings.iter().chain(&of_agents).map(as_warning).collect();
-        let mut state = picture.view.state.as_ref().clone();
-        let version = state.config_version.0;
-        state.config = parsed.config;
-        let plan = scheduler::plan(&state, &picture.view.live);
-        Ok(Json(status::show_plan(&state, &plan, version, warnings)).into_response())
+        Ok(Json(plans::of_file(&picture.view, parsed.config, warnings)).into_response())
     })
     .await
 }
@@ -328,20 +326,18 @@ async fn post_what_if(
     }
     answer_aside(&caller, move || {
         let view = &hub.picture().view;
-        let (mut state, mut live) = (view.state.as_ref().clone(), view.live.clone());
-        for text in &question.what_if {
-            text.parse().and_then(|supposition| scheduler::suppose_now(&mut state, &mut live, &supposition)).map_err(
-                |error| {
-                    let next = "`cardea status` shows the nodes and what runs on them";
-                    Refused::new(RefusedCode::Invalid, error.to_string(), next)
-                },
-            )?;
-        }
-        let situation = scheduler::situation_now(&state, &live);
+        let suppositions: Result<Vec<Supposition>, _> = question.what_if.iter().map(|text| text.parse()).collect();
+        let (situation, votes) = suppositions
+            .and_then(|all| scheduler::situation_if(&view.state, &view.live, &view.voters, &all))
+            .map_err(|error| {
+                let next = "`cardea status` shows the nodes and what runs on them";
+                Refused::new(RefusedCode::Invalid, error.to_string(), next)
+            })?;
+        let none = votes.majority(&situation).err();
         let shown = if question.json {
-            shown::as_json(&situation, &question.why)
+            shown::as_json(&situation, &question.why, none.as_ref())
         } else {
-            shown::as_text(&situation, &scheduler::judge(&situation), &question.why).map(serde_json::Value::String)
+            shown::as_text(&situation, &question.why, none.as_ref()).map(serde_json::Value::String)
         };
         let shown = shown.map_err(|error| {
             Refused::new(RefusedCode::Invalid, error.to_string(), "`cardea status` shows what there is")
@@ -381,7 +377,7 @@ async fn carry_out(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Re
     }
 }
 
-fn not_quorate() -> Refused {
+pub(super) fn not_quorate() -> Refused {
     Refused::new(
         RefusedCode::NotQuorate,
         "this node does not belong to a majority with a leader: nothing can be changed from here",

@@ -9,6 +9,7 @@ pub mod log;
 pub mod node_file;
 pub mod paths;
 pub mod peers;
+mod plans;
 mod problems;
 pub mod pulse_thread;
 pub mod requests;

@@ -17,6 +17,7 @@ use node::View;
 use scheduler::Eligibility;
 
 use super::node_file::PORT;
+use super::plans;
 
 /// RFC 3339 in UTC with milliseconds, so that all have one width; nothing for the beginning of time.
 pub fn show_time(at: WallTime) -> String {
@@ -604,7 +605,10 @@ pub fn explain(view: &View, subject: &str, faults: &[Fault]) -> Option<Explanati
         return Some(Explanation {
             version: api::VERSION,
             subject: subject.to_owned(),
-            decision: format!("{subject} is {} and holds {holds}", node.state),
+            decision: match plans::without_majority(view) {
+                Some(none) => format!("{none}. {subject} was last known as {}, and holds {holds}", node.state),
+                None => format!("{subject} is {} and holds {holds}", node.state),
+            },
             nodes: vec![NodeExplanation {
                 node: subject.to_owned(),
                 can_run: node.eligible,
@@ -638,6 +642,7 @@ pub fn explain(view: &View, subject: &str, faults: &[Fault]) -> Option<Explanati
         history.sort_by_key(|item| item.index);
     }
     let decision = plan.decisions.get(&unit).map(|decision| decision.reason.clone()).unwrap_or_default();
+    let decision = plans::without_majority(view).map_or(decision.clone(), |none| format!("{none}. {decision}"));
     Some(Explanation { version: api::VERSION, subject: subject.to_owned(), decision, nodes, history })
 }
 
@@ -671,6 +676,8 @@ pub fn show_plan(state: &ClusterState, plan: &Plan, config_version: u64, warning
             })
             .collect(),
         warnings,
+        changes: Vec::new(),
+        refused: None,
     }
 }
 

@@ -20,11 +20,13 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::situation::Situation;
-use model::{ClusterState, HolderState, NodeId, Plan, ResourceName, Unit, UnitName, WallTime};
+use model::{
+    ClusterState, HolderState, Known, NodeId, OpId, Plan, ResourceName, ResourceState, Unit, UnitName, WallTime,
+};
 
 pub use live::{Eligibility, Live};
 use standing::Node;
-pub use suppose::suppose_now;
+pub use suppose::{situation_if, suppose_now};
 pub use words::{NodeExplanation, explain, explain_node};
 
 use crate::act::Judgement;
@@ -42,6 +44,44 @@ pub fn plan(state: &ClusterState, live: &Live) -> Plan {
     let decisions = words::decisions(&case, &steps);
     let blocked_by = standing::blockers(state, &case.nodes, &case.units, live.bugs);
     Plan { decisions, steps, blocked_by }
+}
+
+/// Where units will start that wait only until their nodes have been asked what runs there, if nothing is found.
+pub fn outlook(state: &ClusterState, live: &Live) -> BTreeMap<UnitName, NodeId> {
+    let nodes = standing::nodes(state, live);
+    let is_asked = |resource: &ResourceName, node: &Node<'_>| {
+        let known = state.known.get(resource).and_then(|nodes| nodes.get(&node.id));
+        known.is_some_and(|known| known.state != ResourceState::Unknown || !known.reason.is_empty())
+    };
+    let mut answered = state.clone();
+    let mut waiting: BTreeSet<UnitName> = BTreeSet::new();
+    for node in nodes.values().filter(|node| node.is_workable() && node.could_run()) {
+        for resource in state.config.resources.keys().filter(|resource| !is_asked(resource, node)) {
+            let unit = state.config.unit_of(resource);
+            if !state.holders.contains_key(&unit) {
+                waiting.insert(unit);
+            }
+            let nothing = Known {
+                state: ResourceState::Stopped,
+                incarnation: node.member.incarnation,
+                op: OpId::default(),
+                since: live.now,
+                reason: String::new(),
+                digest: 0,
+                is_change: false,
+            };
+            answered.known.entry(resource.clone()).or_default().insert(node.id, nothing);
+        }
+    }
+    if waiting.is_empty() {
+        return BTreeMap::new();
+    }
+    let case = Case::of(&answered, live);
+    let place = |unit: UnitName| {
+        let node = case.target(case.units.get(&unit)?)?;
+        Some((unit, node))
+    };
+    waiting.into_iter().filter_map(place).collect()
 }
 
 /// What is wanted and known of a running cluster in the words of a situation: what `judge` and `suppose` take.

@@ -1,9 +1,11 @@
 //! What if? A running cluster with something else in it.
 
-use model::{ActionKind, ClusterState, MemberState, NodeId, NodeName, OperatorAction, ResourceState};
+use model::situation::Situation;
+use model::{ActionKind, ClusterState, MemberState, NodeId, NodeName, NodeRole, OperatorAction, ResourceState};
 
 use super::{Eligibility, Live};
-use crate::{Supposition, SuppositionError};
+use crate::suppose::suppose_all;
+use crate::{Supposition, SuppositionError, Votes};
 
 /// Lets something happen in what is agreed and seen.
 ///
@@ -19,7 +21,7 @@ pub fn suppose_now(
             let node = find(state, name)?;
             live.eligible.insert(node, Eligibility::Lost { why: "is supposed to be lost".to_owned() });
         }
-        Supposition::NodeOnline(name) => come_back(state, live, name)?,
+        Supposition::NodeOnline(name) | Supposition::NodeBack(name) => come_back(state, live, name)?,
         Supposition::Standby(name) => {
             let kind = ActionKind::Standby(find(state, name)?);
             let action = OperatorAction { kind, actor: String::new(), reason: "supposed".to_owned(), at: live.now };
@@ -46,6 +48,54 @@ pub fn suppose_now(
         Supposition::Ticket(name, _) => return Err(SuppositionError::Ticket(name.clone())),
     }
     Ok(())
+}
+
+/// A running cluster in which things happened one after the other, as a situation. Without a majority of `voters` it has
+/// no quorum.
+///
+/// # Errors
+/// If one names what is not there.
+pub fn situation_if(
+    state: &ClusterState,
+    live: &Live,
+    voters: &[NodeId],
+    suppositions: &[Supposition],
+) -> Result<(Situation, Votes), SuppositionError> {
+    let (mut state, mut live) = (state.clone(), live.clone());
+    // What follows from the loss of a node that is there is played in the situation, and so is all that comes after it.
+    let is_played = |supposition: &Supposition| match supposition {
+        Supposition::NodeBack(name) => {
+            let node = state.member_named(name);
+            node.is_some_and(|(id, member)| member.state == MemberState::Online && is_heard(&live, id))
+        }
+        Supposition::NodeLost(_)
+        | Supposition::NodeOnline(_)
+        | Supposition::Standby(_)
+        | Supposition::ResourceFailed(_)
+        | Supposition::Ticket(..) => false,
+    };
+    let played_from = suppositions.iter().position(is_played).unwrap_or(suppositions.len());
+    for supposition in &suppositions[..played_from] {
+        suppose_now(&mut state, &mut live, supposition)?;
+    }
+    let name_of = |id: &NodeId| state.members.get(id).map(|member| member.name.clone());
+    let is_witness = |id: &NodeId| state.members.get(id).is_some_and(|member| member.role == NodeRole::Witness);
+    let mut votes = Votes {
+        voters: voters.iter().filter_map(name_of).collect(),
+        away: voters.iter().filter(|id| is_witness(id) && !is_heard(&live, **id)).filter_map(name_of).collect(),
+        one_of_two_goes_on: false,
+    };
+    let mut situation = super::situation_now(&state, &live);
+    situation.options.has_quorum = votes.majority(&situation).is_ok();
+    suppose_all(&mut situation, &suppositions[played_from..], Some(&mut votes))?;
+    Ok((situation, votes))
+}
+
+fn is_heard(live: &Live, node: NodeId) -> bool {
+    match live.eligible.get(&node) {
+        Some(Eligibility::Ready | Eligibility::NotYet { .. }) => true,
+        Some(Eligibility::Lost { .. }) | None => false,
+    }
 }
 
 /// A node is back with nothing running, and whatever kept it empty is over.
