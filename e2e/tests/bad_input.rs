@@ -40,6 +40,7 @@ const KEPT: &[(&str, &str)] = kept![
     "import_file_is_there",
     "import_no_cib",
     "init_bad_name",
+    "init_host_name",
     "init_disk_full",
     "init_folder_not_writable",
     "init_twice",
@@ -271,6 +272,11 @@ fn a_node_that_is_not_set_up_says_what_to_do_first() -> Result<()> {
     )?;
     disk.expect("restart_without_daemon", &["daemon", "--restart"])?;
     disk.expect("init_bad_name", &["init", "--cluster", "solo", "--node", "a b", "--link", &disk.address])?;
+    disk.expect("init_host_name", &["init", "--cluster", "solo", "--node", "a", "--link", "db1"])?;
+    let absent = disk.cardea(&["init", "--cluster", "solo", "--node", "a", "--link", "192.0.2.77"])?;
+    assert_eq!(absent.exit_status, Some(1), "{absent:?}");
+    assert!(absent.err.contains("a does not have the address 192.0.2.77; it has"), "{}", absent.err);
+    assert!(absent.err.contains("ip address add 192.0.2.77/PREFIX"), "{}", absent.err);
     disk.expect("wrong_usage", &["move"])?;
     disk.cardea(&["init", "--cluster", "solo", "--node", "a", "--link", &disk.address])?.ok()?;
     disk.expect("init_twice", &["init", "--cluster", "solo", "--node", "a", "--link", &disk.address])

@@ -83,7 +83,8 @@ pub enum Fault {
         /// For how long, in nanoseconds.
         long: u64,
     },
-    /// The operating system of this machine gives this address to an interface, or takes it away.
+    /// The operating system of this machine gives this address to an interface; or somebody takes it away, if no member
+    /// uses it any more.
     Address(usize, IpAddr, bool),
     /// The newest program is installed on this machine, and its daemon is started again.
     Upgrade(usize),
@@ -300,8 +301,9 @@ impl World {
             }),
             Fault::Address(m, address, is_there) => {
                 self.has_moved = true;
+                let is_used = self.is_address_used(*m, *address);
                 let addresses = &mut self.machines[*m].addresses;
-                let _ = if *is_there { addresses.insert(*address) } else { addresses.remove(address) };
+                let _ = if *is_there { addresses.insert(*address) } else { !is_used && addresses.remove(address) };
                 self.review_addresses();
             }
             Fault::Upgrade(m) => {
@@ -553,7 +555,7 @@ impl World {
         copy.machine_id.clone_from(&original.machine_id);
         copy.storage_uuid.clone_from(&original.storage_uuid);
         copy.level = original.level;
-        (copy.addresses, copy.bound) = (original.addresses.clone(), original.bound.clone());
+        (copy.addresses, copy.stored) = (original.addresses.clone(), original.stored.clone());
         self.machines.push(copy);
         self.network.grow(self.now);
         self.watch.grow();

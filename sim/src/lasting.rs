@@ -368,7 +368,7 @@ impl Draft {
         let mut at = begin;
         for _ in 0..self.chance.between(3, 9) {
             let before = config.clone();
-            if self.chance.is(150) {
+            if self.chance.is(250) {
                 self.readdress(&mut config, at);
             } else {
                 self.edit(&mut config, at);
@@ -394,25 +394,81 @@ impl Draft {
         }
     }
 
-    /// One machine, or all, get other addresses on one network. The new ones are there before the file changes; the old
-    /// ones go later, or at once.
+    /// Addresses change in every way that a person can think of: others on one network, for one machine or for all; a
+    /// network goes, or comes; the links of one machine, or of all, in another order; an address that carries nothing.
     fn readdress(&mut self, config: &mut ClusterConfig, at: At) {
-        let link = usize::try_from(self.chance.below(self.layout.links as u64)).unwrap_or(0);
         let only = self.chance.is(500).then(|| self.machine());
+        let names: Vec<(usize, NodeName)> =
+            self.layout.machines().into_iter().map(|(name, _)| NodeName::from(name)).enumerate().collect();
+        let mut concerned: Vec<(usize, &mut Vec<IpAddr>)> = Vec::new();
+        for (name, node) in &mut config.nodes {
+            let m = names.iter().find(|(_, known)| known == name).map(|(m, _)| *m);
+            concerned.extend(m.map(|m| (m, &mut node.links)));
+        }
+        let links = concerned.iter().map(|(_, links)| links.len()).max().unwrap_or(1);
         let network = u8::try_from(self.chance.between(20, 200)).unwrap_or(20);
-        let keep = if self.chance.is(300) { 0 } else { self.chance.between(100 * MILLIS, 20 * SECONDS) };
-        for (m, (name, _)) in self.layout.machines().into_iter().enumerate() {
-            let node = config.nodes.get_mut(&NodeName::from(name));
-            let Some(address) = node.filter(|_| only.is_none_or(|only| only == m)).and_then(|n| n.links.get_mut(link))
-            else {
-                continue;
-            };
-            let new = IpAddr::V4(Ipv4Addr::new(10, network, link as u8, m as u8 + 1));
-            let old = std::mem::replace(address, new);
-            self.push(at.saturating_sub(MILLIS), Fault::Address(m, new, true));
-            if old != new {
-                self.push(at + keep, Fault::Address(m, old, false));
+        let address = |link: usize, m: usize| IpAddr::V4(Ipv4Addr::new(10, network, link as u8 + 1, m as u8 + 1));
+        let mut pushed: Vec<(At, Fault)> = Vec::new();
+        match self.chance.below(8) {
+            // The new addresses are there before the file changes; the old ones go later, or at once.
+            0..4 => {
+                let link = usize::try_from(self.chance.below(self.layout.links as u64)).unwrap_or(0);
+                let keep = if self.chance.is(300) { 2 * SECONDS } else { self.chance.between(SECONDS, 20 * SECONDS) };
+                for (m, links) in concerned.into_iter().filter(|(m, _)| only.is_none_or(|only| only == *m)) {
+                    let Some(place) = links.get_mut(link) else { continue };
+                    // The network that it lies on stays the same.
+                    let third = match place {
+                        IpAddr::V4(old) => usize::from(old.octets()[2]).saturating_sub(1),
+                        IpAddr::V6(_) => link,
+                    };
+                    let new = address(third, m);
+                    let old = std::mem::replace(place, new);
+                    pushed.push((at.saturating_sub(MILLIS), Fault::Address(m, new, true)));
+                    if old != new {
+                        pushed.push((at + keep, Fault::Address(m, old, false)));
+                    }
+                }
             }
+            4 if links > 1 => {
+                let link = usize::try_from(self.chance.below(links as u64)).unwrap_or(0);
+                for (m, links) in concerned.into_iter().filter(|(_, links)| link < links.len()) {
+                    // The interface keeps its address.
+                    pushed.push((at.saturating_sub(MILLIS), Fault::Address(m, links.remove(link), true)));
+                }
+            }
+            4 | 5 if links < self.layout.links => {
+                for (m, links) in concerned {
+                    let on = |link: usize| {
+                        links
+                            .iter()
+                            .any(|known| matches!(known, IpAddr::V4(v4) if usize::from(v4.octets()[2]) == link + 1))
+                    };
+                    let Some(missing) = (0..self.layout.links).find(|link| !on(*link)) else { continue };
+                    let new = address(missing, m);
+                    links.push(new);
+                    pushed.push((at.saturating_sub(MILLIS), Fault::Address(m, new, true)));
+                }
+            }
+            4..6 => {
+                for (m, links) in concerned.into_iter().filter(|(m, _)| only.is_none_or(|only| only == *m)) {
+                    links.reverse();
+                    pushed.extend(links.iter().map(|link| (at.saturating_sub(MILLIS), Fault::Address(m, *link, true))));
+                }
+            }
+            // No machine has it, and it is on a network that does not exist.
+            _ => {
+                for (m, links) in concerned.into_iter().filter(|(m, _)| only.is_none_or(|only| only == *m)) {
+                    let link = usize::try_from(self.chance.below(links.len().max(1) as u64)).unwrap_or(0);
+                    let Some(place) = links.get_mut(link) else { continue };
+                    pushed.push((at.saturating_sub(MILLIS), Fault::Address(m, *place, true)));
+                    *place = address(200, m);
+                }
+            }
+        }
+        let most = config.nodes.values().map(|node| node.links.len()).max().unwrap_or(0);
+        config.networks.retain(|number, _| usize::from(*number) <= most);
+        for (at, fault) in pushed {
+            self.push(at, fault);
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use liveness::{Progress, Pulse, PulseOrder};
-use model::{CallKey, ConfigVersion, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
-use node::{Halt, Input, Node};
+use liveness::{Path, Progress, Pulse, PulseOrder};
+use model::{CallKey, Domain, Incarnation, NodeId, NodeName, NodeRole, ResourceName};
+use node::{Addresses, Halt, Input, Node};
 
 use crate::agents::{Call, Service};
 use crate::clock::{At, Clock};
@@ -48,10 +48,8 @@ pub(crate) struct Machine {
     pub level: u8,
     /// The addresses that the operating system has given to its interfaces.
     pub addresses: BTreeSet<IpAddr>,
-    /// The addresses on which its worker hears, by link: its own ones in the cluster file that it knew last.
-    pub bound: Vec<IpAddr>,
-    /// The version of the cluster file that it has taken addresses from.
-    pub addressed_by: ConfigVersion,
+    /// The addresses that its worker uses, as it has stored them for the next one.
+    pub stored: Addresses,
     pub worker: Option<Worker>,
     pub services: BTreeMap<ResourceName, Service>,
     /// The operating system starts these when it boots, whatever the cluster wants.
@@ -100,6 +98,7 @@ pub(crate) enum PulseIn {
     Beat {
         at: At,
         bytes: Rc<[u8]>,
+        path: Path,
     },
     Order(Box<PulseOrder>),
     /// The kernel had no room for some beats.
@@ -129,8 +128,7 @@ impl Machine {
             storage_uuid: format!("disk-{name}"),
             level: state::LEVEL,
             addresses: BTreeSet::new(),
-            bound: Vec::new(),
-            addressed_by: ConfigVersion(0),
+            stored: Addresses::default(),
             worker: None,
             services: BTreeMap::new(),
             starts_at_boot: BTreeSet::new(),

@@ -202,8 +202,7 @@ impl Layout {
         let of = |(name, _): (&str, _)| config.nodes[&NodeName::from(name)].clone();
         world.node_configs = self.machines().into_iter().map(of).collect();
         for (m, machine) in world.machines.iter_mut().enumerate() {
-            machine.bound.clone_from(&world.node_configs[m].links);
-            machine.addresses = machine.bound.iter().copied().collect();
+            machine.addresses = world.node_configs[m].links.iter().copied().collect();
             machine.level = if self.older.contains(&m) { 0 } else { state::LEVEL };
         }
         if self.found(&mut world) && self.admit_others(&mut world) && self.configure(&mut world) {

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use consensus::Stored;
-use liveness::{OwnIdentity, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
+use liveness::{OwnIdentity, Path, PeerOrder, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{
-    Bug, Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, NodeConfig, NodeId, NodeName, NodeRole, Profile,
-    UnitName,
+    Bug, Bugs, CallKey, Domain, FenceAction, FenceName, FenceOutcome, LinkId, NodeConfig, NodeId, NodeName, NodeRole,
+    Profile, UnitName,
 };
-use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Request, Settings, Start};
+use node::{Action, Addresses, Answer, Halt, Identity, Input, Moment, Node, Place, Request, Settings, Start};
 use state::Command;
 
 use crate::agents::Moods;
@@ -87,7 +87,7 @@ struct Scheduled {
 pub(crate) enum Event {
     NodeWakes { machine: usize, life: u64 },
     PulseWakes { machine: usize, life: u64 },
-    BeatArrives { to: usize, bytes: Rc<[u8]> },
+    BeatArrives { to: usize, bytes: Rc<[u8]>, path: Path },
     MessageArrives { to: usize, from: NodeId, bytes: Rc<[u8]>, stream_to: Option<u64> },
     Durable { machine: usize, life: u64, token: u64 },
     CountsAsDurable { machine: usize, life: u64, token: u64 },
@@ -101,7 +101,6 @@ pub(crate) enum Event {
     BootServicesStart { machine: usize, boot: u64 },
     PowersOn { machine: usize },
     ServicesEnd { machine: usize, boot: u64 },
-    HandsOver { machine: usize, life: u64, own: Vec<IpAddr> },
     Fault { number: usize },
     Admitted { name: NodeName, id: NodeId },
     Removed { id: NodeId },
@@ -324,7 +323,7 @@ impl World {
                     self.wake_pulse(machine);
                 }
             }
-            Event::BeatArrives { to, bytes } => self.beat_arrives(to, bytes),
+            Event::BeatArrives { to, bytes, path } => self.beat_arrives(to, bytes, path),
             Event::MessageArrives { to, from, bytes, stream_to } => self.message_arrives(to, from, &bytes, stream_to),
             Event::Durable { machine, life, token } => {
                 if self.is_life(machine, life) && !self.machines[machine].disk.is_hung {
@@ -372,11 +371,6 @@ impl World {
             Event::ServicesEnd { machine, boot } => {
                 if self.machines[machine].boot == boot {
                     self.end_services(machine);
-                }
-            }
-            Event::HandsOver { machine, life, own } => {
-                if self.is_life(machine, life) {
-                    self.hand_over(machine, own);
                 }
             }
             Event::Admitted { name, id } => self.on_admitted(&name, id),
@@ -503,12 +497,13 @@ impl World {
             ..self.settings
         };
         let first_peers = self.first_peers(m);
+        let addresses = self.machines[m].stored.clone();
         // The clock begins with the boot.
         let begun = self.machines[m].clock.local(0);
         let is_lost = self.has(Bug::JournalLost);
         let journal = if is_lost { Vec::new() } else { self.machines[m].disk.journal() };
         let moment = self.moment(m);
-        let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers, begun });
+        let begun = Node::new(moment, Start { identity, settings, stored, journal, first_peers, addresses, begun });
         let (node, actions) = match begun {
             Ok(begun) => begun,
             Err(cause) => {
@@ -556,6 +551,7 @@ impl World {
     /// The machine becomes the member `id`, begins with these records, and boots.
     pub(crate) fn install(&mut self, m: usize, id: NodeId, writes: Vec<model::Write>) {
         self.machines[m].disk = Disk::default();
+        self.machines[m].stored = self.addresses_for(m, id);
         self.machines[m].lives_once = self.has(Bug::SameLife);
         self.machines[m].disk.write_all(writes);
         self.machines[m].id = Some(id);
@@ -673,8 +669,8 @@ impl World {
                 let life = self.life(m);
                 let at = self.seam(m, 1);
                 self.at(at, Event::Order { machine: m, life, order });
-                self.take_addresses(m);
             }
+            Action::Addresses => self.take_addresses(m),
             Action::Answer { id, answer } => {
                 self.trace.line(self.now, self.machines[m].name.as_str(), || format!("answers: {answer:?}"));
                 self.answers.insert(id, answer);
@@ -771,13 +767,13 @@ impl World {
     // The pulse.
 
     /// While all is well the pulse reads what arrived when its next beat is due; else at once.
-    fn beat_arrives(&mut self, to: usize, bytes: Rc<[u8]>) {
+    fn beat_arrives(&mut self, to: usize, bytes: Rc<[u8]>, path: Path) {
         let gate = self.machines[to].pulse_gate();
         let is_flooded = self.now < self.machines[to].flooded_until;
         let is_drowned = is_flooded && self.chance.is(self.machines[to].drowned);
         let Some(worker) = self.machines[to].worker.as_mut() else { return };
         if worker.pulse_inbox.len() < SOCKET_MAX && !is_drowned {
-            worker.pulse_inbox.push_back(PulseIn::Beat { at: self.now, bytes });
+            worker.pulse_inbox.push_back(PulseIn::Beat { at: self.now, bytes, path });
         } else {
             worker.drops += 1;
         }
@@ -839,14 +835,14 @@ impl World {
                         actions.extend(pulse.step(local, PulseInput::SocketDrops { count }));
                     }
                 }
-                PulseIn::Beat { at, bytes } => {
+                PulseIn::Beat { at, bytes, path } => {
                     let Some(pulse) = worker.pulse.as_mut() else { continue };
                     let Some((sealed, TAG)) = bytes.split_last_chunk::<16>().map(|(body, tag)| (body, *tag)) else {
                         panic!("a beat without its tag");
                     };
                     let (header, body) = wire::decode_header(sealed).expect("the header was encoded");
                     let beat = wire::decode_beat(body).expect("the beat was encoded");
-                    let received = Received { arrival: machine.clock.local(at), header, beat };
+                    let received = Received { arrival: machine.clock.local(at), header, beat, path };
                     actions.extend(pulse.step(local, PulseInput::Received(received)));
                 }
             }
@@ -870,8 +866,12 @@ impl World {
             match action {
                 PulseAction::Send { to, link, header, beat } => {
                     let Some(to) = self.receiver(to) else { continue };
-                    let arrivals = self.network.datagram(now, m, to, usize::from(link.0), &mut self.chance);
-                    if arrivals == [None, None] {
+                    let mut arrivals = Vec::new();
+                    for (network, path) in self.ways(m, to, link) {
+                        let copies = self.network.datagram(now, m, to, network, &mut self.chance);
+                        arrivals.extend(copies.into_iter().flatten().map(|at| (at, path)));
+                    }
+                    if arrivals.is_empty() {
                         continue;
                     }
                     let mut bytes = Vec::with_capacity(288);
@@ -879,9 +879,9 @@ impl World {
                     wire::encode_beat(&beat, &mut bytes);
                     bytes.extend_from_slice(&TAG);
                     let bytes: Rc<[u8]> = bytes.into();
-                    for at in arrivals.into_iter().flatten() {
+                    for (at, path) in arrivals {
                         self.network.beat(m, to, at);
-                        self.at(at, Event::BeatArrives { to, bytes: bytes.clone() });
+                        self.at(at, Event::BeatArrives { to, bytes: bytes.clone(), path });
                     }
                 }
                 PulseAction::Report(report) => {
@@ -919,64 +919,77 @@ impl World {
 
     // Addresses.
 
-    /// The cluster file says who is where. A worker whose own addresses are others now is replaced by one that listens
-    /// on them.
+    /// The worker stores the addresses that it uses from now on.
     fn take_addresses(&mut self, m: usize) {
+        let Some(node) = self.node(m) else { return };
+        let addresses = node.addresses().clone();
+        let machine = &mut self.machines[m];
+        if self.has_moved && machine.stored.own != addresses.own {
+            let (name, own) = (machine.name.clone(), format!("{:?}", addresses.own));
+            machine.stored = addresses;
+            self.note("readdressed", name.as_str(), &own);
+        } else {
+            machine.stored = addresses;
+        }
+        self.review_addresses();
+    }
+
+    /// Does a member, this machine included, send to this address of a machine, or from it?
+    pub(crate) fn is_address_used(&self, m: usize, address: IpAddr) -> bool {
+        let has = |places: &Vec<Place>| places.iter().any(|place| place.all().any(|known| known == address));
+        let knows =
+            |other: &Machine| self.machines[m].id.is_some_and(|id| other.stored.peers.get(&id).is_some_and(has));
+        has(&self.machines[m].stored.own) || self.machines.iter().any(knows)
+    }
+
+    /// What an admitted node is told about where everybody is.
+    fn addresses_for(&self, m: usize, id: NodeId) -> Addresses {
+        let state = &self.watch.agreed.state;
+        let places = |links: &[IpAddr]| links.iter().map(|address| Place::at(*address)).collect::<Vec<_>>();
+        let links = |name: &NodeName| state.config.nodes.get(name).map(|node| places(&node.links));
+        let others = state.members.iter().filter(|(other, _)| **other != id);
+        let peers = others.filter_map(|(other, member)| Some((*other, links(&member.name)?))).collect();
+        let own = links(&self.machines[m].name).unwrap_or_else(|| places(&self.node_configs[m].links));
+        Addresses::stored(state.config_version, own, peers)
+    }
+
+    /// The networks that a packet over a link goes through, and between which addresses: all copies of it that an
+    /// address of the receiver takes for one of that link.
+    fn ways(&self, from: usize, to: usize, link: LinkId) -> Vec<(usize, Path)> {
         if !self.has_moved {
-            return;
+            return vec![(usize::from(link.0), Path::Agreed)];
         }
-        let Some(node) = self.node(m).filter(|node| !node.state().members.is_empty()) else { return };
-        let (version, name) = (node.state().config_version, self.machines[m].name.clone());
-        if version == self.machines[m].addressed_by {
-            return;
-        }
-        let own = node.state().config.nodes.get(&name).map(|node| node.links.clone()).unwrap_or_default();
-        self.machines[m].addressed_by = version;
-        if own != self.machines[m].bound {
-            self.note("readdressed", name.as_str(), &format!("{own:?}"));
-            let life = self.life(m);
-            self.after(MILLIS, Event::HandsOver { machine: m, life, own });
-        }
-        self.review_addresses();
+        let (sender, receiver) = (&self.machines[from], &self.machines[to]);
+        let (Some(sender_id), Some(receiver_id)) = (sender.id, receiver.id) else { return Vec::new() };
+        let is_there =
+            |(own, other): &(IpAddr, IpAddr)| sender.addresses.contains(own) && receiver.addresses.contains(other);
+        let ways = sender.stored.ways(receiver_id, link).into_iter().filter(is_there);
+        ways.filter_map(|(own, other)| {
+            let network = network_of(own).filter(|network| Some(*network) == network_of(other))?;
+            let path = receiver.stored.path(link, other, sender_id, own)?;
+            (network < self.network.links()).then_some((network, path))
+        })
+        .collect()
     }
 
-    /// The worker makes room for one that listens on these addresses. It ends in order: what it has begun to write is
-    /// durable.
-    fn hand_over(&mut self, m: usize, own: Vec<IpAddr>) {
-        self.machines[m].bound = own;
-        if !self.machines[m].disk.is_hung {
-            self.machines[m].disk.complete(u64::MAX);
-        }
-        self.crash_worker(m);
-        self.review_addresses();
-    }
-
-    /// Which packets go to an address that the receiver has, and listens on?
+    /// Which networks carry nothing from one machine to another, since no addresses in use lie on them at both ends?
     pub(crate) fn review_addresses(&mut self) {
         if !self.has_moved {
             return;
         }
-        let has = |m: usize, link: usize| {
-            let machine = &self.machines[m];
-            machine.bound.get(link).is_some_and(|address| machine.addresses.contains(address))
-        };
         let mut found = Vec::new();
         for from in 0..self.machines.len() {
-            let state = self.node(from).map(|node| node.state()).filter(|state| !state.members.is_empty());
             for to in 0..self.machines.len() {
-                let machine = &self.machines[to];
-                let known = match state {
-                    Some(state) => state.config.nodes.get(&machine.name).map(|node| &node.links),
-                    None => Some(&machine.bound),
-                };
-                for link in 0..self.network.links() {
-                    let is_meant = known.and_then(|links| links.get(link)) == machine.bound.get(link);
-                    found.push((from, to, link, !is_meant || !has(from, link) || !has(to, link)));
+                let peer = self.machines[to].id.map_or(0, |id| self.machines[from].stored.links_to(id));
+                let used: BTreeSet<usize> =
+                    (0..peer).flat_map(|link| self.ways(from, to, LinkId(link))).map(|(network, _)| network).collect();
+                for network in 0..self.network.links() {
+                    found.push((from, to, network, !used.contains(&network)));
                 }
             }
         }
-        for (from, to, link, is_astray) in found {
-            self.network.lead_astray(self.now, from, to, link, is_astray);
+        for (from, to, network, is_astray) in found {
+            self.network.lead_astray(self.now, from, to, network, is_astray);
         }
     }
 
@@ -1023,7 +1036,6 @@ impl Event {
             | Event::Resumes { machine }
             | Event::WorkerStarts { machine, .. }
             | Event::BootServicesStart { machine, .. }
-            | Event::HandsOver { machine, .. }
             | Event::PowersOn { machine }
             | Event::ServicesEnd { machine, .. } => *machine,
             Event::BeatArrives { to, .. } | Event::MessageArrives { to, .. } => *to,
@@ -1054,7 +1066,6 @@ impl Event {
             Event::Removed { .. } => 17,
             Event::BootServicesStart { .. } => 18,
             Event::CountsAsDurable { .. } => 19,
-            Event::HandsOver { .. } => 20,
         }
     }
 
@@ -1131,5 +1142,13 @@ fn brief(input: &Input) -> String {
         Input::FenceDone { key, outcome } => format!("fence call {key} done: {outcome:?}"),
         Input::Request { request, .. } => format!("request {}", asked(request)),
         Input::Tick => "tick".to_owned(),
+    }
+}
+
+/// The network that an address lies on: its third number, from 1.
+fn network_of(address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(address) => usize::from(address.octets()[2]).checked_sub(1),
+        IpAddr::V6(_) => None,
     }
 }

@@ -202,3 +202,124 @@ fn addresses_of_one_network_change_on_the_running_cluster() {
             .expect(resource("db").runs_on("b"));
     }
 }
+
+/// An address on one of the two networks of the stories.
+fn at(network: u8, m: usize, part: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, part, network, u8::try_from(m).expect("few machines") + 1))
+}
+
+/// Every way to change the addresses of a running cluster of so many machines, and whether the change carries heartbeats.
+fn changes(machines: usize) -> Vec<(&'static str, Change, bool)> {
+    let all = move |links: &'static dyn Fn(usize) -> Vec<IpAddr>| -> Change {
+        Box::new(move |m| (m < machines).then(|| links(m)))
+    };
+    let one =
+        |links: &'static dyn Fn(usize) -> Vec<IpAddr>| -> Change { Box::new(move |m| (m == 1).then(|| links(m))) };
+    vec![
+        ("another address on one network, one node", one(&|m| vec![at(1, m, 77), at(2, m, 0)]), true),
+        ("other addresses on both networks, one node", one(&|m| vec![at(1, m, 77), at(2, m, 77)]), true),
+        ("other addresses on one network, all nodes", all(&|m| vec![at(1, m, 77), at(2, m, 0)]), true),
+        ("other addresses on both networks, all nodes", all(&|m| vec![at(1, m, 77), at(2, m, 77)]), true),
+        ("the second network goes", all(&|m| vec![at(1, m, 0)]), true),
+        ("the first network goes", all(&|m| vec![at(2, m, 0)]), true),
+        ("the other order, all nodes", all(&|m| vec![at(2, m, 0), at(1, m, 0)]), true),
+        ("the other order, one node", one(&|m| vec![at(2, m, 0), at(1, m, 0)]), false),
+        ("an address on a wrong network, one node", one(&|m| vec![at(201, m, 77), at(2, m, 0)]), false),
+        ("addresses on wrong networks, all nodes", all(&|m| vec![at(201, m, 77), at(202, m, 77)]), false),
+    ]
+}
+
+/// The links that a machine gets, or none if it keeps those that it has.
+type Change = Box<dyn Fn(usize) -> Option<Vec<IpAddr>>>;
+
+/// Whatever becomes of the addresses, the former ones carry the cluster until the new ones are proven: nobody is
+/// suspected, nothing moves, and the way back is open.
+#[test]
+fn addresses_change_in_every_way_and_nobody_notices() {
+    for nodes in [2, 3, 5] {
+        let machines = if nodes == 2 { 3 } else { nodes };
+        for (n, (what, change, works)) in changes(machines).into_iter().enumerate() {
+            let begun = if nodes == 2 { cluster(2).witness() } else { cluster(nodes) };
+            let mut story =
+                begun.seed(n as u64).resource("db", "prefers b").settle().lead("a").run_for(5.s()).from_here();
+            for m in 0..machines {
+                for address in change(m).into_iter().flatten() {
+                    // A wrong network is one that nobody is on.
+                    story = story.inflict(Fault::Address(m, address, true));
+                }
+            }
+            story = story.configure(|config| {
+                for (m, node) in config.nodes.values_mut().enumerate() {
+                    if let Some(links) = change(m) {
+                        node.links = links;
+                    }
+                }
+                let links = config.nodes.values().map(|node| node.links.len()).max().unwrap_or(0);
+                config.networks.retain(|number, _| usize::from(*number) <= links);
+            });
+            println!("{nodes} nodes: {what}");
+            story = story.run_for(3.s());
+            if works {
+                // Nobody needs the former ones: they go.
+                for m in 0..machines {
+                    let kept = change(m).unwrap_or_default();
+                    for former in [at(1, m, 0), at(2, m, 0)].into_iter().filter(|former| !kept.contains(former)) {
+                        story = story.inflict(Fault::Address(m, former, false));
+                    }
+                }
+            }
+            story = story
+                .run_for(5.s())
+                .expect(term(0))
+                .expect(node("a").was_condemned(0))
+                .expect(node("b").was_condemned(0))
+                .expect(resource("db").was_started(0))
+                .expect(resource("db").runs_on("b"));
+            // A worker that starts again knows what was in use, whether or not its log does.
+            story = story.kill_worker("b").run_for(4.s()).expect(node("b").was_condemned(0));
+            let doubt = "the former ones stay in use";
+            if works {
+                story = story.expect(node("a").has_no_problem(doubt)).expect(node("b").has_no_problem(doubt));
+            } else {
+                story = story.expect(node("a").has_problem(doubt)).expect(node("b").has_problem(doubt));
+                story = story.configure(|config| {
+                    for (m, node) in config.nodes.values_mut().enumerate() {
+                        node.links = vec![at(1, m, 0), at(2, m, 0)];
+                    }
+                });
+                story = story.run_for(5.s());
+            }
+            let _ = story
+                .expect(node("b").was_condemned(0))
+                .expect(resource("db").was_started(0))
+                .expect(resource("db").runs_on("b"))
+                .expect(everything());
+        }
+    }
+}
+
+/// A network that was removed comes back as the first one.
+#[test]
+fn a_network_that_is_added_is_used() {
+    let links = |story: sim::Cluster, of: fn(usize) -> Vec<IpAddr>| {
+        story.configure(move |config| {
+            for (m, node) in config.nodes.values_mut().enumerate() {
+                node.links = of(m);
+            }
+            let links = config.nodes.values().map(|node| node.links.len()).max().unwrap_or(0);
+            config.networks.retain(|number, _| usize::from(*number) <= links);
+        })
+    };
+    let story = cluster(3).resource("db", "prefers b").settle().lead("a").run_for(5.s()).from_here();
+    // From here on addresses count.
+    let story = story.inflict(Fault::Address(0, at(1, 0, 0), true));
+    let story = links(story, |m| vec![at(2, m, 0)]).run_for(3.s());
+    let story = links(story, |m| vec![at(1, m, 0), at(2, m, 0)]).run_for(3.s());
+    let story = (0..3).fold(story, |story, m| story.inflict(Fault::Unplug(Who::Machine(m), 1, true)));
+    story
+        .run_for(3.s())
+        .expect(term(0))
+        .expect(node("b").was_condemned(0))
+        .expect(resource("db").was_started(0))
+        .expect(resource("db").runs_on("b"));
+}

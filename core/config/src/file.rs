@@ -30,7 +30,7 @@ const NODES_MAX: usize = 64;
 /// Most resources of a cluster.
 const RESOURCES_MAX: usize = 1000;
 /// Most links of a node.
-const LINKS_MAX: usize = 8;
+pub const LINKS_MAX: usize = 8;
 /// Limit of an operation that says nothing else.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// From check to check of a resource that says nothing else.

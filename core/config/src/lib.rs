@@ -28,6 +28,6 @@ pub use contradictions::may_run_on;
 pub use diagnostic::{Diagnostic, Severity, line_column, place};
 pub use edit::{add_node, initial, remove_node};
 pub use expert::Expert;
-pub use file::{Parsed, parse, parse_for_planning};
+pub use file::{LINKS_MAX, Parsed, parse, parse_for_planning};
 pub use secrets::{is_secret, redacted};
 pub use words::{is_name, nearest};

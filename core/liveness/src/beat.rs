@@ -140,6 +140,9 @@ impl BeatFlags {
     pub const LEAVING: BeatFlags = BeatFlags(2);
     /// The sender does not trust its own view: its silence about others accuses nobody.
     pub const NO_ACCUSE: BeatFlags = BeatFlags(4);
+    /// The sender has lately heard the receiver over this link, from and at the addresses that the configuration in
+    /// `facts` gives to the two. About this link alone.
+    pub const HEARD_AS_AGREED: BeatFlags = BeatFlags(8);
 
     /// Are all notes of `other` in this set?
     pub const fn has(self, other: BeatFlags) -> bool {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use model::{Incarnation, Instant, LinkId, NodeId};
+use model::{ConfigVersion, Incarnation, Instant, LinkId, NodeId};
 
 use crate::{BeatFlags, Facts, Health, Timing};
 
@@ -39,6 +39,18 @@ pub struct PulseOrder {
     pub facts: Facts,
     /// Is the node stopping in order?
     pub is_leaving: bool,
+    /// The version of the cluster file whose addresses the driver uses. What was heard over the addresses of another
+    /// version proves nothing about these.
+    pub addresses: ConfigVersion,
+}
+
+/// Between which addresses a beat came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Both are those that the agreed configuration gives to this link.
+    Agreed,
+    /// At least one is an earlier one, which stays in use until the agreed ones are proven.
+    Former,
 }
 
 /// A member to watch.
@@ -125,6 +137,8 @@ pub struct LinkReport {
     pub state: LinkState,
     /// Has the peer lately proven that it hears this node over it? True also of a link that loses much.
     pub is_two_way: bool,
+    /// The version of the cluster file between whose addresses beats lately flow both ways, on both nodes' word.
+    pub proven: Option<ConfigVersion>,
     /// The smoothed round trip, once measured.
     pub rtt: Option<Duration>,
     /// Lost of the last 256 beats towards here; 0..=1000.

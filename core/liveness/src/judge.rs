@@ -638,8 +638,14 @@ mod tests {
     }
 
     fn report(id: NodeId, verdict: Verdict, hears: &[NodeId]) -> PeerReport {
-        let link =
-            |n| LinkReport { link: LinkId(n), state: LinkState::Up, is_two_way: true, rtt: None, loss_permille: 0 };
+        let link = |n| LinkReport {
+            link: LinkId(n),
+            state: LinkState::Up,
+            is_two_way: true,
+            proven: None,
+            rtt: None,
+            loss_permille: 0,
+        };
         PeerReport {
             id,
             incarnation: incarnation(id),

@@ -26,7 +26,7 @@ mod window;
 
 pub use beat::{Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health};
 pub use exchange::{
-    LinkReport, LinkState, OwnIdentity, PeerOrder, PeerReport, PulseOrder, PulseReport, Rival, Verdict,
+    LinkReport, LinkState, OwnIdentity, Path, PeerOrder, PeerReport, PulseOrder, PulseReport, Rival, Verdict,
 };
 pub use judge::{Judge, JudgeAction, JudgeInput, JudgeMember};
 pub use pulse::{Counters, Progress, Pulse, PulseAction, PulseInput, Received};

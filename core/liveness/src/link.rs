@@ -21,6 +21,9 @@ const CONFIRMATIONS: u8 = 8;
 /// Sent beats whose echo is recognised.
 const SENT_REMEMBERED: u64 = 128;
 
+/// The copy of a beat over another path may come after so many newer beats, and still says that its path works.
+const COPIES_LATE_MAX: u64 = 4;
+
 /// An echo of something older proves nothing.
 const ECHO_AGE_MAX: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,16 @@ pub(crate) struct Link {
     lost_there: u16,
     /// When an unproven sender was last answered here.
     answered_at: Option<Instant>,
+    agreed: AsAgreed,
+}
+
+/// When beats last came between the addresses of the agreed configuration.
+#[derive(Clone, Copy, Default)]
+struct AsAgreed {
+    /// Towards here.
+    heard_at: Option<FdTime>,
+    /// Towards the peer, as it says.
+    told_at: Option<FdTime>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,6 +80,7 @@ impl Link {
             rtt: None,
             lost_there: 0,
             answered_at: None,
+            agreed: AsAgreed::default(),
         }
     }
 
@@ -160,6 +174,37 @@ impl Link {
             State::Down { confirmed } if is_two_way => State::Down { confirmed: confirmed + 1 },
             State::Down { .. } => State::Down { confirmed: 0 },
         };
+    }
+
+    /// Is this the number of one of the newest beats, or of a newer one?
+    pub fn is_recent(&self, seq: u64) -> bool {
+        seq.saturating_add(COPIES_LATE_MAX) > self.received.newest()
+    }
+
+    /// A beat came between the agreed addresses.
+    pub fn on_heard_as_agreed(&mut self, at: FdTime) {
+        self.agreed.heard_at = self.agreed.heard_at.max(Some(at));
+    }
+
+    /// The peer says that it hears this node between the agreed addresses.
+    pub fn on_told_as_agreed(&mut self, at: FdTime) {
+        self.agreed.told_at = self.agreed.told_at.max(Some(at));
+    }
+
+    /// Other addresses are agreed: nothing is known about them.
+    pub fn forget_as_agreed(&mut self) {
+        self.agreed = AsAgreed::default();
+    }
+
+    /// Has a beat come between the agreed addresses, towards here, within `silence_max`?
+    pub fn is_heard_as_agreed(&self, now: FdTime, silence_max: Duration) -> bool {
+        self.agreed.heard_at.is_some_and(|at| now.since(at) < silence_max)
+    }
+
+    /// Did beats flow both ways between the agreed addresses within `silence_max`?
+    pub fn is_as_agreed(&self, now: FdTime, silence_max: Duration) -> bool {
+        let is_told = self.agreed.told_at.is_some_and(|at| now.since(at) < silence_max);
+        is_told && self.is_heard_as_agreed(now, silence_max)
     }
 
     /// Takes the link down after `silence_max` of silence, or `proof_age_max` without proof.

@@ -12,14 +12,14 @@
 
 use std::time::Duration;
 
-use model::{Incarnation, Instant, LinkId, NodeId};
+use model::{ConfigVersion, Incarnation, Instant, LinkId, NodeId};
 
 use crate::link::{Jitter, Link};
 use crate::timebase::{FdTime, TimeBase};
 use crate::window::Arrival;
 use crate::{
-    Age, Beat, BeatFlags, BeatHeader, BeatKind, Facts, Health, LinkReport, LinkState, PeerOrder, PeerReport, Received,
-    Rival, Timing, Verdict,
+    Age, Beat, BeatFlags, BeatHeader, BeatKind, Facts, Health, LinkReport, LinkState, Path, PeerOrder, PeerReport,
+    Received, Rival, Timing, Verdict,
 };
 
 /// Earlier salts that are remembered, so that a late beat of an ended life is not taken for a new one.
@@ -139,6 +139,9 @@ struct Signature {
     links_up: u128,
     links_confirming: u128,
     links_two_way: u128,
+    links_as_agreed: u128,
+    /// Whose addresses are those.
+    agreed: Option<ConfigVersion>,
     facts: Facts,
     /// How many limits of sickness its worker and its disk have reached.
     sickness: (u8, u8),
@@ -215,6 +218,16 @@ impl Peer {
         self.answer_time = timing.delta + timing.jitter;
     }
 
+    /// Other addresses are agreed: nothing is known about them.
+    pub fn forget_as_agreed(&mut self) {
+        self.links.iter_mut().for_each(Link::forget_as_agreed);
+    }
+
+    /// Has it lately been heard over this link between the agreed addresses?
+    pub fn is_heard_as_agreed(&self, link: LinkId, now: FdTime) -> bool {
+        self.links.get(usize::from(link.0)).is_some_and(|link| link.is_heard_as_agreed(now, self.pause + self.limit))
+    }
+
     pub fn id(&self) -> NodeId {
         self.id
     }
@@ -261,21 +274,29 @@ impl Peer {
     }
 
     /// Has it been seen under its current salt, so that opening the beat is of no use?
-    pub fn has_seen(&self, header: &BeatHeader) -> bool {
+    ///
+    /// Of a beat that comes over several paths, the copy between the agreed addresses may be the last one: it counts
+    /// where none has come between them for `pause_max`.
+    pub fn has_seen(&self, now: FdTime, header: &BeatHeader, path: Path, pause_max: Duration) -> bool {
         self.session.is_some_and(|session| session.salt == header.salt)
-            && self.links.get(usize::from(header.link.0)).is_some_and(|link| link.received().has_seen(header.seq))
+            && self.links.get(usize::from(header.link.0)).is_some_and(|link| {
+                let proves = path == Path::Agreed && link.is_recent(header.seq);
+                link.received().has_seen(header.seq) && !(proves && !link.is_heard_as_agreed(now, pause_max))
+            })
     }
 
-    /// Takes a beat that came over a link that leads to it. During `grace` its lateness may be our own.
+    /// Takes a beat that came over a link that leads to it. During `grace` its lateness may be our own. `agreed`: the
+    /// version of the cluster file that is applied here, and whose addresses are used.
     pub fn on_beat(
         &mut self,
         time: &TimeBase,
         timing: &Timing,
         own_salt: u128,
+        agreed: Option<ConfigVersion>,
         grace: FdTime,
         received: Received,
     ) -> Worth {
-        let Received { arrival, header, beat } = received;
+        let Received { arrival, header, beat, path } = received;
         let silence_max = self.limit / 2;
         let at = time.of_arrival(arrival);
         let Some(link) = self.links.get_mut(usize::from(header.link.0)) else { return Worth::Unproven };
@@ -301,6 +322,10 @@ impl Peer {
             self.sessions = self.sessions.saturating_add(1);
         }
         let link = &mut self.links[usize::from(header.link.0)];
+        // Of several copies, not the first one may be the one that came between the agreed addresses.
+        if path == Path::Agreed && link.is_recent(header.seq) {
+            link.on_heard_as_agreed(at);
+        }
         match link.take(header.seq, at, silence_max, is_proven) {
             Arrival::Newest => {}
             Arrival::Overtaken => return Worth::Overtaken,
@@ -309,6 +334,9 @@ impl Peer {
         }
         link.on_beat(at, proof, timing.delta * 2 + timing.jitter, silence_max);
         link.on_loss_there(beat.loss_permille);
+        if beat.flags.has(BeatFlags::HEARD_AS_AGREED) && agreed == Some(beat.facts.config_version) {
+            link.on_told_as_agreed(at);
+        }
         if time.fd() >= grace {
             self.jitter.on_beat(arrival, &beat);
         }
@@ -410,7 +438,7 @@ impl Peer {
             self.stalls.on_stall(at, Duration::from_millis(u64::from(beat.own_stall_ms)));
         }
         self.view.facts = beat.facts;
-        self.view.flags = beat.flags;
+        self.view.flags = beat.flags.without(BeatFlags::HEARD_AS_AGREED);
         self.view.ages = beat.ages;
         self.view.two_lives = beat.two_lives.unwrap_or_default();
         self.view.health = beat.health.unwrap_or_default();
@@ -548,9 +576,10 @@ impl Peer {
         &mut self,
         time: &TimeBase,
         timing: &Timing,
+        agreed: Option<ConfigVersion>,
         ids: impl Fn(usize) -> Option<NodeId>,
     ) -> Option<PeerReport> {
-        let signature = self.signature(time.fd(), timing);
+        let signature = self.signature(time.fd(), timing, agreed);
         let is_new = self.reported.is_none_or(|reported| reported.differs(&signature));
         let is_slow = self.is_heard_since_report && time.now().since(self.reported_at) >= Duration::from_secs(1);
         if !is_new && !is_slow {
@@ -582,6 +611,7 @@ impl Peer {
                     link: LinkId(n as u8),
                     state: link.state(),
                     is_two_way: signature.links_two_way >> n & 1 == 1,
+                    proven: signature.agreed.filter(|_| signature.links_as_agreed >> n & 1 == 1),
                     rtt: link.rtt(),
                     loss_permille: link.received().loss_permille(),
                 })
@@ -589,12 +619,12 @@ impl Peer {
         })
     }
 
-    fn signature(&self, now: FdTime, timing: &Timing) -> Signature {
+    fn signature(&self, now: FdTime, timing: &Timing, agreed: Option<ConfigVersion>) -> Signature {
         let those = |matches: &dyn Fn(&Link) -> bool| {
             let links = self.links[..self.usable].iter().enumerate().filter(|(_, link)| matches(link));
             links.fold(0, |bits, (n, _)| bits | 1u128.checked_shl(n as u32).unwrap_or(0))
         };
-        let proof_age_max = self.proof_age_max();
+        let (proof_age_max, silence_max) = (self.proof_age_max(), self.pause + self.limit);
         Signature {
             incarnation: self.session.map(|s| s.incarnation).or(self.agreed).unwrap_or_default(),
             verdict: self.verdict,
@@ -610,6 +640,8 @@ impl Peer {
             links_up: those(&|link| link.state() == LinkState::Up),
             links_confirming: those(&|link| link.state() == LinkState::Confirming),
             links_two_way: those(&|link| link.is_two_way(now, proof_age_max)),
+            links_as_agreed: those(&|link| link.is_as_agreed(now, silence_max)),
+            agreed,
             facts: self.view.facts,
             sickness: (timing.sickness(self.view.health.worker), timing.sickness(self.view.health.disk)),
         }

@@ -13,13 +13,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Instant, LinkId, NodeId};
+use model::{ConfigVersion, Instant, LinkId, NodeId};
 
 use crate::peer::{Peer, Worth};
 use crate::timebase::{FdTime, TimeBase};
 use crate::{
-    Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health, OwnIdentity, PeerOrder, PulseOrder, PulseReport,
-    Timing, Verdict,
+    Age, Beat, BeatFlags, BeatHeader, BeatKind, Echo, Facts, Health, OwnIdentity, Path, PeerOrder, PulseOrder,
+    PulseReport, Timing, Verdict,
 };
 
 /// Beats beyond the rhythm follow each other at least this far apart.
@@ -44,6 +44,8 @@ pub struct Pulse {
     voters: Vec<NodeId>,
     facts: Facts,
     is_leaving: bool,
+    /// Whose addresses the driver uses.
+    addresses: ConfigVersion,
     time: TimeBase,
     /// The ids of `peers`, ascending, in the same places.
     ids: Vec<NodeId>,
@@ -104,6 +106,8 @@ pub struct Received {
     pub header: BeatHeader,
     /// Its sealed part.
     pub beat: Beat,
+    /// Between which addresses it came.
+    pub path: Path,
 }
 
 /// What the pulse wants done.
@@ -182,6 +186,7 @@ impl Pulse {
             voters: Vec::new(),
             facts: order.facts,
             is_leaving: order.is_leaving,
+            addresses: order.addresses,
             time: TimeBase::new(now),
             ids: Vec::new(),
             peers: Vec::new(),
@@ -296,7 +301,11 @@ impl Pulse {
     }
 
     fn on_order(&mut self, order: PulseOrder) {
-        let PulseOrder { members, voters, timing, facts, is_leaving } = order;
+        let PulseOrder { members, voters, timing, facts, is_leaving, addresses } = order;
+        if addresses != self.addresses {
+            self.addresses = addresses;
+            self.peers.iter_mut().for_each(Peer::forget_as_agreed);
+        }
         if timing != self.timing {
             self.peers.iter_mut().for_each(|peer| peer.on_timing(&timing));
         }
@@ -337,9 +346,9 @@ impl Pulse {
     }
 
     /// Is it worth while to open the beat with this header, which came over `link`? Cheap, and nothing is proven yet.
-    pub fn admits(&mut self, link: LinkId, header: &BeatHeader) -> bool {
+    pub fn admits(&mut self, link: LinkId, header: &BeatHeader, path: Path) -> bool {
         self.sender(header).is_some_and(|n| {
-            let is_new = !self.peers[n].has_seen(header);
+            let is_new = !self.peers[n].has_seen(self.time.fd(), header, path, self.timing.delta);
             self.counters.replayed += u64::from(!is_new);
             let is_here = header.link == link;
             self.counters.unknown_sender += u64::from(!is_here);
@@ -370,12 +379,12 @@ impl Pulse {
     }
 
     fn on_received(&mut self, received: Received, actions: &mut Vec<PulseAction>) {
-        let header = received.header;
+        let (header, agreed) = (received.header, self.agreed());
         let Some(n) = self.sender(&header) else { return };
         let counters = &mut self.counters;
         let peer = &mut self.peers[n];
         let before = peer.verdict();
-        match peer.on_beat(&self.time, &self.timing, self.own.salt, self.grace, received) {
+        match peer.on_beat(&self.time, &self.timing, self.own.salt, agreed, self.grace, received) {
             Worth::Absurd => counters.absurd += 1,
             Worth::Retired => counters.retired += 1,
             Worth::Replayed => counters.replayed += 1,
@@ -547,7 +556,14 @@ impl Pulse {
         peer.link(link)?.echo(salt, fd)
     }
 
+    /// The version of the cluster file that the facts name, if its addresses are the ones in use.
+    fn agreed(&self) -> Option<ConfigVersion> {
+        (self.facts.is_known && self.facts.config_version == self.addresses).then_some(self.addresses)
+    }
+
     fn send(&mut self, n: usize, link: LinkId, draft: Draft, actions: &mut Vec<PulseAction>) {
+        let is_heard = self.agreed().is_some() && self.peers[n].is_heard_as_agreed(link, self.time.fd());
+        let flags = if is_heard { draft.flags.with(BeatFlags::HEARD_AS_AGREED) } else { draft.flags };
         let ages = self.ages_but_of(n);
         let (to, fd) = (self.ids[n], self.time.fd());
         let Some(path) = self.peers[n].link(link) else { return };
@@ -563,7 +579,7 @@ impl Pulse {
         let beat = Beat {
             incarnation: self.own.incarnation,
             kind: draft.kind,
-            flags: draft.flags,
+            flags,
             sent_at_us: self.time.now().as_nanos() / 1000,
             late_us: draft.late_us,
             own_stall_ms: self.time.last_stall_ms(),
@@ -596,7 +612,8 @@ impl Pulse {
     }
 
     fn report(&mut self, n: usize, actions: &mut Vec<PulseAction>) {
-        let report = self.peers[n].report(&self.time, &self.timing, |bit| self.ids.get(bit).copied());
+        let agreed = self.agreed();
+        let report = self.peers[n].report(&self.time, &self.timing, agreed, |bit| self.ids.get(bit).copied());
         actions.extend(report.map(|report| PulseAction::Report(PulseReport::Peer(report))));
     }
 

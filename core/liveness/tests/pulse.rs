@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use liveness::{
-    Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, PeerOrder, PeerReport, Progress, Pulse,
+    Beat, BeatFlags, BeatHeader, BeatKind, Facts, LinkState, OwnIdentity, Path, PeerOrder, PeerReport, Progress, Pulse,
     PulseAction, PulseInput, PulseOrder, PulseReport, Received, Rival, Timing, Verdict,
 };
-use model::{Incarnation, Instant, LinkId, NodeId, Profile, Term};
+use model::{ConfigVersion, Incarnation, Instant, LinkId, NodeId, Profile, Term};
 
 const T: Timing = Timing::of(Profile::Lan);
 const A: NodeId = NodeId(1);
@@ -31,6 +31,8 @@ struct World {
     lossy_sender: Option<NodeId>,
     delay: Duration,
     cut: BTreeSet<(NodeId, NodeId, LinkId)>,
+    /// Between which addresses all beats come.
+    path: Path,
     reports: Vec<(Instant, NodeId, PulseReport)>,
     /// Everything that was ever sent, if wanted.
     record: Option<Vec<(BeatHeader, Beat)>>,
@@ -84,6 +86,7 @@ impl World {
             lossy_sender: None,
             delay: Duration::from_micros(300),
             cut: BTreeSet::new(),
+            path: Path::Agreed,
             reports: Vec::new(),
             record: None,
         };
@@ -95,6 +98,7 @@ impl World {
                 timing: T,
                 facts: Facts::default(),
                 is_leaving: false,
+                addresses: ConfigVersion(0),
             };
             world.start(id, 0, order);
         }
@@ -186,7 +190,7 @@ impl World {
 
     fn deliver(&mut self) {
         let Some(Reverse(Packet { header, beat, .. })) = self.packets.pop() else { return };
-        let received = Received { arrival: self.now, header, beat };
+        let received = Received { arrival: self.now, header, beat, path: self.path };
         match self.nodes.get_mut(&header.receiver) {
             Some(machine) if machine.stalled_until.is_some() => machine.inbox.push(received),
             Some(_) => self.step(header.receiver, PulseInput::Received(received)),
@@ -465,7 +469,7 @@ fn another_life_that_is_still_heard_is_a_rival() {
         world.run_for(ms(50));
         for action in original.step(world.now, PulseInput::Tick) {
             if let PulseAction::Send { header, beat, .. } = action {
-                world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
+                world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat, path: Path::Agreed }));
             }
         }
         world.run_for(ms(5));
@@ -487,14 +491,17 @@ fn while_the_agreed_life_of_a_member_is_heard_no_other_takes_its_place() {
             // Everything that A sends to B reaches both machines.
             for (header, beat) in world.record.take().unwrap_or_default() {
                 if header.receiver == B {
-                    let received = Received { arrival: world.now, header, beat };
+                    let received = Received { arrival: world.now, header, beat, path: Path::Agreed };
                     let _ = copy.step(world.now, PulseInput::Received(received));
                 }
             }
             world.record = Some(Vec::new());
             for action in copy.step(world.now, PulseInput::Tick) {
                 if let PulseAction::Send { to: A, header, beat, .. } = action {
-                    world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
+                    world.step(
+                        A,
+                        PulseInput::Received(Received { arrival: world.now, header, beat, path: Path::Agreed }),
+                    );
                 }
             }
             assert_eq!(world.seen(A, B).incarnation, incarnation(B, 0), "{round}");
@@ -510,7 +517,10 @@ fn while_the_agreed_life_of_a_member_is_heard_no_other_takes_its_place() {
             world.run_for(ms(10));
             for action in copy.step(world.now, PulseInput::Tick) {
                 if let PulseAction::Send { to: A, header, beat, .. } = action {
-                    world.step(A, PulseInput::Received(Received { arrival: world.now, header, beat }));
+                    world.step(
+                        A,
+                        PulseInput::Received(Received { arrival: world.now, header, beat, path: Path::Agreed }),
+                    );
                 }
             }
         }
@@ -528,7 +538,7 @@ fn a_number_far_ahead_does_not_make_all_that_follow_look_old() {
     let (header, beat) = record.into_iter().rfind(|(header, _)| header.sender == B).expect("B beats");
     let forged = BeatHeader { seq: u64::MAX, ..header };
     let beat = Beat { echo: None, ..beat };
-    world.step(A, PulseInput::Received(Received { arrival: world.now, header: forged, beat }));
+    world.step(A, PulseInput::Received(Received { arrival: world.now, header: forged, beat, path: Path::Agreed }));
     assert_eq!(world.nodes[&A].pulse.counters().absurd, 1);
     world.run_for(Duration::from_secs(2));
     assert_eq!(world.accusations(), 0);
@@ -546,7 +556,15 @@ fn beats_without_a_fresh_echo_hide_no_death() {
     for n in 1..100 {
         world.run_for(ms(10));
         let forged = BeatHeader { seq: header.seq + n, ..header };
-        world.step(A, PulseInput::Received(Received { arrival: world.now, header: forged, beat: beat.clone() }));
+        world.step(
+            A,
+            PulseInput::Received(Received {
+                arrival: world.now,
+                header: forged,
+                beat: beat.clone(),
+                path: Path::Agreed,
+            }),
+        );
     }
     let taken = world.first(A, B, Verdict::Suspect).expect("B is dead").since(died);
     assert!(taken <= T.t_to + T.delta * 2, "{taken:?}");
@@ -648,7 +666,7 @@ fn records_of_an_earlier_life_prove_nothing() {
     assert_eq!(world.seen(A, B).verdict, Verdict::Suspect);
     world.reports.clear();
     for (header, beat) in record.into_iter().filter(|(header, _)| header.sender == B) {
-        let received = Received { arrival: world.now, header, beat };
+        let received = Received { arrival: world.now, header, beat, path: Path::Agreed };
         world.step(A, PulseInput::Received(received));
         world.run_for(ms(10));
     }
@@ -665,7 +683,7 @@ fn records_of_this_life_are_taken_once() {
     world.crash(B);
     world.run_for(ms(100));
     for (header, beat) in record.into_iter().filter(|(header, _)| header.sender == B) {
-        let received = Received { arrival: world.now, header, beat };
+        let received = Received { arrival: world.now, header, beat, path: Path::Agreed };
         world.step(A, PulseInput::Received(received));
         world.run_for(ms(10));
     }
@@ -682,7 +700,7 @@ fn a_life_that_was_replaced_does_not_come_back() {
     world.restart(B, 0);
     world.run_for(ms(20));
     let (header, beat) = record.into_iter().rfind(|(header, _)| header.sender == B).expect("B beats");
-    let received = Received { arrival: world.now, header, beat };
+    let received = Received { arrival: world.now, header, beat, path: Path::Agreed };
     world.step(A, PulseInput::Received(received));
     assert_eq!(world.nodes[&A].pulse.counters().retired, 1);
 }
@@ -702,7 +720,7 @@ fn beats_of_strangers_are_counted_and_ignored() {
         BeatHeader { link: LinkId(255), seq: u64::MAX, ..header },
         BeatHeader { salt: 1, seq: u64::MAX, ..header },
     ] {
-        let received = Received { arrival: world.now, header, beat: beat.clone() };
+        let received = Received { arrival: world.now, header, beat: beat.clone(), path: Path::Agreed };
         world.step(A, PulseInput::Received(received));
     }
     let counters = world.nodes[&A].pulse.counters();
@@ -890,8 +908,44 @@ fn no_beat_makes_the_pulse_stumble() {
         } else {
             header.seq.saturating_add(world.random() % 5000)
         };
-        let received = Received { arrival: world.now, header, beat };
+        let received = Received { arrival: world.now, header, beat, path: Path::Agreed };
         world.step(A, PulseInput::Received(received));
         world.run_for(ms(1));
     }
+}
+
+/// A beat that came between former addresses proves nothing about those that are agreed, and neither does what was
+/// proven about the addresses of an earlier version.
+#[test]
+fn agreed_addresses_are_proven_by_beats_both_ways_between_them_alone() {
+    let mut world = World::settled(2, 2);
+    let is_proven = |world: &World| [A, B].map(|id| world.seen(id, if id == A { B } else { A }).links[0].proven);
+    let order = |world: &mut World, id: NodeId, version: u64| {
+        world.order(id, |order| {
+            order.addresses = ConfigVersion(version);
+            (order.facts.config_version, order.facts.is_known) = (ConfigVersion(version), true);
+        });
+    };
+    order(&mut world, A, 0);
+    order(&mut world, B, 0);
+    world.run_for(ms(1500));
+    assert_eq!(is_proven(&world), [Some(ConfigVersion(0)); 2]);
+
+    // A has taken the addresses of another version: what B says about those of the old one counts for nothing.
+    order(&mut world, A, 9);
+    world.run_for(ms(1500));
+    assert_eq!(is_proven(&world), [None; 2]);
+    assert!(world.seen(A, B).links.iter().all(|link| link.state == LinkState::Up), "the link itself goes on");
+
+    // B follows, and all that arrives still comes over the former addresses.
+    world.path = Path::Former;
+    order(&mut world, B, 9);
+    world.run_for(ms(1500));
+    assert_eq!(is_proven(&world), [None; 2]);
+    world.path = Path::Agreed;
+    world.run_for(ms(1500));
+    assert_eq!(is_proven(&world), [Some(ConfigVersion(9)); 2]);
+    world.path = Path::Former;
+    world.run_for(ms(1500));
+    assert_eq!(is_proven(&world), [None; 2], "what is proven stays so only while beats come");
 }

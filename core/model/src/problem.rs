@@ -61,6 +61,8 @@ pub enum ProblemKind {
     Failed,
     /// The subject, a network between two nodes (`network 2 a-b`), is down.
     LinkDown,
+    /// New addresses on the subject, a network between two nodes, carry no heartbeats; the former ones stay in use.
+    NewAddresses,
     /// The subject, a network between two nodes, goes down again and again.
     LinkFlaps,
     /// Of a kind that only a later program knows.
@@ -109,6 +111,7 @@ impl ProblemKind {
             | Kind::NeverCame
             | Kind::Failed
             | Kind::LinkDown
+            | Kind::NewAddresses
             | Kind::LinkFlaps
             | Kind::Other => Severity::Warning,
         }

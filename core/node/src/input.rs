@@ -9,6 +9,8 @@ use model::{
 use state::Command;
 use wire::Message;
 
+use crate::addresses::Addresses;
+
 /// A point in time as a step gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
@@ -85,6 +87,8 @@ pub struct Start {
     pub journal: Vec<(u64, Vec<u8>)>,
     /// Members to exchange heartbeats with until the state names them (a node that was just admitted).
     pub first_peers: Vec<PeerOrder>,
+    /// The addresses in use when the driver last stored them; they may be newer than the stored state.
+    pub addresses: Addresses,
     /// When Cardea first ran on this machine since it booted: who was not heard since is given time to boot too.
     pub begun: Instant,
 }
@@ -251,6 +255,9 @@ pub enum Action {
     AbandonFence(u64),
     /// Give this to the other half of this node.
     Pulse(Box<PulseOrder>),
+    /// Somebody is elsewhere now, this node included, or an earlier address is needed no longer: see
+    /// [`crate::Node::addresses`]. Store them, and use them from now on; a `Pulse` that follows was made with them.
+    Addresses,
     /// Answer a request.
     Answer {
         /// The asker's number.

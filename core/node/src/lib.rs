@@ -15,6 +15,7 @@
 //! In: inputs with the time at which they happened. Out: actions; what an action brings about is a later input.
 //! Not here: sockets, disks, processes (the driver's), what a heartbeat proves (`liveness`).
 
+mod addresses;
 mod digests;
 mod input;
 mod leader;
@@ -26,6 +27,7 @@ mod rivals;
 mod sick;
 mod view;
 
+pub use addresses::{Addresses, Place, Unproven};
 pub use input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
 pub use node::Node;
 pub use view::View;

@@ -19,6 +19,7 @@ use model::{
 use state::{Command, Entry};
 use wire::{Announce, Message};
 
+use crate::addresses::Addresses;
 use crate::digests::Diverged;
 use crate::input::{Action, Answer, Event, Halt, Identity, Input, Moment, Request, Settings, Start, StartError};
 use crate::proven_off::ProvenOff;
@@ -66,6 +67,9 @@ pub struct Node {
     /// When the plan may change by the passing of time alone.
     pub(crate) replan_at: Option<Instant>,
     pub(crate) first_peers: Vec<PeerOrder>,
+    pub(crate) addresses: Addresses,
+    /// When other addresses were last taken.
+    pub(crate) moved_at: Instant,
     pub(crate) is_isolated: bool,
     /// The newest digest of the state and the index it was taken at.
     pub(crate) digest: (LogIndex, u64),
@@ -168,7 +172,7 @@ pub(crate) enum Todo {
 impl Node {
     /// Begins with what is stored; the first step follows at once.
     pub fn new(now: Moment, start: Start) -> Result<(Node, Vec<Action>), StartError> {
-        let Start { identity, settings, stored, journal, first_peers, begun } = start;
+        let Start { identity, settings, stored, journal, first_peers, addresses, begun } = start;
         let state = match stored.snapshot() {
             Some(bytes) => state::decode_snapshot_at(bytes, settings.level)
                 .map_err(|cause| StartError::Snapshot(cause.to_string()))?,
@@ -208,6 +212,8 @@ impl Node {
             look_again_at: None,
             replan_at: None,
             first_peers,
+            addresses,
+            moved_at: now.at,
             is_isolated: false,
             digest: (LogIndex(0), 0),
             diverged: None,
@@ -238,6 +244,7 @@ impl Node {
             halted: None,
         };
         let mut out = Vec::new();
+        node.take_addresses(now, &mut out);
         let begun = node.executor.begin(now.at, &node.state);
         let mut todo = Vec::new();
         node.on_executor(begun, &mut todo, &mut out);
@@ -351,6 +358,7 @@ impl Node {
                 Todo::Applied => {
                     self.is_order_stale = true;
                     self.take_profile();
+                    self.take_addresses(now, out);
                     more.push(Todo::Executor(ExecutorInput::Applied));
                     // The judge watches on every node, so that a new leader does not begin to wait anew.
                     more.push(Todo::Judge(self.judged_members()));
@@ -370,6 +378,25 @@ impl Node {
             let profile = self.state.config.profile;
             self.timing = Timing::of(profile);
             self.consensus.set_tick(consensus::Config::tick_of(profile));
+        }
+    }
+
+    /// Everybody is where the configuration says that is applied, unless the addresses come from a newer one already.
+    fn take_addresses(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let state = &self.state;
+        if state.members.is_empty() || state.config_version < self.addresses.version {
+            return;
+        }
+        let links =
+            |name: &model::NodeName| state.config.nodes.get(name).map(|node| node.links.clone()).unwrap_or_default();
+        // A state from before the own admission, or one from after the removal, says nothing about this node.
+        let Some(own) = state.members.get(&self.identity.own).map(|own| links(&own.name)) else { return };
+        let others = state.members.iter().filter(|(id, _)| **id != self.identity.own);
+        let peers = others.map(|(id, member)| (*id, links(&member.name))).collect();
+        if self.addresses.take(state.config_version, &own, &peers) {
+            self.moved_at = now.at;
+            self.is_order_stale = true;
+            out.push(Action::Addresses);
         }
     }
 
@@ -498,6 +525,10 @@ impl Node {
         });
         self.note_rival(&report, out);
         self.compare_with_proof(now, &report);
+        if self.addresses.prove(id, &report.links) {
+            self.is_order_stale = true;
+            out.push(Action::Addresses);
+        }
         self.revision += 1;
         self.peers.insert(id, Peer { report: report.clone(), incarnation_since, has_returned, stuck_at });
         self.compare_digests(now, todo, out);
@@ -1150,6 +1181,7 @@ impl Node {
             timing: self.timing,
             facts,
             is_leaving,
+            addresses: self.addresses.version,
         };
         if self.last_order.as_ref() != Some(&order) {
             self.last_order = Some(order.clone());
@@ -1161,15 +1193,13 @@ impl Node {
         if self.state.members.is_empty() {
             return self.first_peers.clone();
         }
-        let links = |name: &model::NodeName| self.state.config.nodes.get(name).map_or(0, |node| node.links.len());
-        let own = self.state.members.get(&self.identity.own).map_or(0, |own| links(&own.name));
         self.state
             .members
             .iter()
             .filter(|(id, _)| **id != self.identity.own)
             .map(|(id, member)| PeerOrder {
                 id: *id,
-                links: u8::try_from(links(&member.name).min(own)).unwrap_or(u8::MAX),
+                links: self.addresses.links_to(*id),
                 incarnation: Some(member.incarnation).filter(|incarnation| incarnation.0 != 0),
             })
             .collect()
@@ -1188,6 +1218,11 @@ impl Node {
 
     pub(crate) fn is_witness(&self) -> bool {
         self.state.members.get(&self.identity.own).map_or(self.settings.is_witness, |own| own.role == NodeRole::Witness)
+    }
+
+    /// Where everybody is, and which earlier addresses are still in use.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The agreed state as this node has applied it.

@@ -9,7 +9,7 @@ use model::{
     ClusterConfig, ClusterState, Incarnation, Instant, LogIndex, Member, MemberState, NodeId, NodeRole, Table,
     WallTime, Write,
 };
-use node::{Action, Identity, Input, Moment, Node, Settings, Start};
+use node::{Action, Addresses, Identity, Input, Moment, Node, Settings, Start};
 use state::{Command, Entry, Founder};
 use wire::Message;
 
@@ -92,7 +92,7 @@ impl Desk {
         let settings = Settings { digest_every: 1, ..Settings::default() };
         let (stored, journal, first_peers, begun) =
             (stored(consensus::joining()), Vec::new(), Vec::new(), Instant::ZERO);
-        let start = Start { identity, settings, stored, journal, first_peers, begun };
+        let start = Start { identity, settings, stored, journal, first_peers, addresses: Addresses::default(), begun };
         let (node, actions) = Node::new(Desk::moment(1000), start).expect("a node");
         let (sent, events, facts) = (Vec::new(), Vec::new(), Facts::default());
         let mut desk = Desk { node, now: 1000, sent, events, facts, last: FIRST };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use consensus::Stored;
 use model::{Incarnation, Instant, NodeId, Table, WallTime, Write};
-use node::{Action, Identity, Input, Moment, Node, Settings, Start};
+use node::{Action, Addresses, Identity, Input, Moment, Node, Settings, Start};
 use wire::Message;
 
 const LEADER: NodeId = NodeId(1);
@@ -32,7 +32,7 @@ fn joining() -> Node {
     };
     let stored = Stored::decode(&meta, Vec::new()).expect("the records of a joining node");
     let (settings, journal, first_peers, begun) = (Settings::default(), Vec::new(), Vec::new(), Instant::ZERO);
-    let start = Start { identity, settings, stored, journal, first_peers, begun };
+    let start = Start { identity, settings, stored, journal, first_peers, addresses: Addresses::default(), begun };
     Node::new(moment(), start).expect("a node").0
 }
 

@@ -17,10 +17,11 @@ const ENTRY_VERSION: u8 = 1;
 
 /// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`. 2: `Block` lets a best-effort
 /// unit go. 3: a new version of the file forgets the failures of whole units, and keeps what a failed stop cost for as long
-/// as the stop fails.
+/// as the stop fails. 4: nodes keep the addresses that a new version replaces until the new ones are proven, so that all
+/// may change at once.
 ///
 /// A leader uses them as soon as the agreed level says that all members know them (`Raise`).
-pub const LEVEL: u8 = 3;
+pub const LEVEL: u8 = 4;
 
 /// One command with its author and time, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -590,7 +590,7 @@ fn a_feature_level_is_never_left() {
     assert_eq!(cluster.refused(raise(&cluster, 0)), "the cluster is at feature level 1 already");
     let newer = state::Entry { at: WallTime(0), actor: "cluster".into(), command: raise(&cluster, state::LEVEL + 1) };
     let cause = state::Entry::decode(&newer.encode()).expect_err("only a newer build can follow");
-    assert!(cause.to_string().ends_with("this build knows 3: install the newer Cardea"), "{cause}");
+    assert!(cause.to_string().ends_with("this build knows 4: install the newer Cardea"), "{cause}");
     cluster.state.level = state::LEVEL + 1;
     assert!(state::decode_snapshot(&state::encode_snapshot(&cluster.state)).is_err());
 }

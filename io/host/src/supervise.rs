@@ -24,7 +24,8 @@ use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 
 use crate::process::{Exit, Process, StartTime, reset_signals};
 
-/// A worker that exits with this status wants to be started again at once (it handed over).
+/// A worker that exits with this status wants to be started again at once (it handed over). One that does so again and
+/// again unasked is held back as any other.
 pub const EXIT_RESTART: u8 = 75;
 /// A worker that exits with this status would fail in the same way again (configuration, state): it is not restarted.
 pub const EXIT_FINAL: u8 = 78;
@@ -226,12 +227,18 @@ impl Supervisor {
             return Some(status);
         }
         self.has_stood = true;
-        if status == EXIT_RESTART {
-            self.quick_deaths = 0;
-            return None;
+        let handed_over = status == EXIT_RESTART;
+        if !handed_over {
+            tracing::warn!("the worker {exit} after {lived:.1?}; it is started again");
         }
-        tracing::warn!("the worker {exit} after {lived:.1?}; it is started again");
-        self.quick_deaths = if is_quick(exit, lived) { self.quick_deaths + 1 } else { 0 };
+        // Whoever was told to hand over has done so: nothing is wrong with the next one.
+        let was_told = handed_over && worker.kill_at.is_some();
+        self.quick_deaths = if is_quick(exit, lived) && !was_told { self.quick_deaths + 1 } else { 0 };
+        if self.quick_deaths == QUICK_DEATHS_MAX {
+            tracing::error!(
+                "the worker ended {QUICK_DEATHS_MAX} times soon after its start; the next ones are held back"
+            );
+        }
         self.start_at = back_off(self.quick_deaths).map(|wait| Instant::now() + wait);
         None
     }

@@ -27,6 +27,7 @@ fn main() {
         _ => {
             a_killed_worker_is_replaced_at_once();
             a_worker_that_hands_over_is_replaced();
+            a_worker_that_hands_over_unasked_is_held_back();
             the_end_of_an_orphan_is_noted();
             a_final_failure_is_not_repeated();
             a_first_worker_that_cannot_start_is_not_started_again();
@@ -131,6 +132,19 @@ fn a_worker_that_hands_over_is_replaced() {
     stage.tell(Signal::HUP);
     stage.worker(Some(worker));
     assert_eq!(stage.end(), 0);
+}
+
+/// Whatever makes a worker give way to the next one again and again, it does not keep the machine busy.
+fn a_worker_that_hands_over_unasked_is_held_back() {
+    let stage = Stage::new("date +%s%N >> begun; exit 75");
+    let begun = || -> Vec<u128> {
+        let text = fs::read_to_string(stage.path("begun")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    eventually(|| begun().len() >= 14);
+    let begun = begun();
+    assert!(begun[13] - begun[10] >= 500_000_000, "{begun:?}");
+    stage.end();
 }
 
 fn the_end_of_an_orphan_is_noted() {

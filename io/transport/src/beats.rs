@@ -12,10 +12,9 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use model::LinkId;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 
-use crate::sockets::{self, LINKS_MAX, REBIND_EVERY, SocketError, Waker};
+use crate::sockets::{self, REBIND_EVERY, SOCKETS_MAX, SocketError, Waker};
 
 /// Longer packets are none of ours.
 const PACKET_BYTES_MAX: usize = 2048;
@@ -24,10 +23,10 @@ const DRAIN_MAX: usize = 256;
 /// Room for a timestamp and a drop counter beside each packet.
 const CONTROL_BYTES: usize = 128;
 
-/// The sockets of all links, for heartbeats.
+/// The sockets of all addresses of this node, for heartbeats.
 #[derive(Debug)]
 pub struct BeatSockets {
-    links: Vec<Link>,
+    ends: Vec<End>,
     waker: Waker,
     drained_at: Instant,
     rebind_at: Instant,
@@ -36,8 +35,7 @@ pub struct BeatSockets {
 }
 
 #[derive(Debug)]
-struct Link {
-    id: LinkId,
+struct End {
     local: SocketAddr,
     socket: Option<UdpSocket>,
     dropped: u32,
@@ -47,8 +45,8 @@ struct Link {
 /// A packet as it came from the network; nothing about it is proven.
 #[derive(Debug)]
 pub struct Packet<'a> {
-    /// The link that it arrived on.
-    pub link: LinkId,
+    /// The address that it came to.
+    pub local: SocketAddr,
     /// Where it claims to come from.
     pub from: SocketAddr,
     /// How long it lay in the kernel before the drain began; never longer than since the drain before.
@@ -69,27 +67,39 @@ pub struct Drained {
 }
 
 impl BeatSockets {
-    /// Binds one socket per link. A link whose address does not exist yet is bound later by [`BeatSockets::rebind`].
+    /// Binds one socket per address. One that does not exist yet is bound later by [`BeatSockets::rebind`].
     ///
     /// # Errors
     /// If an address exists and cannot be used.
-    pub fn bind(links: &[(LinkId, SocketAddr)]) -> Result<Self, SocketError> {
-        if links.len() > LINKS_MAX {
-            return Err(SocketError::TooManyLinks { links: links.len() });
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, SocketError> {
+        if addresses.len() > SOCKETS_MAX {
+            return Err(SocketError::TooManyAddresses { addresses: addresses.len() });
         }
         let now = Instant::now();
-        let links = links.iter().map(|(id, local)| {
+        let ends = addresses.iter().map(|local| {
             let socket = bind(*local)?;
-            Ok(Link { id: *id, local: *local, socket, dropped: 0, send_errors: 0 })
+            Ok(End { local: *local, socket, dropped: 0, send_errors: 0 })
         });
         Ok(BeatSockets {
-            links: links.collect::<Result<_, SocketError>>()?,
+            ends: ends.collect::<Result<_, SocketError>>()?,
             waker: Waker::new()?,
             drained_at: now,
             rebind_at: now + REBIND_EVERY,
             packet: Box::new([0; PACKET_BYTES_MAX]),
             control: vec![0; CONTROL_BYTES],
         })
+    }
+
+    /// Uses these addresses from now on. One that does not exist yet, or cannot be used, is tried again like a missing
+    /// one; what waits in the socket of an address that goes is lost.
+    pub fn set(&mut self, addresses: &[SocketAddr]) {
+        self.ends.retain(|end| addresses.contains(&end.local));
+        for local in addresses {
+            if self.ends.len() < SOCKETS_MAX && !self.ends.iter().any(|end| end.local == *local) {
+                let socket = bind(*local).ok().flatten();
+                self.ends.push(End { local: *local, socket, dropped: 0, send_errors: 0 });
+            }
+        }
     }
 
     /// What ends a wait from another thread.
@@ -102,7 +112,7 @@ impl BeatSockets {
     /// # Errors
     /// If the system cannot wait: a bug, or memory has run out.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        sockets::wait(self.links.iter().map(|link| link.socket.as_ref()), &self.waker, Some(timeout))
+        sockets::wait(self.ends.iter().map(|end| end.socket.as_ref()), &self.waker, Some(timeout))
     }
 
     /// Waits until the waker was used, a signal came, or `timeout` is over; packets wait in their sockets meanwhile.
@@ -113,7 +123,7 @@ impl BeatSockets {
         sockets::wait(std::iter::empty(), &self.waker, Some(timeout))
     }
 
-    /// Reads what has arrived on every link and hands each packet to `each`; never waits.
+    /// Reads what has arrived at every address and hands each packet to `each`; never waits.
     pub fn drain(&mut self, mut each: impl FnMut(Packet<'_>)) -> Drained {
         let now = Instant::now();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -121,8 +131,8 @@ impl BeatSockets {
         let age_max = now.duration_since(self.drained_at);
         self.drained_at = now;
         let mut drained = Drained::default();
-        for link in &mut self.links {
-            let Some(socket) = &link.socket else { continue };
+        for end in &mut self.ends {
+            let Some(socket) = &end.socket else { continue };
             for turn in 0.. {
                 if turn == DRAIN_MAX {
                     drained.is_cut_short = true;
@@ -130,55 +140,55 @@ impl BeatSockets {
                 }
                 let Some(received) = receive(socket, &mut self.packet[..], &mut self.control) else { break };
                 if let Some(dropped) = received.dropped {
-                    drained.dropped += u64::from(dropped.wrapping_sub(link.dropped));
-                    link.dropped = dropped;
+                    drained.dropped += u64::from(dropped.wrapping_sub(end.dropped));
+                    end.dropped = dropped;
                 }
                 let Some(from) = received.from else { continue };
                 drained.packets += 1;
                 let age = received.stamp.map_or(Duration::ZERO, |stamp| wall.saturating_sub(stamp)).min(age_max);
-                each(Packet { link: link.id, from, age, bytes: &mut self.packet[..received.length] });
+                each(Packet { local: end.local, from, age, bytes: &mut self.packet[..received.length] });
             }
         }
         drained
     }
 
-    /// Sends one packet from the link's own address; never waits. `false`, and counted, if it did not leave.
-    pub fn send(&mut self, link: LinkId, to: SocketAddr, bytes: &[u8]) -> bool {
-        let Some(link) = self.links.iter_mut().find(|known| known.id == link) else { return false };
-        let has_left = link.socket.as_ref().is_some_and(|socket| socket.send_to(bytes, to).is_ok());
-        link.send_errors += u64::from(!has_left);
+    /// Sends one packet from this address; never waits. `false`, and counted, if it did not leave.
+    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(end) = self.ends.iter_mut().find(|known| known.local == from) else { return false };
+        let has_left = end.socket.as_ref().is_some_and(|socket| socket.send_to(bytes, to).is_ok());
+        end.send_errors += u64::from(!has_left);
         has_left
     }
 
-    /// Tries again to bind links whose address was missing, at most once a second; the links that came up by it.
-    pub fn rebind(&mut self) -> impl Iterator<Item = LinkId> + '_ {
+    /// Tries again to bind addresses that were missing, at most once a second; those that came up by it.
+    pub fn rebind(&mut self) -> impl Iterator<Item = SocketAddr> + '_ {
         // Most of the time none is missing, and the clock is not even asked.
         let now = self.missing().next().map(|_| Instant::now());
         let is_due = now.is_some_and(|now| now >= self.rebind_at);
         if let Some(now) = now.filter(|_| is_due) {
             self.rebind_at = now + REBIND_EVERY;
         }
-        self.links.iter_mut().filter(move |link| is_due && link.socket.is_none()).filter_map(|link| {
+        self.ends.iter_mut().filter(move |end| is_due && end.socket.is_none()).filter_map(|end| {
             // An address that now exists and is refused is no better than a missing one; it is tried again.
-            link.socket = bind(link.local).ok().flatten();
-            link.socket.is_some().then_some(link.id)
+            end.socket = bind(end.local).ok().flatten();
+            end.socket.is_some().then_some(end.local)
         })
     }
 
-    /// The links that have no socket yet.
-    pub fn missing(&self) -> impl Iterator<Item = LinkId> + '_ {
-        self.links.iter().filter(|link| link.socket.is_none()).map(|link| link.id)
+    /// The addresses that have no socket yet.
+    pub fn missing(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.ends.iter().filter(|end| end.socket.is_none()).map(|end| end.local)
     }
 
-    /// Packets of a link that did not leave, since the start.
-    pub fn send_errors(&self, link: LinkId) -> u64 {
-        self.links.iter().find(|known| known.id == link).map_or(0, |link| link.send_errors)
+    /// Packets from an address that did not leave, since it is used.
+    pub fn send_errors(&self, from: SocketAddr) -> u64 {
+        self.ends.iter().find(|known| known.local == from).map_or(0, |end| end.send_errors)
     }
 
-    /// The address that a link is bound to: with its real port, if the port was given as 0.
-    pub fn local_address(&self, link: LinkId) -> Option<SocketAddr> {
-        let link = self.links.iter().find(|known| known.id == link)?;
-        link.socket.as_ref()?.local_addr().ok()
+    /// The address that a socket is really bound to: with its port, if the port was given as 0.
+    pub fn bound(&self, local: SocketAddr) -> Option<SocketAddr> {
+        let end = self.ends.iter().find(|known| known.local == local)?;
+        end.socket.as_ref()?.local_addr().ok()
     }
 }
 
@@ -233,26 +243,50 @@ mod tests {
         "127.0.0.1:0".parse().unwrap()
     }
 
+    fn second() -> SocketAddr {
+        "127.0.0.2:0".parse().unwrap()
+    }
+
     fn pair() -> (BeatSockets, BeatSockets) {
-        let links = [(LinkId(0), local()), (LinkId(1), "127.0.0.2:0".parse().unwrap())];
-        (BeatSockets::bind(&links).unwrap(), BeatSockets::bind(&links).unwrap())
+        let addresses = [local(), second()];
+        (BeatSockets::bind(&addresses).unwrap(), BeatSockets::bind(&addresses).unwrap())
     }
 
     #[test]
-    fn a_packet_arrives_on_the_link_it_was_sent_to_and_from_the_link_it_left() {
+    fn a_packet_arrives_at_the_address_it_was_sent_to_and_from_the_address_it_left() {
         let (mut a, mut b) = pair();
-        for link in [LinkId(0), LinkId(1)] {
-            assert!(a.send(link, b.local_address(link).unwrap(), &[link.0; 40]));
+        for (mark, address) in [(0, local()), (1, second())] {
+            assert!(a.send(address, b.bound(address).unwrap(), &[mark; 40]));
             b.wait(LONG).unwrap();
             let mut heard = Vec::new();
             let drained = b.drain(|packet| {
                 assert!(packet.age < LONG);
-                heard.push((packet.link, packet.from, packet.bytes.to_vec()));
+                heard.push((packet.local, packet.from, packet.bytes.to_vec()));
             });
-            assert_eq!(heard, [(link, a.local_address(link).unwrap(), vec![link.0; 40])]);
+            assert_eq!(heard, [(address, a.bound(address).unwrap(), vec![mark; 40])]);
             assert_eq!(drained, Drained { packets: 1, dropped: 0, is_cut_short: false });
         }
         assert_eq!(b.drain(|_| panic!("nothing is left")), Drained::default());
+    }
+
+    #[test]
+    fn other_addresses_are_taken_up_and_those_that_stay_lose_nothing() {
+        let (mut a, mut b) = pair();
+        let to = b.bound(local()).unwrap();
+        assert!(a.send(local(), to, b"waits"));
+        let missing: SocketAddr = "192.0.2.77:0".parse().unwrap();
+        let third: SocketAddr = "127.0.0.3:0".parse().unwrap();
+        b.set(&[third, missing, local()]);
+        assert_eq!((b.bound(local()), b.bound(second())), (Some(to), None));
+        assert_eq!(b.missing().collect::<Vec<_>>(), [missing]);
+        assert!(a.send(local(), b.bound(third).unwrap(), b"to the new one"));
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            b.wait(LONG).unwrap();
+            b.drain(|packet| heard.push(packet.bytes.to_vec()));
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, [b"to the new one".to_vec(), b"waits".to_vec()]);
     }
 
     #[test]
@@ -266,9 +300,9 @@ mod tests {
     #[test]
     fn a_flood_is_read_in_portions_and_what_was_lost_is_counted() {
         let (mut a, mut b) = pair();
-        let to = b.local_address(LinkId(0)).unwrap();
+        let to = b.bound(local()).unwrap();
         // One drain of nothing more: the counter comes with the packets that are left in the socket.
-        let sent = (0..20_000).filter(|_| a.send(LinkId(0), to, &[7; 1200])).count() as u64;
+        let sent = (0..20_000).filter(|_| a.send(local(), to, &[7; 1200])).count() as u64;
         let mut total = Drained::default();
         while {
             let drained = b.drain(|_| {});
@@ -276,7 +310,7 @@ mod tests {
             total.dropped += drained.dropped;
             drained.is_cut_short
         } {}
-        assert!(a.send(LinkId(0), to, b"the counter as it is now"));
+        assert!(a.send(local(), to, b"the counter as it is now"));
         b.wait(LONG).unwrap();
         let last = b.drain(|_| {});
         assert_eq!(total.packets + total.dropped + last.dropped, sent);
@@ -286,9 +320,9 @@ mod tests {
     #[test]
     fn a_packet_longer_than_ours_is_no_packet() {
         let (mut a, mut b) = pair();
-        let to = b.local_address(LinkId(0)).unwrap();
-        assert!(a.send(LinkId(0), to, &[7; PACKET_BYTES_MAX + 1]));
-        assert!(a.send(LinkId(0), to, b""));
+        let to = b.bound(local()).unwrap();
+        assert!(a.send(local(), to, &[7; PACKET_BYTES_MAX + 1]));
+        assert!(a.send(local(), to, b""));
         b.wait(LONG).unwrap();
         let mut lengths = Vec::new();
         b.drain(|packet| lengths.push(packet.bytes.len()));
@@ -296,26 +330,26 @@ mod tests {
     }
 
     #[test]
-    fn a_link_whose_address_is_missing_stops_nobody() {
-        let links = [(LinkId(0), local()), (LinkId(1), "192.0.2.77:0".parse().unwrap())];
-        let mut sockets = BeatSockets::bind(&links).unwrap();
-        assert_eq!(sockets.missing().collect::<Vec<_>>(), [LinkId(1)]);
-        assert!(!sockets.send(LinkId(1), local(), b"x"));
-        assert_eq!(sockets.send_errors(LinkId(1)), 1);
+    fn an_address_that_is_missing_stops_nobody() {
+        let missing: SocketAddr = "192.0.2.77:0".parse().unwrap();
+        let mut sockets = BeatSockets::bind(&[local(), missing]).unwrap();
+        assert_eq!(sockets.missing().collect::<Vec<_>>(), [missing]);
+        assert!(!sockets.send(missing, local(), b"x"));
+        assert_eq!(sockets.send_errors(missing), 1);
         sockets.rebind_at = Instant::now();
         assert_eq!(sockets.rebind().count(), 0);
-        sockets.links[1].local = local();
+        sockets.ends[1].local = second();
         assert_eq!(sockets.rebind().count(), 0, "once a second");
         sockets.rebind_at = Instant::now();
-        assert_eq!(sockets.rebind().collect::<Vec<_>>(), [LinkId(1)]);
+        assert_eq!(sockets.rebind().collect::<Vec<_>>(), [second()]);
         assert_eq!(sockets.missing().count(), 0);
     }
 
     #[test]
     fn a_taken_port_is_named() {
-        let first = BeatSockets::bind(&[(LinkId(0), local())]).unwrap();
-        let taken = first.local_address(LinkId(0)).unwrap();
-        let error = BeatSockets::bind(&[(LinkId(0), taken)]).unwrap_err();
+        let first = BeatSockets::bind(&[local()]).unwrap();
+        let taken = first.bound(local()).unwrap();
+        let error = BeatSockets::bind(&[taken]).unwrap_err();
         assert!(matches!(error, SocketError::Taken { address } if address == taken));
     }
 }

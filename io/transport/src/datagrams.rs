@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use model::{LinkId, NodeId};
@@ -20,7 +20,7 @@ use model::{LinkId, NodeId};
 use crate::allow_list::AllowList;
 use crate::replay::Window;
 use crate::seal::{ClusterKey, Label, Opener, Sealer, TAG_BYTES, random_salt};
-use crate::sockets::{self, LINKS_MAX, REBIND_EVERY, SocketError, Waker};
+use crate::sockets::{self, REBIND_EVERY, SOCKETS_MAX, SocketError, Waker};
 
 /// The longest message, in bytes; longer ones go by stream.
 pub const MESSAGE_BYTES_MAX: usize = 1200;
@@ -43,10 +43,21 @@ pub struct DatagramConfig {
     pub me: NodeId,
     /// The secret of the cluster.
     pub key: ClusterKey,
-    /// The address of each link, with the port for datagrams.
+    /// The addresses of each link, with the port for datagrams.
     pub links: Vec<(LinkId, SocketAddr)>,
     /// Whose messages are opened.
     pub allowed: AllowList,
+}
+
+/// One way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Over this link.
+    pub link: LinkId,
+    /// From this address, which is one of the link here.
+    pub from: SocketAddr,
+    /// To this address.
+    pub to: SocketAddr,
 }
 
 /// A message that is longer than [`MESSAGE_BYTES_MAX`].
@@ -79,13 +90,22 @@ pub struct DatagramReceiver {
 
 #[derive(Debug)]
 struct Sockets {
-    links: Vec<(LinkId, SocketAddr, OnceLock<UdpSocket>)>,
+    entries: Mutex<Arc<Vec<Entry>>>,
     waker: Waker,
     is_over: AtomicBool,
     refused: AtomicU64,
 }
 
-/// Binds every link, starts the receiving thread, and returns both ends.
+/// An address of this node, and the links that it is of.
+#[derive(Debug)]
+struct Entry {
+    address: SocketAddr,
+    links: Vec<LinkId>,
+    /// None while the address does not exist here.
+    socket: Arc<OnceLock<UdpSocket>>,
+}
+
+/// Binds every address, starts the receiving thread, and returns both ends.
 ///
 /// `on_message` runs on that thread, with the node that sealed the message and the link of its first copy; it must
 /// not wait.
@@ -96,15 +116,18 @@ pub fn datagrams(
     config: DatagramConfig,
     on_message: impl FnMut(NodeId, LinkId, &[u8]) + Send + 'static,
 ) -> Result<(DatagramSender, DatagramReceiver), SocketError> {
-    if config.links.len() > LINKS_MAX {
-        return Err(SocketError::TooManyLinks { links: config.links.len() });
+    let entries = entries(&config.links, &[]);
+    if entries.len() > SOCKETS_MAX {
+        return Err(SocketError::TooManyAddresses { addresses: entries.len() });
     }
-    let links = config.links.iter().map(|(link, address)| {
-        let socket = sockets::bind(*address)?;
-        Ok((*link, *address, socket.map_or_else(OnceLock::new, OnceLock::from)))
-    });
+    for entry in &entries {
+        if let Some(socket) = sockets::bind(entry.address)? {
+            // Nobody else has this entry yet.
+            let _ = entry.socket.set(socket);
+        }
+    }
     let sockets = Arc::new(Sockets {
-        links: links.collect::<Result<_, SocketError>>()?,
+        entries: Mutex::new(Arc::new(entries)),
         waker: Waker::new()?,
         is_over: AtomicBool::new(false),
         refused: AtomicU64::new(0),
@@ -135,18 +158,38 @@ pub fn datagrams(
 }
 
 impl DatagramSender {
-    /// Sends one message over every given link at once; never waits. Returns over how many links it left.
+    /// Uses these addresses from now on; those that are new are bound soon, by the receiving thread.
+    ///
+    /// An address that does not exist yet, or cannot be used, is tried again every second.
+    pub fn set_links(&self, links: &[(LinkId, SocketAddr)]) {
+        let mut current = self.sockets.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut new = entries(links, &current);
+        new.truncate(SOCKETS_MAX);
+        *current = Arc::new(new);
+        drop(current);
+        self.sockets.waker.wake();
+    }
+
+    /// Sends one message over every given way at once; never waits. Returns over how many it left.
     ///
     /// # Errors
     /// If it does not fit.
-    pub fn send(&mut self, to: NodeId, over: &[(LinkId, SocketAddr)], message: &[u8]) -> Result<usize, TooLong> {
+    pub fn send(&mut self, to: NodeId, over: &[Way], message: &[u8]) -> Result<usize, TooLong> {
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(TooLong { bytes: message.len() });
         }
         self.last_number += 1;
-        let mut left = 0;
-        for (link, address) in over {
-            let Some(socket) = self.sockets.of(*link) else { continue };
+        let (mut left, mut sealed) = (0, None);
+        let entries = self.sockets.entries();
+        for Way { link, from, to: address } in over {
+            let entry = entries.iter().find(|entry| entry.address == *from && entry.links.contains(link));
+            let Some(socket) = entry.and_then(|entry| entry.socket.get()) else { continue };
+            if sealed == Some(*link) {
+                // The same packet over another pair of addresses.
+                left += usize::from(socket.send_to(&self.packet, address).is_ok());
+                continue;
+            }
+            sealed = Some(*link);
             let header = Header {
                 cluster_id: self.cluster_id,
                 sender: self.me,
@@ -176,7 +219,8 @@ impl DatagramReceiver {
 
     /// The address that a link is bound to: with its real port, if the port was given as 0.
     pub fn local_address(&self, link: LinkId) -> Option<SocketAddr> {
-        self.sockets.of(link)?.local_addr().ok()
+        let entries = self.sockets.entries();
+        entries.iter().find(|entry| entry.links.contains(&link))?.socket.get()?.local_addr().ok()
     }
 }
 
@@ -192,20 +236,31 @@ impl Drop for DatagramReceiver {
 }
 
 impl Sockets {
-    fn of(&self, link: LinkId) -> Option<&UdpSocket> {
-        self.links.iter().find(|(known, _, _)| *known == link).and_then(|(_, _, socket)| socket.get())
+    fn entries(&self) -> Arc<Vec<Entry>> {
+        Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn are_complete(&self) -> bool {
-        self.links.iter().all(|(_, _, socket)| socket.get().is_some())
+/// One entry for each address. What is known already keeps its socket.
+fn entries(links: &[(LinkId, SocketAddr)], known: &[Entry]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (link, address) in links {
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.address == *address) {
+            entry.links.push(*link);
+            continue;
+        }
+        let same = known.iter().find(|entry| entry.address == *address);
+        let socket = same.map_or_else(Arc::default, |entry| Arc::clone(&entry.socket));
+        entries.push(Entry { address: *address, links: vec![*link], socket });
     }
+    entries
+}
 
-    fn bind_missing(&self) {
-        for (_, address, socket) in self.links.iter().filter(|(_, _, socket)| socket.get().is_none()) {
-            if let Ok(Some(bound)) = sockets::bind(*address) {
-                // Only this thread binds, so nothing was set in between.
-                let _ = socket.set(bound);
-            }
+fn bind_missing(entries: &[Entry]) {
+    for entry in entries.iter().filter(|entry| entry.socket.get().is_none()) {
+        if let Ok(Some(bound)) = sockets::bind(entry.address) {
+            // Only the receiving thread binds, so nothing was set in between.
+            let _ = entry.socket.set(bound);
         }
     }
 }
@@ -214,29 +269,32 @@ fn receive(sockets: &Sockets, inbox: &mut Inbox, mut on_message: impl FnMut(Node
     // One byte more than the longest, so that a longer one shows.
     let mut packet = vec![0; PACKET_BYTES_MAX + 1];
     let mut rebind_at = std::time::Instant::now() + REBIND_EVERY;
+    let mut entries = sockets.entries();
     while !sockets.is_over.load(Ordering::SeqCst) {
-        let timeout = (!sockets.are_complete()).then_some(REBIND_EVERY);
-        if let Err(cause) =
-            sockets::wait(sockets.links.iter().map(|(_, _, socket)| socket.get()), &sockets.waker, timeout)
-        {
+        let is_complete = entries.iter().all(|entry| entry.socket.get().is_some());
+        let timeout = (!is_complete).then_some(REBIND_EVERY);
+        if let Err(cause) = sockets::wait(entries.iter().map(|entry| entry.socket.get()), &sockets.waker, timeout) {
             // Without descriptors to wait on there is nothing to receive; the links show it as lost.
             tracing::error!(%cause, "cannot wait for datagrams");
             return;
         }
-        if timeout.is_some() && std::time::Instant::now() >= rebind_at {
+        let newest = sockets.entries();
+        let are_others = !Arc::ptr_eq(&newest, &entries);
+        entries = newest;
+        if are_others || timeout.is_some() && std::time::Instant::now() >= rebind_at {
             rebind_at = std::time::Instant::now() + REBIND_EVERY;
-            sockets.bind_missing();
+            bind_missing(&entries);
         }
-        for (link, _, socket) in &sockets.links {
-            let Some(socket) = socket.get() else { continue };
+        for entry in entries.iter() {
+            let Some(socket) = entry.socket.get() else { continue };
             for _ in 0..DRAIN_MAX {
                 let length = match socket.recv_from(&mut packet) {
                     Ok((length, _)) => length,
                     Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
                     Err(_) => break,
                 };
-                match inbox.open(*link, &mut packet[..length]) {
-                    Ok(Some((from, message))) => on_message(from, *link, message),
+                match inbox.open(&entry.links, &mut packet[..length]) {
+                    Ok(Some((from, link, message))) => on_message(from, link, message),
                     Ok(None) => {}
                     Err(Refused) => {
                         sockets.refused.fetch_add(1, Ordering::Relaxed);
@@ -259,14 +317,19 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// The sender and the message of a genuine packet; none if the message came before.
-    fn open<'a>(&mut self, link: LinkId, packet: &'a mut [u8]) -> Result<Option<(NodeId, &'a [u8])>, Refused> {
+    /// Sender, link and message of a genuine packet that came to an address of these links; none if the message came
+    /// before.
+    fn open<'a>(
+        &mut self,
+        links: &[LinkId],
+        packet: &'a mut [u8],
+    ) -> Result<Option<(NodeId, LinkId, &'a [u8])>, Refused> {
         if packet.len() > PACKET_BYTES_MAX {
             return Err(Refused);
         }
         let (bytes, body) = packet.split_first_chunk_mut::<HEADER_BYTES>().ok_or(Refused)?;
         let header = Header::decode(bytes).ok_or(Refused)?;
-        if header.cluster_id != self.cluster_id || header.receiver != self.me || header.link != link {
+        if header.cluster_id != self.cluster_id || header.receiver != self.me || !links.contains(&header.link) {
             return Err(Refused);
         }
         if !self.allowed.is_member(header.sender) {
@@ -277,10 +340,10 @@ impl Inbox {
         }
         let length = self
             .opener
-            .open(Label::Datagram, header.sender, self.me, header.salt, link, header.number, bytes, body)
+            .open(Label::Datagram, header.sender, self.me, header.salt, header.link, header.number, bytes, body)
             .ok_or(Refused)?;
         self.mark(&header);
-        Ok(Some((header.sender, &body[..length])))
+        Ok(Some((header.sender, header.link, &body[..length])))
     }
 
     fn window(&self, header: &Header) -> Option<&Window> {
@@ -359,7 +422,7 @@ mod tests {
 
     fn node_that_hears(me: NodeId, key: &ClusterKey, allowed: &AllowList) -> (DatagramSender, DatagramReceiver, Heard) {
         let (tell, heard) = mpsc::channel();
-        let links = vec![(LinkId(0), "127.0.0.1:0".parse().unwrap()), (LinkId(1), "127.0.0.2:0".parse().unwrap())];
+        let links = vec![(LinkId(0), OWN[0].parse().unwrap()), (LinkId(1), OWN[1].parse().unwrap())];
         let config = DatagramConfig { cluster_id: CLUSTER, me, key: key.clone(), links, allowed: allowed.clone() };
         let on_message = move |from, _, message: &[u8]| {
             let _ = tell.send((from, message.to_vec()));
@@ -368,8 +431,14 @@ mod tests {
         (sender, receiver, heard)
     }
 
-    fn addresses(of: &DatagramReceiver) -> Vec<(LinkId, SocketAddr)> {
-        [LinkId(0), LinkId(1)].into_iter().map(|link| (link, of.local_address(link).unwrap())).collect()
+    const OWN: [&str; 2] = ["127.0.0.1:0", "127.0.0.2:0"];
+
+    fn way(link: LinkId, to: SocketAddr) -> Way {
+        Way { link, from: OWN[usize::from(link.0)].parse().unwrap(), to }
+    }
+
+    fn addresses(of: &DatagramReceiver) -> Vec<Way> {
+        [LinkId(0), LinkId(1)].into_iter().map(|link| way(link, of.local_address(link).unwrap())).collect()
     }
 
     fn next(heard: &Heard) -> (NodeId, Vec<u8>) {
@@ -398,7 +467,7 @@ mod tests {
         let (_, b, heard) = node(B, &key);
         let (mut stranger, _s, _) = node(A, &ClusterKey::generate());
         let spy = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert_eq!(a.send(B, &[(LinkId(0), spy.local_addr().unwrap())], b"recorded"), Ok(1));
+        assert_eq!(a.send(B, &[way(LinkId(0), spy.local_addr().unwrap())], b"recorded"), Ok(1));
         let mut recorded = [0; 2000];
         let length = spy.recv(&mut recorded).unwrap();
         let recorded = &recorded[..length];
@@ -461,6 +530,29 @@ mod tests {
             assert_eq!(a.send(B, &addresses(&b), &[round]), Ok(2));
             assert_eq!(next(&heard), (A, vec![round]));
         }
+    }
+
+    /// An address that is replaced stays in use for as long as it is listed next to the new one.
+    #[test]
+    fn other_addresses_are_taken_up_while_messages_flow() {
+        let key = ClusterKey::generate();
+        let (mut a, _a, _) = node(A, &key);
+        let (b_sender, b, heard) = node(B, &key);
+        let former = b.local_address(LinkId(0)).unwrap();
+        let spare = UdpSocket::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
+        b_sender.set_links(&[(LinkId(0), spare), (LinkId(0), OWN[0].parse().unwrap())]);
+        let both = [way(LinkId(0), spare), way(LinkId(0), former)];
+        assert_eq!(a.send(B, &both, b"to both"), Ok(2));
+        assert_eq!(next(&heard), (A, b"to both".to_vec()));
+        b_sender.set_links(&[(LinkId(0), spare)]);
+        // Bound by another thread: what comes before that is lost.
+        let first = (0..400).find_map(|_| {
+            a.send(B, &both[..1], b"to the new one").unwrap();
+            heard.recv_timeout(Duration::from_millis(50)).ok()
+        });
+        assert_eq!(first, Some((A, b"to the new one".to_vec())));
+        assert_eq!(b.local_address(LinkId(0)), Some(spare));
+        assert_eq!(b.local_address(LinkId(1)), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod datagrams;
 mod files;
 mod hex;
 mod identity;
+mod interfaces;
 mod join;
 mod replay;
 mod seal;
@@ -27,11 +28,12 @@ mod tls;
 
 pub use allow_list::AllowList;
 pub use beats::{BeatSockets, Drained, Packet};
-pub use datagrams::{DatagramConfig, DatagramReceiver, DatagramSender, MESSAGE_BYTES_MAX, TooLong, datagrams};
+pub use datagrams::{DatagramConfig, DatagramReceiver, DatagramSender, MESSAGE_BYTES_MAX, TooLong, Way, datagrams};
 pub use identity::{
     Authority, Identity, IdentityError, NodeKey, Renewal, create_authority, issue, load_identity, public_key_hash,
     renew,
 };
+pub use interfaces::{InterfaceAddress, has_address, interface_addresses};
 pub use join::{JoinAnswer, JoinError, JoinRequest, JoinToken, TokenError, join};
 pub use seal::{ClusterKey, Label, Opener, Sealer, TAG_BYTES, random_salt};
 pub use sockets::{SocketError, Waker};

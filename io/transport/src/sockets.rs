@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Most links that a node has.
-pub(crate) const LINKS_MAX: usize = 8;
+/// Most addresses that a node uses: eight links, and of each up to four earlier addresses that are still needed.
+pub(crate) const SOCKETS_MAX: usize = 40;
 /// DSCP class selector 6, network control, as the whole octet.
 const CLASS_SELECTOR_6: u8 = 48 << 2;
 const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
@@ -34,11 +34,11 @@ pub enum SocketError {
         /// The address.
         address: SocketAddr,
     },
-    /// More links than a node can have.
-    #[error("a node has at most {LINKS_MAX} links, this one has {links}")]
-    TooManyLinks {
+    /// More addresses than a node can use.
+    #[error("a node uses at most {SOCKETS_MAX} addresses, this one has {addresses}")]
+    TooManyAddresses {
         /// How many were given.
-        links: usize,
+        addresses: usize,
     },
     /// The system refused.
     #[error("could not use {address}")]
@@ -119,7 +119,7 @@ pub(crate) fn wait<'a>(
     waker: &Waker,
     timeout: Option<Duration>,
 ) -> io::Result<()> {
-    let mut all: [PollFd<'_>; LINKS_MAX + 1] =
+    let mut all: [PollFd<'_>; SOCKETS_MAX + 1] =
         std::array::from_fn(|_| PollFd::from_borrowed_fd(waker.0.as_fd(), PollFlags::IN));
     let mut used = 1;
     for socket in sockets.flatten() {

@@ -251,11 +251,19 @@ struct Shared {
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     allowed: AllowList,
     visitors: Mutex<Visitors>,
-    listening: Mutex<Vec<SocketAddr>>,
+    listening: Mutex<BTreeMap<SocketAddr, Listening>>,
     silent: Slots,
     strangers: Slots,
     peer_handshakes: Semaphore,
     joins: Semaphore,
+}
+
+/// An address that is listened on, or will be once it exists.
+#[derive(Debug)]
+struct Listening {
+    /// With its real port; none while the address does not exist.
+    bound: Option<SocketAddr>,
+    task: AbortHandle,
 }
 
 #[derive(Clone)]
@@ -305,17 +313,14 @@ impl Streams {
             let listener = {
                 let _inside = runtime.enter();
                 match listen(address) {
-                    Ok(listener) => {
-                        lock(&shared.listening).extend(listener.local_addr());
-                        Some(listener)
-                    }
+                    Ok(listener) => Some(listener),
                     Err(cause) => {
                         missing_or(address, cause)?;
                         None
                     }
                 }
             };
-            runtime.spawn(serve(Arc::clone(&shared), address, listener));
+            shared.listen(runtime.handle(), address, listener);
         }
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
@@ -368,6 +373,29 @@ impl StreamsHandle {
         }
     }
 
+    /// Listens on these addresses from now on. One that does not exist yet, or cannot be used, is tried again every
+    /// second. Connections that are there already go on.
+    pub fn set_listen(&self, addresses: &[SocketAddr]) {
+        let shared = &self.0.shared;
+        let mut known = lock(&shared.listening);
+        known.retain(|address, listening| {
+            let stays = addresses.contains(address);
+            if !stays {
+                listening.task.abort();
+            }
+            stays
+        });
+        let new: Vec<SocketAddr> = addresses.iter().copied().filter(|address| !known.contains_key(address)).collect();
+        drop(known);
+        for address in new {
+            let listener = {
+                let _inside = self.0.runtime.enter();
+                listen(address).ok()
+            };
+            shared.listen(&self.0.runtime, address, listener);
+        }
+    }
+
     /// Uses a renewed certificate for new connections.
     ///
     /// # Errors
@@ -403,7 +431,18 @@ impl StreamsHandle {
 
     /// The addresses that are listened on: with their real ports, if a port was given as 0.
     pub fn listening(&self) -> Vec<SocketAddr> {
-        lock(&self.0.shared.listening).clone()
+        lock(&self.0.shared.listening).values().filter_map(|listening| listening.bound).collect()
+    }
+}
+
+impl Shared {
+    /// Serves an address on a task of its own.
+    fn listen(self: &Arc<Self>, runtime: &tokio::runtime::Handle, address: SocketAddr, listener: Option<TcpListener>) {
+        let bound = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        // The task finds its entry only after the lock is free.
+        let mut listening = lock(&self.listening);
+        let task = runtime.spawn(serve(Arc::clone(self), address, listener)).abort_handle();
+        listening.insert(address, Listening { bound, task });
     }
 }
 
@@ -642,7 +681,9 @@ async fn serve(shared: Arc<Shared>, address: SocketAddr, listener: Option<TcpLis
         None => loop {
             sleep(REBIND_EVERY).await;
             if let Ok(listener) = listen(address) {
-                lock(&shared.listening).extend(listener.local_addr());
+                if let Some(listening) = lock(&shared.listening).get_mut(&address) {
+                    listening.bound = listener.local_addr().ok();
+                }
                 break listener;
             }
         },
@@ -1040,6 +1081,23 @@ pub(crate) mod tests {
             assert!(a.handle.send(B, vec![turn]));
             while b.next().1 != [turn] {}
         }
+    }
+
+    #[test]
+    fn other_addresses_are_listened_on_and_what_is_connected_stays_so() {
+        let secrets = secrets();
+        let (a, b) = (start(&secrets, 1), start(&secrets, 2));
+        b.knows(A, &a);
+        a.knows(B, &b).reaches(B, &b);
+        let other: SocketAddr = "127.0.0.2:0".parse().unwrap();
+        let former = b.handle.listening()[0];
+        b.handle.set_listen(&[other, "192.0.2.77:7000".parse().unwrap()]);
+        assert!(a.handle.send(B, b"over the connection that is there".to_vec()));
+        assert_eq!(b.next().1, b"over the connection that is there");
+        let now = b.handle.listening();
+        assert!(now.len() == 1 && now != [former], "{now:?}");
+        a.knows(B, &b).reaches(B, &b);
+        assert_eq!(a.handle.request(B, b"hi".to_vec(), LONG).wait().unwrap(), b"1 asked hi");
     }
 
     #[test]

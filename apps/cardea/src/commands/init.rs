@@ -11,6 +11,7 @@ use transport::{ClusterKey, Identity, NodeKey};
 
 use super::print_json;
 use crate::daemon::node_file::{NodeFile, PulseFile};
+use crate::daemon::own_links::{self, Interface};
 use crate::daemon::paths::Paths;
 use crate::diagnostics;
 
@@ -24,7 +25,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "NAME")]
     node: String,
     /// This node's address on each network, in the same order on all nodes; repeat for each network.
-    #[arg(long = "link", required = true, value_name = "ADDRESS")]
+    #[arg(long = "link", required = true, value_name = "ADDRESS", value_parser = address)]
     links: Vec<IpAddr>,
     /// How long a silence may be, and all other timers: `lan` (one site), `cloud` (machines that pause now and then),
     /// `wan` (several sites). Can be changed in the cluster file at any time.
@@ -49,6 +50,22 @@ pub fn refuse_if_member(paths: &Paths) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reads an address from the command line. Names are not looked up: name servers may be down when it counts.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        "this is no IP address: write the address itself, such as 192.0.2.1; names are not looked up".to_owned()
+    })
+}
+
+/// Refuses addresses that this machine does not have; what its interfaces have.
+pub fn refuse_foreign_links(node: &str, links: &[IpAddr]) -> anyhow::Result<Vec<Interface>> {
+    let has = own_links::here(links).context("cannot find out which addresses this machine has")?;
+    match own_links::judge(node, links, &has, []) {
+        Ok(()) => Ok(has.interfaces),
+        Err(wrong) => bail!("{wrong}\n  {}", wrong.next()),
+    }
+}
+
 /// A random identity for this node's storage.
 pub fn storage_uuid() -> String {
     format!("{:032x}", transport::random_salt())
@@ -58,6 +75,7 @@ pub fn storage_uuid() -> String {
 pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     let paths = Paths::new(root);
     refuse_if_member(&paths)?;
+    refuse_foreign_links(&args.node, &args.links)?;
     let name = NodeName(args.node.clone());
     let node = NodeConfig { links: args.links.clone(), ..NodeConfig::default() };
     let text = config::initial(&args.cluster, &args.profile, &name, &node);
@@ -82,7 +100,9 @@ pub fn run(root: &Path, args: &InitArgs) -> anyhow::Result<()> {
     PulseFile {
         version: 1,
         profile: parsed.config.profile,
+        config_version: 0,
         own: args.links.clone(),
+        own_former: Vec::new(),
         peers: Vec::new(),
         voters: vec![1],
     }

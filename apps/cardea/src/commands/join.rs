@@ -21,7 +21,7 @@ use crate::daemon::peers::{self, JoinDetails, JoinGrant};
 #[derive(Args, Debug)]
 pub struct JoinArgs {
     /// Addresses of members, the first that answers is asked.
-    #[arg(required = true, value_name = "MEMBER")]
+    #[arg(required = true, value_name = "MEMBER", value_parser = init::address)]
     addresses: Vec<IpAddr>,
     /// What `cardea token create` printed on a member. Other users of this machine can see it while the command runs.
     #[arg(long, required_unless_present = "token_file")]
@@ -33,7 +33,7 @@ pub struct JoinArgs {
     #[arg(long, value_name = "NAME")]
     node: String,
     /// This node's address on each network, in the same order on all nodes; repeat for each network.
-    #[arg(long = "link", required = true, value_name = "ADDRESS")]
+    #[arg(long = "link", required = true, value_name = "ADDRESS", value_parser = init::address)]
     links: Vec<IpAddr>,
     /// JSON instead of sentences.
     #[arg(long)]
@@ -56,12 +56,14 @@ pub fn run(root: &Path, args: JoinArgs) -> anyhow::Result<()> {
     let paths = Paths::new(root);
     init::refuse_if_member(&paths)?;
     let token: JoinToken = token(&args)?.trim().parse()?;
+    let interfaces = init::refuse_foreign_links(&args.node, &args.links)?;
     std::fs::create_dir_all(paths.lib()).with_context(|| format!("cannot make {}", paths.lib().display()))?;
     let details = JoinDetails {
         name: args.node.clone(),
         links: args.links,
         storage_uuid: init::storage_uuid(),
         machine_id: host::identity::machine(root, &paths.machine()).context("cannot find out which machine this is")?,
+        interfaces,
     };
     let addresses: Vec<SocketAddr> = args.addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
     let answer = transport::join(&addresses, &token, &serde_json::to_vec(&details)?)?;

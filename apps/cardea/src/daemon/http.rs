@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::doors::{Busy, Caller, Doors};
 use super::events::Events;
 use super::examine;
+use super::own_links;
 use super::peers;
 use super::plans;
 use super::requests;
@@ -234,9 +235,15 @@ async fn post_plan(
         Ok(parsed) => parsed,
         Err(refused) => return refuse(refused),
     };
-    // Agents run as root, on all nodes: not whenever any user likes.
-    let of_agents =
-        if may_ask_much { examine::everywhere(&hub, &question.text, &parsed.config).await } else { Vec::new() };
+    // Agents run as root, on all nodes: not whenever any user likes. Nodes are asked for root alone.
+    let (mut of_agents, mut of_links) = (Vec::new(), Vec::new());
+    if may_ask_much {
+        of_links = match own_links::refuse_wrong_links(&hub, &parsed.config).await {
+            Ok(warnings) => warnings,
+            Err(refused) => return refuse(refused),
+        };
+        of_agents = examine::everywhere(&hub, &question.text, &parsed.config).await;
+    }
     answer_aside(&caller, move || {
         let picture = hub.picture();
         requests::refuse_what_cannot_run(&parsed.config)?;
@@ -244,7 +251,7 @@ async fn post_plan(
             let instances = config::instances(&parsed.config);
             refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
         }
-        let warnings = parsed.warnings.iter().chain(&of_agents).map(as_warning).collect();
+        let warnings = parsed.warnings.iter().chain(&of_agents).map(as_warning).chain(of_links).collect();
         Ok(Json(plans::of_file(&picture.view, parsed.config, warnings)).into_response())
     })
     .await
@@ -432,6 +439,11 @@ fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Resu
 
 async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
     let (request, actor) = (shown_safely(request), without_controls(&actor));
+    if let Request::Apply { text, force: false, .. } = &request
+        && let Ok(parsed) = config::parse(text)
+    {
+        own_links::refuse_wrong_links(hub, &parsed.config).await?;
+    }
     let request = examine::admit(hub, request).await?;
     let picture = hub.picture();
     let order = requests::translate(&picture.view, request, hub.authority(), host::identity::wall())?;

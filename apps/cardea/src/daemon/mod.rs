@@ -7,6 +7,7 @@ mod file_writer;
 pub mod http;
 pub mod log;
 pub mod node_file;
+pub mod own_links;
 pub mod paths;
 pub mod peers;
 mod plans;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use liveness::{PeerOrder, Timing};
-use model::{NodeId, Profile};
+use model::{ConfigVersion, NodeId, Profile};
+use node::{Addresses, Place};
 use serde::{Deserialize, Serialize};
 
 use super::paths::Paths;
@@ -39,8 +40,14 @@ pub struct PulseFile {
     pub version: u32,
     /// The set of timers.
     pub profile: Profile,
+    /// The version of the cluster file that the addresses are taken from; 0 if an older program wrote this.
+    #[serde(default)]
+    pub config_version: u64,
     /// This node's address on each network.
     pub own: Vec<IpAddr>,
+    /// This node's earlier addresses that are still in use, for each network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_former: Vec<Vec<IpAddr>>,
     /// The other members.
     pub peers: Vec<PulsePeer>,
     /// The voters.
@@ -54,6 +61,9 @@ pub struct PulsePeer {
     pub id: u64,
     /// Its address on each network.
     pub links: Vec<IpAddr>,
+    /// Its earlier addresses that are still in use, for each network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Vec<IpAddr>>,
     /// Its agreed incarnation, if it has one.
     pub incarnation: Option<u64>,
 }
@@ -93,17 +103,36 @@ impl PulseFile {
         Timing::of(self.profile)
     }
 
+    /// Where everybody is.
+    pub fn addresses(&self) -> Addresses {
+        let peers = self.peers.iter().map(|peer| (NodeId(peer.id), places(&peer.links, &peer.former)));
+        Addresses::stored(ConfigVersion(self.config_version), places(&self.own, &self.own_former), peers.collect())
+    }
+
     /// The peers as the pulse wants them.
     pub fn orders(&self) -> Vec<PeerOrder> {
-        self.peers
-            .iter()
-            .map(|peer| PeerOrder {
-                id: NodeId(peer.id),
-                links: u8::try_from(peer.links.len().min(self.own.len())).unwrap_or(u8::MAX),
-                incarnation: peer.incarnation.map(model::Incarnation),
-            })
-            .collect()
+        let addresses = self.addresses();
+        let order = |peer: &PulsePeer| PeerOrder {
+            id: NodeId(peer.id),
+            links: addresses.links_to(NodeId(peer.id)),
+            incarnation: peer.incarnation.map(model::Incarnation),
+        };
+        self.peers.iter().map(order).collect()
     }
+}
+
+/// The places of a node, as the file has them.
+fn places(links: &[IpAddr], former: &[Vec<IpAddr>]) -> Vec<Place> {
+    let place = |n: usize| Place { agreed: links.get(n).copied(), former: former.get(n).cloned().unwrap_or_default() };
+    (0..links.len().max(former.len())).map(place).collect()
+}
+
+/// Places as the file has them: addresses, and earlier ones.
+pub fn as_stored(places: &[Place]) -> (Vec<IpAddr>, Vec<Vec<IpAddr>>) {
+    let links = places.iter().map_while(|place| place.agreed).collect();
+    let has_former = places.iter().any(|place| !place.former.is_empty());
+    let former = places.iter().filter(|_| has_former).map(|place| place.former.clone()).collect();
+    (links, former)
 }
 
 /// The newest version of both files that this program understands.
@@ -198,5 +227,35 @@ mod tests {
         let pulse: PulseFile = serde_json::from_str(pulse).expect("a pulse file");
         assert_eq!(pulse.orders(), [PeerOrder { id: NodeId(9), links: 1, incarnation: None }], "links that both have");
         assert_eq!(pulse.timing(), Timing::of(Profile::Lan));
+    }
+
+    /// A worker that begins with an older log keeps the addresses that were in use, earlier ones included.
+    #[test]
+    fn addresses_survive_the_disk_with_their_version() {
+        let (_root, paths) = root();
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let moved = Place { agreed: Some(ip("10.0.0.9")), former: vec![ip("10.0.0.1")] };
+        let removed = Place { agreed: None, former: vec![ip("10.0.1.1")] };
+        let own = vec![moved, removed];
+        let peers = std::collections::BTreeMap::from([(
+            NodeId(9),
+            vec![Place::at(ip("10.0.0.2")), Place { agreed: None, former: vec![ip("10.0.1.2")] }],
+        )]);
+        let addresses = Addresses::stored(ConfigVersion(55), own, peers);
+        let (own, own_former) = as_stored(&addresses.own);
+        let (links, former) = as_stored(&addresses.peers[&NodeId(9)]);
+        let file = PulseFile {
+            version: 1,
+            profile: Profile::Wan,
+            config_version: 55,
+            own,
+            own_former,
+            peers: vec![PulsePeer { id: 9, links, former, incarnation: None }],
+            voters: vec![1, 9],
+        };
+        file.save(&paths).expect("a writable folder");
+        let file = PulseFile::load(&paths).expect("what was written");
+        assert_eq!(file.addresses(), addresses);
+        assert_eq!(file.orders()[0].links, 2, "a network that is removed and still in use counts");
     }
 }

@@ -17,6 +17,7 @@ use state::Command;
 use transport::{Answer, Authority, Handler, JoinRequest, Renewal, Streams, StreamsConfig, StreamsHandle};
 
 use super::node_file::{NodeFile, PulseFile, PulsePeer};
+use super::own_links::{self, Has, Interface};
 use super::worker::{Hub, Work};
 use super::{examine, http};
 
@@ -37,6 +38,9 @@ pub struct JoinDetails {
     pub storage_uuid: String,
     /// Its machine id.
     pub machine_id: String,
+    /// The addresses of its interfaces; an older program does not say.
+    #[serde(default)]
+    pub interfaces: Vec<Interface>,
 }
 
 /// Everything that a new member needs.
@@ -70,6 +74,10 @@ enum Question {
     },
     /// What is wrong, as the other one sees it.
     Problems,
+    /// Does the asked node have these addresses?
+    Links {
+        wanted: Vec<IpAddr>,
+    },
 }
 
 struct Peers {
@@ -114,6 +122,7 @@ impl Handler for Peers {
                 },
                 Ok(Question::Renew { certificate_request }) => pack(renew_for(&hub, from, &certificate_request)),
                 Ok(Question::Problems) => pack(Ok(hub.board().say(&hub.picture().view))),
+                Ok(Question::Links { wanted }) => pack(has_links(&hub, from, &wanted)),
                 Err(cause) => pack::<()>(Err(anyhow!("not a question: {cause}"))),
             };
             answer.send(said);
@@ -172,6 +181,48 @@ pub fn problems_question() -> Vec<u8> {
     serde_json::to_vec(&Question::Problems).expect("questions are plain data")
 }
 
+/// A question about a node's own addresses as bytes for [`Hub::ask_peer`].
+pub fn links_question(wanted: &[IpAddr]) -> Vec<u8> {
+    serde_json::to_vec(&Question::Links { wanted: wanted.to_vec() }).expect("questions are plain data")
+}
+
+/// What this machine has, for another member.
+fn has_links(hub: &Hub, from: NodeId, wanted: &[IpAddr]) -> anyhow::Result<Has> {
+    if !hub.picture().view.state.members.contains_key(&from) {
+        bail!("node {from} is no member");
+    }
+    if wanted.len() > config::LINKS_MAX {
+        bail!("a node has at most {} links", config::LINKS_MAX);
+    }
+    own_links::here(wanted).context("cannot find out which addresses this machine has")
+}
+
+/// Refuses links that do not fit those of the members, before the file is asked.
+fn refuse_unfitting_links(state: &ClusterState, details: &JoinDetails, role: NodeRole) -> anyhow::Result<()> {
+    let name = &details.name;
+    let members = || state.config.nodes.iter().filter(|(other, node)| other.as_str() != name && !node.links.is_empty());
+    let full = members().filter(|(_, node)| node.role == NodeRole::Member).max_by_key(|(_, node)| node.links.len());
+    if let (NodeRole::Member, Some((other, node))) = (role, full)
+        && node.links.len() != details.links.len()
+    {
+        let list: Vec<String> = node.links.iter().map(ToString::to_string).collect();
+        bail!(
+            "{name} comes with {}, and the members have {}\n  give one `--link ADDRESS` of {name} for each network, in \
+             this order: {other} has {}",
+            links_counted(details.links.len()),
+            links_counted(node.links.len()),
+            list.join(", ")
+        );
+    }
+    let others = members().map(|(other, node)| (other.as_str(), node.links.as_slice()));
+    let has = Has { missing: Vec::new(), interfaces: details.interfaces.clone() };
+    own_links::judge(name, &details.links, &has, others).map_err(|wrong| anyhow!("{wrong}\n  {}", wrong.next()))
+}
+
+fn links_counted(count: usize) -> String {
+    if count == 1 { "1 link".to_owned() } else { format!("{count} links") }
+}
+
 async fn join(hub: &Arc<Hub>, request: &[u8], exporter: [u8; 32]) -> anyhow::Result<JoinGrant> {
     let picture = hub.picture();
     match picture.view.leader.filter(|_| picture.view.is_quorate) {
@@ -220,6 +271,7 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
     let role = token.role;
     let is_witness = role == NodeRole::Witness;
     let name = NodeName(details.name.clone());
+    refuse_unfitting_links(state, &details, role)?;
     let current = state.config_history.back().map(|record| record.text.clone()).unwrap_or_default();
     let wanted = NodeConfig { links: details.links.clone(), role, ..NodeConfig::default() };
     let text = config::add_node(&current, &name, &wanted).map_err(|found| {
@@ -253,13 +305,16 @@ async fn admit(hub: &Arc<Hub>, request: &[u8], exporter: &[u8; 32]) -> anyhow::R
         pulse: PulseFile {
             version: 1,
             profile: state.config.profile,
+            config_version: id.0,
             own: details.links,
+            own_former: Vec::new(),
             peers: state
                 .members
                 .iter()
                 .map(|(id, member)| PulsePeer {
                     id: id.0,
                     links: links(&member.name),
+                    former: Vec::new(),
                     incarnation: Some(member.incarnation.0).filter(|known| *known != 0),
                 })
                 .collect(),
@@ -344,5 +399,32 @@ mod tests {
         assert!(may_pass_on(&view.state, W).is_err_and(|why| why.contains("witness")));
         assert!(may_pass_on(&view.state, C).is_err_and(|why| why.starts_with("c is")));
         assert!(may_pass_on(&view.state, NodeId(77)).is_err_and(|why| why.contains("no member")));
+    }
+
+    /// Says what is wrong with the links of a joining node, and never speaks of anything else.
+    #[test]
+    fn links_that_do_not_fit_those_of_the_members_are_refused_with_the_right_ones() {
+        let view = view();
+        let judged = |links: &[&str], interfaces: &[&str], role: NodeRole| {
+            let ip = |text: &&str| -> IpAddr { text.parse().expect("an address") };
+            let interface = |text: &&str| Interface { name: "eth0".to_owned(), address: ip(text), prefix: 24 };
+            let details = JoinDetails {
+                name: "d".to_owned(),
+                links: links.iter().map(ip).collect(),
+                storage_uuid: "d".to_owned(),
+                machine_id: "d".to_owned(),
+                interfaces: interfaces.iter().map(interface).collect(),
+            };
+            refuse_unfitting_links(&view.state, &details, role).map_err(|cause| format!("{cause:#}"))
+        };
+        let (both, member) = (["10.0.0.5", "10.0.1.5"], NodeRole::Member);
+        assert_eq!(judged(&both, &both, member), Ok(()));
+        assert_eq!(judged(&both, &[], member), Ok(()), "an older program does not say what it has");
+        let one = judged(&both[..1], &both, member).expect_err("one is missing");
+        assert!(one.contains("d comes with 1 link, and the members have 2 links"), "{one}");
+        assert!(one.contains("--link ADDRESS") && one.contains("10.0.0.") && one.contains("10.0.1."), "{one}");
+        assert_eq!(judged(&both[..1], &both, NodeRole::Witness), Ok(()), "a witness may have fewer");
+        let swapped = judged(&["10.0.1.5", "10.0.0.5"], &both, member).expect_err("the other way round");
+        assert!(swapped.contains("not in the same order") && swapped.contains("links of d"), "{swapped}");
     }
 }

@@ -320,6 +320,7 @@ fn relation(kind: ProblemKind) -> Relation {
         | Kind::WorkerRestarts
         | Kind::FenceAgent
         | Kind::LinkDown
+        | Kind::NewAddresses
         | Kind::LinkFlaps
         | Kind::Other => Relation::Seen,
     }

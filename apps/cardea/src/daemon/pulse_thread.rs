@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
-use liveness::{OwnIdentity, Progress, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
+use liveness::{OwnIdentity, Path, Progress, Pulse, PulseAction, PulseInput, PulseOrder, PulseReport, Received};
 use model::{Instant, LinkId, NodeId};
+use node::Addresses;
 use transport::{BeatSockets, ClusterKey, Drained, Label, Opener, Sealer, Waker};
 
 /// A new order, and where the members are.
@@ -27,8 +28,8 @@ use transport::{BeatSockets, ClusterKey, Drained, Label, Opener, Sealer, Waker};
 pub struct PulseJob {
     /// What to do.
     pub order: PulseOrder,
-    /// Each member's address on each network.
-    pub addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
+    /// Where everybody is, this node included.
+    pub addresses: Addresses,
 }
 
 /// The thread, as the rest of the worker sees it.
@@ -108,29 +109,27 @@ impl Vitals {
 }
 
 impl PulseThread {
-    /// Binds the sockets and begins to beat at once.
+    /// Binds the sockets and begins to beat at once, on this port everywhere.
     ///
     /// `report` runs on the heartbeat thread and must not wait.
     pub fn start(
         own: OwnIdentity,
         key: &ClusterKey,
-        links: &[SocketAddr],
+        port: u16,
         first: PulseJob,
         vitals: Arc<Vitals>,
         report: impl Fn(PulseReport) + Send + 'static,
     ) -> anyhow::Result<PulseThread> {
-        let links: Vec<(LinkId, SocketAddr)> = links
-            .iter()
-            .enumerate()
-            .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), *address))
-            .collect();
-        let sockets = BeatSockets::bind(&links).context("cannot bind the heartbeat sockets")?;
+        let sockets =
+            BeatSockets::bind(&listen(&first.addresses, port)).context("cannot bind the heartbeat sockets")?;
         let waker = sockets.waker();
         let jobs = Arc::new(Jobs::default());
         let inbox = jobs.clone();
         let mut beating = Beating {
             pulse: Pulse::new(host::identity::now(), own, first.order),
             sockets,
+            port,
+            ways: ways(&first.addresses, port),
             addresses: first.addresses,
             sealer: Sealer::new(key),
             opener: Opener::new(key),
@@ -160,10 +159,34 @@ impl PulseThread {
     }
 }
 
+/// Every address to listen on.
+fn listen(addresses: &Addresses, port: u16) -> Vec<SocketAddr> {
+    addresses.to_listen().into_iter().map(|address| SocketAddr::new(address, port)).collect()
+}
+
+/// Between what each beat goes.
+type Ways = BTreeMap<(NodeId, LinkId), Vec<(SocketAddr, SocketAddr)>>;
+
+fn ways(addresses: &Addresses, port: u16) -> Ways {
+    let mut ways = Ways::new();
+    for peer in addresses.peers.keys() {
+        for (link, from, to) in addresses.all_ways(*peer) {
+            let way = (SocketAddr::new(from, port), SocketAddr::new(to, port));
+            ways.entry((*peer, link)).or_default().push(way);
+        }
+    }
+    ways
+}
+
+/// No link has this number.
+const NO_LINK: LinkId = LinkId(u8::MAX);
+
 struct Beating {
     pulse: Pulse,
     sockets: BeatSockets,
-    addresses: BTreeMap<NodeId, Vec<SocketAddr>>,
+    port: u16,
+    addresses: Addresses,
+    ways: Ways,
     sealer: Sealer,
     opener: Opener,
     packet: Vec<u8>,
@@ -207,8 +230,8 @@ impl Beating {
             if drained.is_cut_short {
                 continue;
             }
-            for link in self.sockets.rebind() {
-                tracing::info!(%link, "link can be used");
+            for address in self.sockets.rebind() {
+                tracing::info!(address = %address.ip(), "an address of this node is there and can be used");
             }
             let sleep = self.pulse.deadline().since(host::identity::now()).min(Duration::from_secs(1));
             // While all is well, one wake-up per slot of the rhythm does: the kernel notes when each beat arrived.
@@ -232,7 +255,11 @@ impl Beating {
         // Its room is used again.
         self.received = arrived;
         if let Some(PulseJob { order, addresses }) = inbox.take() {
-            self.addresses = addresses;
+            if addresses != self.addresses {
+                self.sockets.set(&listen(&addresses, self.port));
+                self.ways = ways(&addresses, self.port);
+                self.addresses = addresses;
+            }
             self.step(now, PulseInput::Order(order), report);
         }
         self.step(now, PulseInput::Progress(self.vitals.progress()), report);
@@ -259,12 +286,15 @@ impl Beating {
 
     /// Reads everything that has arrived, as far as it is for us.
     fn drain(&mut self) -> Drained {
-        let Beating { sockets, opener, received, pulse, .. } = self;
+        let Beating { sockets, opener, received, pulse, addresses, .. } = self;
         sockets.drain(|packet| {
             let arrived = host::identity::now();
             let Ok((header, _)) = wire::decode_header(packet.bytes) else { return pulse.count_broken() };
+            // What comes to an address that is not of its link is of no link.
+            let path = addresses.path(header.link, packet.local.ip(), header.sender, packet.from.ip());
+            let (link, path) = path.map_or((NO_LINK, Path::Former), |path| (header.link, path));
             // Cheap, and before any cryptography.
-            if !pulse.admits(packet.link, &header) {
+            if !pulse.admits(link, &header, path) {
                 return;
             }
             let (clear, body) = packet.bytes.split_at_mut(wire::HEADER_BYTES);
@@ -282,7 +312,7 @@ impl Beating {
             };
             let Ok(beat) = wire::decode_beat(&body[..length]) else { return pulse.count_broken() };
             let arrival = model::Instant::from_nanos(arrived.as_nanos().saturating_sub(packet.age.as_nanos() as u64));
-            received.push(Received { arrival, header, beat });
+            received.push(Received { arrival, header, beat, path });
         })
     }
 
@@ -291,9 +321,7 @@ impl Beating {
             match action {
                 PulseAction::Report(said) => report(said),
                 PulseAction::Send { to, link, header, beat } => {
-                    let Some(address) = self.addresses.get(&to).and_then(|links| links.get(usize::from(link.0))) else {
-                        continue;
-                    };
+                    let Some(ways) = self.ways.get(&(to, link)) else { continue };
                     let clear = wire::encode_header(&header);
                     self.body.clear();
                     wire::encode_beat(&beat, &mut self.body);
@@ -310,7 +338,9 @@ impl Beating {
                     self.packet.clear();
                     self.packet.extend_from_slice(&clear);
                     self.packet.extend_from_slice(&self.body);
-                    self.sockets.send(link, *address, &self.packet);
+                    for (from, at) in ways {
+                        self.sockets.send(*from, *at, &self.packet);
+                    }
                 }
             }
         }
@@ -321,8 +351,9 @@ impl Beating {
 mod tests {
     use super::*;
     use liveness::{Facts, PeerOrder, Timing};
-    use model::{Incarnation, Profile};
-    use std::net::UdpSocket;
+    use model::{ConfigVersion, Incarnation, Profile};
+    use node::Place;
+    use std::net::{IpAddr, UdpSocket};
 
     #[test]
     fn a_worker_that_stands_still_for_ten_seconds_is_ended() {
@@ -353,13 +384,16 @@ mod tests {
             timing: Timing::of(Profile::Lan),
             facts: Facts::default(),
             is_leaving: false,
+            addresses: ConfigVersion(0),
         };
         let begun = host::identity::now();
         let key = ClusterKey::generate();
         let mut beating = Beating {
             pulse: Pulse::new(begun, own, order),
-            sockets: BeatSockets::bind(&[(LinkId(0), "127.0.0.1:0".parse().unwrap())]).unwrap(),
-            addresses: BTreeMap::new(),
+            sockets: BeatSockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap(),
+            port: 0,
+            addresses: Addresses::default(),
+            ways: Ways::new(),
             sealer: Sealer::new(&key),
             opener: Opener::new(&key),
             packet: Vec::new(),
@@ -390,26 +424,36 @@ mod tests {
     #[test]
     fn of_many_orders_the_newest_is_followed() {
         let own = OwnIdentity { cluster: 7, id: NodeId(1), incarnation: Incarnation(5), salt: 9, key_epoch: 0 };
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let receiver = UdpSocket::bind("127.0.0.3:0").unwrap();
+        let port = receiver.local_addr().unwrap().port();
         receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let nobody = "127.0.0.1:9".parse().unwrap();
-        let job = |address: SocketAddr| PulseJob {
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let job = |own: &str, peer: &str| PulseJob {
             order: PulseOrder {
                 members: vec![PeerOrder { id: NodeId(2), links: 1, incarnation: None }],
                 voters: vec![NodeId(1), NodeId(2)],
                 timing: Timing::of(Profile::Lan),
                 facts: Facts::default(),
                 is_leaving: false,
+                addresses: ConfigVersion(0),
             },
-            addresses: BTreeMap::from([(NodeId(2), vec![address])]),
+            addresses: Addresses::stored(
+                ConfigVersion(0),
+                vec![Place::at(ip(own))],
+                BTreeMap::from([(NodeId(2), vec![Place::at(ip(peer))])]),
+            ),
         };
-        let (key, link) = (ClusterKey::generate(), "127.0.0.1:0".parse().unwrap());
-        let thread = PulseThread::start(own, &key, &[link], job(nobody), Arc::default(), |_| {}).unwrap();
+        let key = ClusterKey::generate();
+        let first = job("127.0.0.1", "127.0.0.4");
+        let thread = PulseThread::start(own, &key, port, first.clone(), Arc::default(), |_| {}).unwrap();
         for _ in 0..1000 {
-            thread.order(job(nobody));
+            thread.order(first.clone());
         }
-        thread.order(job(receiver.local_addr().unwrap()));
+        // Another address of this node is taken up as well, while the thread runs.
+        thread.order(job("127.0.0.2", "127.0.0.3"));
         let mut packet = [0; 2048];
-        assert!(receiver.recv(&mut packet).is_ok_and(|length| length > 0), "beats go where the last order says");
+        let (length, from) = receiver.recv_from(&mut packet).expect("beats go where the last order says");
+        assert!(length > 0);
+        assert_eq!(from.ip(), ip("127.0.0.2"));
     }
 }

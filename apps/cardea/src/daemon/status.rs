@@ -486,15 +486,19 @@ fn link_problems(view: &View, peer: &PeerReport) -> Vec<Problem> {
     if !is_heard(view, peer.id) {
         return Vec::new();
     }
+    let links_of = |id: NodeId| {
+        let name = NodeName(view.state.name_of(id));
+        view.state.config.nodes.get(&name).map(|node| &node.links[..]).unwrap_or_default()
+    };
     let address = |id: NodeId, position: usize| {
         let name = NodeName(view.state.name_of(id));
-        let links = view.state.config.nodes.get(&name).map(|node| &node.links[..]).unwrap_or_default();
-        let shown = links.get(position).map(|address| format!(" ({address})")).unwrap_or_default();
+        let shown = links_of(id).get(position).map(|address| format!(" ({address})")).unwrap_or_default();
         (name.0, shown)
     };
     peer.links
         .iter()
-        .filter(|link| link.state == LinkState::Down)
+        // A network that was removed and is still in use for a moment is none that anybody should mend.
+        .filter(|link| link.state == LinkState::Down && usize::from(link.link.0) < links_of(peer.id).len())
         .map(|link| {
             let position = usize::from(link.link.0);
             let mut ends = [address(view.own, position), address(peer.id, position)];

@@ -211,6 +211,7 @@ fn peer(id: NodeId) -> PeerReport {
         link: LinkId(number),
         state: LinkState::Up,
         is_two_way: true,
+        proven: None,
         rtt: Some(Duration::from_micros(250)),
         loss_permille: 0,
     };

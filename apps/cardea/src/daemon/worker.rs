@@ -25,21 +25,21 @@ use arc_swap::ArcSwap;
 use host::supervise::{EXIT_FINAL, EXIT_RESTART};
 use liveness::{Facts, OwnIdentity, PulseOrder, PulseReport};
 use model::{
-    AgentAction, AgentName, CallKey, Incarnation, Instant, LinkId, LogIndex, NodeId, Outcome, ParameterValue,
-    ResourceName,
+    AgentAction, AgentName, CallKey, ConfigVersion, Incarnation, Instant, LinkId, LogIndex, NodeId, Outcome,
+    ParameterValue, ResourceName,
 };
-use node::{Action, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
+use node::{Action, Addresses, Answer, Halt, Identity, Input, Moment, Node, Settings, Start};
 use siphasher::sip::SipHasher13;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use storage::{DiskHandle, Storage, StorageError};
 use tokio::sync::oneshot;
-use transport::{AllowList, ClusterKey, DatagramConfig, DatagramSender, StreamsConfig, StreamsHandle};
+use transport::{AllowList, ClusterKey, DatagramConfig, DatagramSender, StreamsConfig, StreamsHandle, Way};
 use wire::Message;
 
 use super::events::Events;
 use super::file_writer::FileWriter;
 use super::http::{self, Picture};
-use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer};
+use super::node_file::{NodeFile, PORT, PulseFile, PulsePeer, as_stored};
 use super::paths::Paths;
 use super::peers;
 use super::problems::Board;
@@ -255,7 +255,16 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
     };
     let first_peers = pulse_file.orders();
     let now = moment();
-    let start = Start { identity, settings, stored, journal: contents.journal, first_peers, begun };
+    let addresses = pulse_file.addresses();
+    let start = Start {
+        identity,
+        settings,
+        stored,
+        journal: contents.journal,
+        first_peers,
+        addresses: addresses.clone(),
+        begun,
+    };
     let (node, first) = match Node::new(now, start) {
         Ok(pair) => pair,
         Err(cause) => {
@@ -300,14 +309,6 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
         Agents::new(config, move |event| drop(work.send(Work::Agent(event))))
             .with_context(|| format!("cannot tell what runs here apart by {}", paths.run().display()))?
     };
-    let links = |port: u16| -> Vec<(LinkId, SocketAddr)> {
-        pulse_file
-            .own
-            .iter()
-            .enumerate()
-            .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), SocketAddr::new(*address, port)))
-            .collect()
-    };
     let allowed = AllowList::default();
     allowed.set_members(node.state().members.keys().copied().collect(), NodeId(node.state().applied.0));
     let (datagrams, _receiver) = {
@@ -317,7 +318,7 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
                 cluster_id: file.cluster,
                 me: own,
                 key: key.clone(),
-                links: links(PORT + 1),
+                links: datagram_links(&addresses),
                 allowed: allowed.clone(),
             },
             move |from, _, bytes| {
@@ -327,7 +328,8 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
             },
         )?
     };
-    let listen = links(PORT).into_iter().map(|(_, address)| address).collect();
+    let listening = addresses.to_listen();
+    let listen = listening.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
     let streams = peers::start(&hub, StreamsConfig { listen, identity: certificate, allowed: allowed.clone() })?;
     let _ = hub.streams.set(streams.clone());
     peers::keep_renewed(&hub, &streams)?;
@@ -346,7 +348,10 @@ pub fn run(paths: &Paths, reboot: Reboot) -> anyhow::Result<u8> {
         streams,
         allowed,
         newcomers: BTreeMap::new(),
-        addresses: BTreeMap::new(),
+        addresses,
+        listening,
+        ways: BTreeMap::new(),
+        last_order: None,
         pulse_file,
         calls: BTreeMap::new(),
         asks: BTreeMap::new(),
@@ -417,17 +422,20 @@ fn start_pulse(
         timing: pulse_file.timing(),
         facts: Facts::default(),
         is_leaving: false,
+        addresses: ConfigVersion(pulse_file.config_version),
     };
-    let links: Vec<SocketAddr> = pulse_file.own.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
-    let first = PulseJob { order, addresses: beat_addresses(&pulse_file.peers) };
-    PulseThread::start(own, key, &links, first, vitals, move |report| drop(work.send(Work::Pulse(report))))
+    let first = PulseJob { order, addresses: pulse_file.addresses() };
+    PulseThread::start(own, key, PORT, first, vitals, move |report| drop(work.send(Work::Pulse(report))))
 }
 
-fn beat_addresses(peers: &[PulsePeer]) -> BTreeMap<NodeId, Vec<SocketAddr>> {
-    peers
-        .iter()
-        .map(|peer| (NodeId(peer.id), peer.links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
-        .collect()
+/// The addresses for messages, by link.
+fn datagram_links(addresses: &Addresses) -> Vec<(LinkId, SocketAddr)> {
+    let places = addresses.own.iter().enumerate();
+    let of_link = |(n, place): (usize, &node::Place)| {
+        let link = LinkId(u8::try_from(n).unwrap_or(u8::MAX));
+        place.all().map(move |address| (link, SocketAddr::new(address, PORT + 1))).collect::<Vec<_>>()
+    };
+    places.flat_map(of_link).collect()
 }
 
 /// SIGTERM and SIGINT end this worker in order, SIGHUP makes room for another one.
@@ -472,8 +480,13 @@ struct Worker {
     allowed: AllowList,
     /// Nodes that were admitted after the applied state, and where they are: only the log can tell more.
     newcomers: BTreeMap<NodeId, Vec<IpAddr>>,
-    /// Each other member's address on each network.
-    addresses: BTreeMap<NodeId, Vec<IpAddr>>,
+    /// Where everybody is, newcomers included.
+    addresses: Addresses,
+    /// The addresses that this node listens on.
+    listening: BTreeSet<IpAddr>,
+    /// How messages go to each other node.
+    ways: BTreeMap<NodeId, Vec<Way>>,
+    last_order: Option<PulseOrder>,
     pulse_file: PulseFile,
     files: FileWriter,
     boot_id: String,
@@ -598,6 +611,7 @@ impl Worker {
     fn perform(&mut self, actions: Vec<Action>) -> Option<u8> {
         let mut end = None;
         let mut said = Vec::new();
+        let mut has_moved = false;
         for action in actions {
             match action {
                 Action::Send { to, message } => self.send(to, &message),
@@ -616,11 +630,19 @@ impl Worker {
                 }
                 Action::FenceCall(call) => self.agents.begin_fence(call),
                 Action::AbandonFence(key) => self.agents.abandon_fence(key),
-                Action::Pulse(order) => self.order_pulse(*order),
+                Action::Addresses => has_moved = true,
+                Action::Pulse(order) => {
+                    self.order_pulse(*order);
+                    has_moved = false;
+                }
                 Action::Answer { id, answer } => said.push(Said::Answer { id, answer }),
                 Action::Event(event) => said.push(Said::Event(event)),
                 Action::Halt(halt) => end = Some(halt),
             }
+        }
+        // An order that was made with other addresses takes them along; else the last one stands.
+        if has_moved && let Some(order) = self.last_order.take() {
+            self.order_pulse(order);
         }
         if !said.is_empty() {
             // Whoever hears of a change and then looks must see it.
@@ -671,15 +693,8 @@ impl Worker {
     fn send(&mut self, to: NodeId, message: &Message) {
         let bytes = wire::encode(message);
         if bytes.len() <= wire::DATAGRAM_BYTES_MAX {
-            let over: Vec<(LinkId, SocketAddr)> = self
-                .addresses
-                .get(&to)
-                .into_iter()
-                .flatten()
-                .enumerate()
-                .map(|(n, address)| (LinkId(u8::try_from(n).unwrap_or(u8::MAX)), SocketAddr::new(*address, PORT + 1)))
-                .collect();
-            if let Err(cause) = self.datagrams.send(to, &over, &bytes) {
+            let over = self.ways.get(&to).map_or(&[][..], Vec::as_slice);
+            if let Err(cause) = self.datagrams.send(to, over, &bytes) {
                 tracing::error!(%cause, "a message does not fit its datagram");
             }
             // A receiver whose log does not know this node yet believes its certificate, and no datagram.
@@ -697,73 +712,79 @@ impl Worker {
         }
     }
 
-    /// Where everybody is, from the agreed configuration.
+    /// Where everybody is, from the agreed configuration; whoever sends and listens follows.
     fn learn_addresses(&mut self) {
         let state = self.node.state();
         let applied = NodeId(state.applied.0);
-        let peers = || self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone()));
-        if state.members.is_empty() {
-            self.addresses = peers().collect();
-        } else {
-            let links =
-                |name: &model::NodeName| state.config.nodes.get(name).map(|n| n.links.clone()).unwrap_or_default();
+        let mut addresses = self.node.addresses().clone();
+        if !state.members.is_empty() {
+            let stored = self.pulse_file.peers.iter().map(|peer| (NodeId(peer.id), peer.links.clone()));
             self.newcomers.retain(|id, _| *id > applied);
-            self.newcomers.extend(peers().filter(|(id, _)| *id > applied));
-            self.addresses = state
-                .members
-                .iter()
-                .filter(|(id, _)| **id != self.hub.own)
-                .map(|(id, member)| (*id, links(&member.name)))
-                .chain(self.newcomers.clone())
-                .collect();
+            self.newcomers.extend(stored.filter(|(id, _)| *id > applied));
             let known: BTreeSet<NodeId> = state.members.keys().chain(self.newcomers.keys()).copied().collect();
             self.allowed.set_members(known, applied);
         }
-        let streams = self
-            .addresses
-            .iter()
-            .map(|(id, links)| (*id, links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
-            .collect();
-        self.streams.set_peers(streams);
+        for (id, links) in &self.newcomers {
+            let places = || links.iter().map(|address| node::Place::at(*address)).collect();
+            addresses.peers.entry(*id).or_insert_with(places);
+        }
+        if addresses == self.addresses && !self.ways.is_empty() {
+            return;
+        }
+        let way =
+            |(link, from, to)| Way { link, from: SocketAddr::new(from, PORT + 1), to: SocketAddr::new(to, PORT + 1) };
+        self.ways = addresses.peers.keys().map(|peer| (*peer, addresses.all_ways(*peer).map(way).collect())).collect();
+        let listening = addresses.to_listen();
+        if addresses.own != self.addresses.own {
+            self.datagrams.set_links(&datagram_links(&addresses));
+        }
+        if listening != self.listening {
+            let list: Vec<String> = listening.iter().map(ToString::to_string).collect();
+            tracing::info!("this node listens on {}", list.join(", "));
+            let listen: Vec<SocketAddr> = listening.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
+            self.streams.set_listen(&listen);
+            self.listening = listening;
+        }
+        let to_connect = |peer: &NodeId| {
+            addresses.to_connect(*peer).into_iter().map(|address| SocketAddr::new(address, PORT)).collect()
+        };
+        self.streams.set_peers(addresses.peers.keys().map(|peer| (*peer, to_connect(peer))).collect());
+        self.addresses = addresses;
     }
 
     fn order_pulse(&mut self, order: PulseOrder) {
         self.learn_addresses();
+        self.store_addresses(&order);
+        self.last_order = Some(order.clone());
+        self.pulse.order(PulseJob { order, addresses: self.addresses.clone() });
+    }
+
+    /// Keeps what the next worker has to know before it opens the database.
+    fn store_addresses(&mut self, order: &PulseOrder) {
         let state = self.node.state();
-        if !state.members.is_empty() {
-            let own = state
-                .members
-                .get(&self.hub.own)
-                .and_then(|own| state.config.nodes.get(&own.name))
-                .map_or_else(|| self.pulse_file.own.clone(), |node| node.links.clone());
-            let incarnation_of =
-                |id: &NodeId| state.members.get(id).map(|member| member.incarnation.0).filter(|known| *known != 0);
-            let file = PulseFile {
-                version: 1,
-                profile: state.config.profile,
-                own,
-                peers: self
-                    .addresses
-                    .iter()
-                    .map(|(id, links)| PulsePeer { id: id.0, links: links.clone(), incarnation: incarnation_of(id) })
-                    .collect(),
-                voters: order.voters.iter().map(|id| id.0).collect(),
-            };
-            if file != self.pulse_file {
-                self.files.save_pulse(file.clone());
-                if file.own != self.pulse_file.own {
-                    tracing::info!("this node's own addresses changed: a new worker takes them up");
-                    self.hub.tell(Work::HandOver);
-                }
-                self.pulse_file = file;
-            }
+        if state.members.is_empty() {
+            return;
         }
-        let addresses = self
-            .addresses
-            .iter()
-            .map(|(id, links)| (*id, links.iter().map(|address| SocketAddr::new(*address, PORT)).collect()))
-            .collect();
-        self.pulse.order(PulseJob { order, addresses });
+        let incarnation_of =
+            |id: &NodeId| state.members.get(id).map(|member| member.incarnation.0).filter(|known| *known != 0);
+        let (own, own_former) = as_stored(&self.addresses.own);
+        let peers = self.addresses.peers.iter().map(|(id, places)| {
+            let (links, former) = as_stored(places);
+            PulsePeer { id: id.0, links, former, incarnation: incarnation_of(id) }
+        });
+        let file = PulseFile {
+            version: 1,
+            profile: state.config.profile,
+            config_version: self.addresses.version.0,
+            own,
+            own_former,
+            peers: peers.collect(),
+            voters: order.voters.iter().map(|id| id.0).collect(),
+        };
+        if file != self.pulse_file {
+            self.files.save_pulse(file.clone());
+            self.pulse_file = file;
+        }
     }
 
     fn publish(&mut self) {
