@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{plan_cib, print_json};
+use super::{cib_file, plan_cib, print_json};
 
 /// Writes a cluster file from what another cluster manager is configured with.
 #[derive(Args, Debug)]
@@ -59,7 +59,7 @@ struct NotUnderstood<'a> {
 /// Runs the command.
 pub fn run(args: &ImportArgs) -> anyhow::Result<()> {
     let From::Pacemaker(args) = &args.from;
-    let text = std::fs::read_to_string(&args.cib).with_context(|| format!("cannot read {}", args.cib.display()))?;
+    let text = cib_file::read(&args.cib)?;
     let time = match &args.now {
         Some(now) => import::Time::At(plan_cib::time(now)?),
         None => plan_cib::recorded_or_now(),

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod change;
 pub mod check;
+pub mod cib_file;
 pub mod client;
 pub mod daemon;
 pub mod demo;

@@ -16,14 +16,15 @@ use scheduler::{Judgement, NoMajority, Supposition, Votes};
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::print_json;
+use super::{cib_file, print_json};
 use crate::shown;
 
 /// Where the CIBs are, and when they are judged.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("dated").args(["cib", "status"]))]
 pub struct CibArgs {
-    /// A Pacemaker CIB with its status section, as `cibadmin --query` prints it: shows what would be done there.
+    /// A Pacemaker CIB with its status section, as `cibadmin --query` prints it, plain or packed by gzip or bzip2: shows
+    /// what would be done there.
     #[arg(long, value_name = "FILE", conflicts_with = "cib_dir")]
     cib: Option<PathBuf>,
     /// All CIBs of a folder (`*.xml`), each judged into a file of its own.
@@ -166,7 +167,7 @@ pub fn run_file(text: &str, args: &CibArgs, json: bool) -> anyhow::Result<()> {
     let mut votes = None;
     if let Some(path) = &args.status {
         let now = args.now.as_deref().map(time).transpose()?;
-        let cib = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let cib = cib_file::read(path)?;
         let imported = import::cib(&cib, now.map_or_else(recorded_or_now, import::Time::At))
             .with_context(|| format!("{} says no state", path.display()))?;
         situation = import::with_status(situation, &imported.situation);
@@ -201,7 +202,7 @@ pub fn settled(situation: &Situation) -> Situation {
 }
 
 fn judge(path: &Path, now: Option<i64>, what_if: &[Supposition]) -> anyhow::Result<Judged> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = cib_file::read(path)?;
     let begun = processor_time();
     let time = now.map_or_else(recorded_or_now, import::Time::At);
     let mut imported = import::cib(&text, time).with_context(|| format!("{} cannot be planned", path.display()))?;

@@ -16,7 +16,7 @@ use model::{ClusterConfig, FenceName, NodeName, NodeRole, ResourceName};
 use scheduler::{Judgement, Place, Supposition, Votes};
 use serde::Serialize;
 
-use super::{check, plan_cib, print_json};
+use super::{check, cib_file, plan_cib, print_json};
 
 /// Plays every loss of a node, a witness, a network and a fence device through: what starts where, what cannot run, and
 /// what goes back when the node is there again.
@@ -130,7 +130,7 @@ pub fn run(args: &RehearseArgs) -> anyhow::Result<i32> {
             (situation, Some(config))
         }
         (None, Some(cib)) => {
-            let text = std::fs::read_to_string(cib).with_context(|| format!("cannot read {}", cib.display()))?;
+            let text = cib_file::read(cib)?;
             let imported = import::cib(&text, plan_cib::recorded_or_now())
                 .with_context(|| format!("{} cannot be rehearsed", cib.display()))?;
             (imported.situation, None)
