@@ -1,9 +1,11 @@
-//! The chores of the repository: `cargo xtask ci`, `cargo xtask layers`, `cargo xtask conformance`.
+//! The chores of the repository: `cargo xtask ci`, `cargo xtask layers`, `cargo xtask conformance`,
+//! `cargo xtask random-cibs`.
 
 mod ci;
 mod conformance;
 mod layers;
 mod packages;
+mod random_cibs;
 
 use std::process::ExitCode;
 
@@ -39,12 +41,25 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Random small Pacemaker clusters: is each plan sound, and the one of `crm_simulate` where that is installed?
+    RandomCibs {
+        /// How many.
+        #[arg(long, value_name = "NUMBER", default_value_t = 500)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, value_name = "SEED", default_value_t = 0)]
+        first: u64,
+        /// Where the CIBs and the plans are written; else to `target/random-cibs`.
+        #[arg(long, value_name = "DIR")]
+        out: Option<std::path::PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Ci { no_skips, only } => ci::run(no_skips, &only),
         Chore::Layers => layers::check(),
+        Chore::RandomCibs { seeds, first, out } => random_cibs::run(seeds, first, out),
         Chore::Conformance { cases, update } => conformance::run(cases, update),
     };
     match result {
