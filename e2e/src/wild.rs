@@ -324,7 +324,7 @@ impl Wild {
                 let mut left = Vec::new();
                 for _ in 1..names.len() {
                     let place = self.lab.place_of(SERVICE)?;
-                    self.lab.leader()?.must(&["standby", &place])?;
+                    self.lab.leader()?.must(&["standby", &place, "--yes"])?;
                     until("it runs elsewhere", || {
                         let now = self.lab.place_now(SERVICE)?;
                         if now == place { Err(now) } else { Ok(()) }

@@ -62,7 +62,7 @@ fn what_a_replaced_worker_had_started_is_gone_after_its_stop() -> Result<()> {
         let place = lab.place_of("web")?;
         assert_eq!(lab.running(&place, "cardea-web").len().max(lab.running(&place, "web").len()), 1);
         replace_worker(&lab, &place)?;
-        lab.leader()?.must(&["standby", &place])?;
+        lab.leader()?.must(&["standby", &place, "--yes"])?;
         until("it runs elsewhere", || {
             let now = lab.place_now("web")?;
             if now == place { Err(now) } else { Ok(()) }

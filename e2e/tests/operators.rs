@@ -129,7 +129,9 @@ fn an_operator_is_told_the_truth_and_obeyed_from_every_node() -> Result<()> {
     assert!(words.contains("a backup"), "who looks sees why: {words}");
     asked.must(&["start", "site"])?;
     let place = lab.place_of("web")?;
-    refused(asked, &["start", "site"], "not stopped")?;
+    let said = asked.must(&["start", "site"])?;
+    assert!(said.out.contains("not stopped"), "what is so already is no fault: {said:?}");
+    refused(asked, &["fence", &place], "--yes")?;
 
     // Hands off means that even a death is left alone.
     asked.must(&["maintenance", "--reason", "hands off"])?;
@@ -157,6 +159,13 @@ fn an_operator_is_told_the_truth_and_obeyed_from_every_node() -> Result<()> {
     assert_eq!(plan["steps"], serde_json::json!([]), "another time between checks moves nothing");
     let stale = (before + 1).to_string();
     refused(asked, &["apply", &file, "--yes", "--expect-version", &stale], "version")?;
+    refused(asked, &["apply", &file], "--yes")?;
+    let other = lab.write("other.toml", &cluster_file(&["a", "b", "c"], SITE).replace("\"lab\"", "\"shop\""))?;
+    refused(asked, &["apply", &other, "--yes"], "`shop`")?;
+    let unasked = asked.cardea(&["apply", &file, "--json"])?;
+    assert_eq!((unasked.exit_status, &unasked.json()?["code"]), (Some(1), &Value::from("unconfirmed")));
+    let broken = lab.write("broken.toml", "cluster = ")?;
+    refused(asked, &["apply", &broken, "--yes"], "broken.toml")?;
     let served_by = lab.running(&place, "web");
     asked.must(&["apply", &file, "--yes", "--reason", "calmer"])?;
     let after = until("the file is current here", || {
@@ -166,7 +175,10 @@ fn an_operator_is_told_the_truth_and_obeyed_from_every_node() -> Result<()> {
     let kept = asked.must(&["history", "--versions", "--json"])?.json()?;
     let last = kept.as_array().and_then(|kept| kept.last()).cloned().unwrap_or_default();
     assert_eq!((last["config_version"].as_u64(), last["reason"].as_str()), (Some(after), Some("calmer")), "{kept}");
-    asked.must(&["rollback", &before.to_string()])?;
+    let again = asked.must(&["apply", &file, "--yes"])?;
+    assert!(again.out.contains("nothing changed"), "the same text makes no version: {again:?}");
+    refused(asked, &["rollback", &before.to_string()], "--yes")?;
+    asked.must(&["rollback", &before.to_string(), "--yes"])?;
     until("the old file is current again", || {
         let text = asked.cardea(&["history", "--versions", "--json"]).and_then(|said| said.json());
         let text = text.map_err(|error| error.to_string())?;

@@ -477,6 +477,7 @@ impl World {
             ActionKind::Move(unit, node) => ActionKind::Move(unit.clone(), id(node)),
             ActionKind::Leave(node) => ActionKind::Leave(id(node)),
             ActionKind::ClusterMaintenance => ActionKind::ClusterMaintenance,
+            ActionKind::ShutDown => ActionKind::ShutDown,
             ActionKind::Stop(unit) => ActionKind::Stop(unit.clone()),
         }
     }

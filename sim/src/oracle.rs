@@ -136,6 +136,7 @@ impl World {
         let Some(id) = machine.id else { return false };
         let is_kept_away = state.actions.values().any(|action| match &action.kind {
             ActionKind::Standby(node) | ActionKind::NodeMaintenance(node) | ActionKind::Leave(node) => *node == id,
+            ActionKind::ShutDown => true,
             ActionKind::ClusterMaintenance | ActionKind::Move(..) | ActionKind::Stop(_) => false,
         });
         let wall: WallTime = machine.clock.wall(self.now);

@@ -47,6 +47,7 @@ Act:
   clear        forgets failures
   fence        cuts a node off; tests the devices; attests that a node is off
   lead         lets another node lead
+  shutdown     ends this node, or the whole site, in order
 
 Members:
   init         begins a cluster on this node
@@ -65,7 +66,7 @@ Try it:
 Options:
 {options}
 
-Exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage.
+Exit codes: 0 done or so already, 1 refused or failed (the reason is on stderr, with --json on stdout), 2 wrong usage.
 ";
 
 /// Keeps services running while machines die.
@@ -92,7 +93,7 @@ enum Command {
     Rehearse(commands::rehearse::RehearseArgs),
     Apply(commands::apply::ApplyArgs),
     History(commands::history::HistoryArgs),
-    Rollback(commands::change::RollbackArgs),
+    Rollback(commands::apply::RollbackArgs),
     Explain(commands::explain::ExplainArgs),
     Events(commands::events::EventsArgs),
     Move(commands::change::MoveArgs),
@@ -106,6 +107,7 @@ enum Command {
     Fence(commands::fence::FenceArgs),
     /// Lets another node lead the cluster; services stay where they are.
     Lead(commands::change::NodeArgs),
+    Shutdown(commands::shutdown::ShutdownArgs),
     Init(commands::init::InitArgs),
     Token(commands::token::TokenArgs),
     Join(commands::join::JoinArgs),
@@ -147,11 +149,17 @@ fn main() -> ExitCode {
         }
         Some(_) | None => {}
     }
+    let is_json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let Cli { root, command } = Cli::parse_from(arguments);
     match run(&root, command) {
         Ok(exit_status) => ExitCode::from(u8::try_from(exit_status).unwrap_or(1)),
         Err(error) => {
-            eprintln!("cardea: {error:#}");
+            if is_json {
+                // Whoever reads JSON gets the refusal as such; who has closed the pipe does not want it.
+                let _ = commands::print_json(&commands::refusal_of(&error));
+            } else {
+                eprintln!("cardea: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -159,16 +167,19 @@ fn main() -> ExitCode {
 
 /// Carries out a command; returns the exit status.
 fn run(root: &Path, command: Command) -> anyhow::Result<i32> {
-    use commands::{apply, change, check, events, explain, fence, history, init, join, plan, rehearse, status, token};
+    use commands::{
+        apply, change, check, events, explain, fence, history, init, join, plan, rehearse, shutdown, status, token,
+    };
     let done = |()| 0;
     match command {
+        Command::Shutdown(args) => shutdown::run(root, args).map(done),
         Command::Status(args) => status::run(root, &args),
         Command::Check(args) => check::run(root, &args),
         Command::Plan(args) => plan::run(root, &args).map(done),
         Command::Rehearse(args) => rehearse::run(&args),
         Command::Apply(args) => apply::run(root, args).map(done),
         Command::History(args) => history::run(root, &args).map(done),
-        Command::Rollback(args) => change::rollback(root, args).map(done),
+        Command::Rollback(args) => apply::rollback(root, args).map(done),
         Command::Explain(args) => explain::run(root, &args).map(done),
         Command::Events(args) => events::run(root, &args).map(done),
         Command::Move(args) => change::move_unit(root, args).map(done),

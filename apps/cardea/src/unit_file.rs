@@ -50,7 +50,9 @@ fn systemd_never_gives_up_on_the_daemon() {
     let unit = UnitFile::packaged();
     assert_eq!(unit.one("Unit", "StartLimitIntervalSec"), "0", "no number of early ends is too many");
     assert_eq!(unit.one("Service", "Restart"), "always");
-    assert_eq!(unit.one("Service", "RestartPreventExitStatus"), host::supervise::EXIT_FINAL.to_string());
+    // Zero: it was told to end, by `cardea shutdown` as well as by systemd.
+    let stays_down = format!("0 {}", host::supervise::EXIT_FINAL);
+    assert_eq!(unit.one("Service", "RestartPreventExitStatus"), stays_down);
     assert!(!unit.has("StartLimitBurst") && !unit.has("RestartMaxDelaySec") && !unit.has("WatchdogSec"));
 }
 
@@ -61,6 +63,13 @@ fn services_outlive_the_daemon_and_are_known_afterwards() {
     assert_eq!(unit.one("Service", "RuntimeDirectoryPreserve"), "yes");
     assert_eq!(unit.one("Service", "Delegate"), "yes");
     assert!(unit.one("Service", "ExecStart").ends_with(" daemon --reboot machine"));
+}
+
+/// Services are stopped before the daemon ends, and a database takes its time.
+#[test]
+fn systemd_waits_for_the_stops_of_services() {
+    let waits: u64 = UnitFile::packaged().one("Service", "TimeoutStopSec").parse().expect("a number");
+    assert!(waits >= crate::daemon::worker::LEAVE_PATIENCE.as_secs() + 60, "{waits}");
 }
 
 #[test]

@@ -77,10 +77,58 @@ pub enum EventKind {
     Voters,
     /// The configuration changed.
     Config,
-    /// An operator asked for something.
-    Action,
-    /// An operator's wish was fulfilled or taken back.
-    ActionDone,
+    /// A person attested that the subject is off.
+    ConfirmedOff,
+    /// The cluster began, with the subject as its first node.
+    Founded,
+    /// What the subject held was freed by the proof of its end.
+    Freed,
+    /// The daemon of the subject ended in maintenance; its services go on.
+    Gone,
+    /// The subject's lead is agreed on.
+    Leads,
+    /// The daemon of the subject was told to end.
+    Leave,
+    /// The subject stays after all.
+    LeaveOff,
+    /// All members can read the entries of a higher feature level.
+    Level,
+    /// Nobody has contact with the subject, and what may run twice may run elsewhere.
+    Lost,
+    /// An operator keeps hands off the subject.
+    Maintenance,
+    /// The subject is looked after again.
+    MaintenanceOff,
+    /// An operator moves the subject.
+    Move,
+    /// The move of the subject is not asked for any more.
+    MoveOff,
+    /// The subject was moved, as asked.
+    Moved,
+    /// The subject runs where it must not.
+    Orphan,
+    /// An operator shuts the site down.
+    Shutdown,
+    /// The site was started again after it was shut down.
+    ShutdownOff,
+    /// The subject was condemned for its silence, and is heard again.
+    Spared,
+    /// An operator lets the subject run nothing.
+    Standby,
+    /// The subject may run something again.
+    StandbyOff,
+    /// An operator starts the subject, which was stopped.
+    Start,
+    /// An operator stops the subject.
+    Stop,
+    /// The subject could not be stopped.
+    StopFailed,
+    /// The subject came back too often and gets nothing for a while.
+    Suppressed,
+    /// A join token was made, or burnt.
+    Token,
+    /// What could not be stopped has stopped after all.
+    Unblocked,
     /// Failures were cleared.
     Cleared,
     /// The state of the subject was wrong, and is now that of the leader.

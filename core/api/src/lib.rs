@@ -13,7 +13,7 @@ mod request;
 mod status;
 
 pub use event::{Event, EventKind};
-pub use request::{FenceTestResult, Refused, RefusedCode, Reply, Request};
+pub use request::{CONFIRM_ALL, FenceTestResult, Refused, RefusedCode, Reply, Request};
 pub use status::{
     ActionStatus, Explanation, Fault, HistoryItem, LinkStatus, NodeExplanation, NodeStatus, PlanStatus, ResourceStatus,
     Status, StepStatus, VersionItem,

@@ -22,6 +22,9 @@ pub enum Request {
     Rollback {
         /// The version to go back to.
         to: u64,
+        /// Refuse if another version is current.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_version: Option<u64>,
         /// Why.
         reason: String,
     },
@@ -110,6 +113,13 @@ pub enum Request {
         /// How long it is good for, in seconds; 1..=86400.
         seconds: u64,
     },
+    /// End the daemon of the answering node in order, or stop the whole site.
+    ShutDown {
+        /// All nodes: what runs is stopped in order, then the daemons end.
+        all: bool,
+        /// Why.
+        reason: String,
+    },
     /// Remove a node from the cluster.
     Remove {
         /// The node.
@@ -153,7 +163,7 @@ pub struct FenceTestResult {
 
 /// A request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}\n  {next}")]
 pub struct Refused {
     /// See [`crate::VERSION`].
     pub version: u32,
@@ -163,7 +173,13 @@ pub struct Refused {
     pub message: String,
     /// What to do next.
     pub next: String,
+    /// For `Unconfirmed`: the word that confirms exactly what `message` says would be lost, as `?confirm=WORD`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
 }
+
+/// Confirms whatever would be lost, as `?confirm=yes`.
+pub const CONFIRM_ALL: &str = "yes";
 
 /// The kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,11 +197,15 @@ pub enum RefusedCode {
     TimedOut,
     /// This user asks for more at once than a user may.
     Busy,
+    /// It would take away something that works now, and nobody has confirmed that this is meant.
+    Unconfirmed,
+    /// The command did not reach the daemon, or could not be carried out on this machine.
+    Failed,
 }
 
 impl Refused {
     /// A refusal with what to do next.
     pub fn new(code: RefusedCode, message: impl Into<String>, next: impl Into<String>) -> Self {
-        Refused { version: crate::VERSION, code, message: message.into(), next: next.into() }
+        Refused { version: crate::VERSION, code, message: message.into(), next: next.into(), confirm: None }
     }
 }

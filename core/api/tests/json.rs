@@ -11,7 +11,14 @@ fn requests_keep_their_words() {
             Request::Apply { text: "x".to_owned(), expected_version: Some(3), reason: reason(), force: false },
             json!({ "apply": { "text": "x", "expected_version": 3, "reason": "why" } }),
         ),
-        (Request::Rollback { to: 3, reason: reason() }, json!({ "rollback": { "to": 3, "reason": "why" } })),
+        (
+            Request::Rollback { to: 3, expected_version: None, reason: reason() },
+            json!({ "rollback": { "to": 3, "reason": "why" } }),
+        ),
+        (
+            Request::Rollback { to: 3, expected_version: Some(5), reason: reason() },
+            json!({ "rollback": { "to": 3, "expected_version": 5, "reason": "why" } }),
+        ),
         (
             Request::Move { unit: "web".to_owned(), to: None, reason: reason() },
             json!({ "move": { "unit": "web", "to": null, "reason": "why" } }),
@@ -50,6 +57,7 @@ fn requests_keep_their_words() {
             Request::CreateToken { witness: false, name: None, seconds: 900 },
             json!({ "create-token": { "witness": false, "name": null, "seconds": 900 } }),
         ),
+        (Request::ShutDown { all: true, reason: reason() }, json!({ "shut-down": { "all": true, "reason": "why" } })),
         (
             Request::Remove { node: "a".to_owned(), reason: reason() },
             json!({ "remove": { "node": "a", "reason": "why" } }),
@@ -80,7 +88,8 @@ fn events_keep_their_words() {
         (EventKind::LinkDown, "link-down"),
         (EventKind::OpBegun, "op-begun"),
         (EventKind::OpDone, "op-done"),
-        (EventKind::ActionDone, "action-done"),
+        (EventKind::StandbyOff, "standby-off"),
+        (EventKind::StopFailed, "stop-failed"),
         (EventKind::Granted, "granted"),
     ];
     for (kind, word) in words {
@@ -93,7 +102,7 @@ fn refusals_have_a_code_and_the_next_step() {
     let refused = Refused::new(RefusedCode::NotQuorate, "no majority", "ask elsewhere");
     let expected = json!({ "version": 1, "code": "not-quorate", "message": "no majority", "next": "ask elsewhere" });
     assert_eq!(to_value(&refused).expect("plain data"), expected);
-    assert_eq!(refused.to_string(), "no majority");
+    assert_eq!(refused.to_string(), "no majority\n  ask elsewhere");
 }
 
 /// A client meets a daemon of a later version during an upgrade, and one of an earlier version that sends less.

@@ -46,6 +46,10 @@ const CONFIG_LIMIT: Duration = Duration::from_secs(1);
 /// An order is not acknowledged while a write has been under way for this long: the disk may never come back.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
+/// The number of the call with which a node stops by itself what it runs: nobody ordered it, and no call of an operation
+/// has it.
+pub const OWN_STOP: u64 = u64::MAX;
+
 /// The agent's name in the stop of a resource that is in the configuration no more: the journal knows the real one.
 pub(crate) const UNKNOWN_AGENT: &str = "unknown";
 
@@ -71,6 +75,8 @@ pub struct Executor {
     asked: Option<Epoch>,
     /// Whom consensus follows.
     leader: Option<NodeId>,
+    /// This node is going down: it starts nothing any more.
+    is_closing: bool,
     deadline: Option<Instant>,
 }
 
@@ -110,6 +116,9 @@ pub enum ExecutorInput {
     },
     /// This process did not run for this long, beyond what it had planned to sleep.
     StallSeen(Duration),
+    /// This node is going down and nobody who leads can empty it: it starts nothing any more, and stops these resources.
+    /// What a stop ends needs no leader: the node stays the holder of what it ran (ADR-0018).
+    Close(Vec<ResourceName>),
     /// `deadline` has passed.
     Tick,
 }
@@ -175,6 +184,8 @@ enum Phase {
     Calling { key: CallKey, is_adoption: bool },
     /// The agent has answered; the result is being written.
     Recording { op: InFlight },
+    /// This node goes down and stops it by itself.
+    Closing { key: CallKey },
 }
 
 /// An operation that has not begun.
@@ -259,6 +270,7 @@ impl Executor {
             arrivals: 0,
             asked: None,
             leader: None,
+            is_closing: false,
             deadline: None,
         })
     }
@@ -284,8 +296,13 @@ impl Executor {
                 slot.check = Check::Due { ended: now, is_at_once: true };
             }
             if let Some(result) = &slot.record.result {
+                // It failed since, or this node stopped it when it went down.
                 let has_worked = result.outcome == Ok(Outcome::Success);
-                let content = if slot.record.state == ResourceState::Failed && has_worked {
+                let is_changed = match (result.action, slot.record.state) {
+                    (AgentAction::Start, state) => state != ResourceState::Running,
+                    (AgentAction::Stop | AgentAction::Monitor, state) => state == ResourceState::Failed,
+                };
+                let content = if is_changed && has_worked {
                     Content::Change(slot.change(self.incarnation))
                 } else {
                     Content::Result
@@ -308,6 +325,7 @@ impl Executor {
             ExecutorInput::CallDone { key, outcome } => self.on_call_done(now, key, outcome, &mut actions),
             ExecutorInput::Exited { key, how } => self.on_exited(now, key, how, &mut actions),
             ExecutorInput::StallSeen(stall) => self.on_stall(stall),
+            ExecutorInput::Close(resources) => self.close(state, resources, &mut actions),
             ExecutorInput::Applied | ExecutorInput::Tick => {}
         }
         self.go_on(now, state, &mut actions);
@@ -379,7 +397,7 @@ impl Executor {
         });
         let stop_of = |op: &Op| AgentCall {
             // No call of an operation has this number.
-            key: CallKey { op: op.id, attempt: u64::MAX },
+            key: CallKey { op: op.id, attempt: OWN_STOP },
             resource: op.resource.clone(),
             agent: op.agent.clone(),
             action: AgentAction::Stop,
@@ -430,6 +448,9 @@ impl Executor {
         if op.action == AgentAction::Start && op.grant.is_none() {
             return self.refuse(&op, "a start needs a grant", actions);
         }
+        if op.action == AgentAction::Start && self.is_closing {
+            return self.refuse(&op, "this node is going down", actions);
+        }
         let told = self.slots.get(&op.resource).is_some_and(|slot| slot.record.told.is_some() || slot.is_busy());
         if has_no_agent(&op) && !told {
             return self.refuse(&op, "this node never ran it and does not know how to", actions);
@@ -447,6 +468,79 @@ impl Executor {
         if let Some(replaced) = slot.waiting.replace(waiting) {
             self.refuse(&replaced.op, "a later operation took its place", actions);
         }
+    }
+
+    /// Begins the stops that this node does by itself. A leader's operation that is under way goes first.
+    fn close(&mut self, state: &ClusterState, resources: Vec<ResourceName>, actions: &mut Vec<ExecutorAction>) {
+        self.is_closing = true;
+        for resource in resources {
+            let Some(slot) = self.slots.get_mut(&resource).filter(|slot| slot.may_run() && !slot.is_busy()) else {
+                continue;
+            };
+            let Some(told) = slot.record.told.clone() else { continue };
+            if let Check::Running { key, .. } = slot.check {
+                actions.push(ExecutorAction::Abandon(key));
+            }
+            slot.check = Check::Off;
+            slot.exited = None;
+            let configured = state.config.resources.get(&resource);
+            // No call of an operation has this number: nobody ordered it.
+            let key = CallKey { op: slot.record.newest, attempt: OWN_STOP };
+            let started_by = slot.started_by();
+            slot.phase = Phase::Closing { key };
+            actions.push(ExecutorAction::Call(AgentCall {
+                key,
+                resource,
+                agent: told.agent,
+                action: AgentAction::Stop,
+                parameters: told.parameters,
+                timeout: configured.map_or(told.timeout, |configured| configured.timeouts.stop),
+                is_proven_free: false,
+                is_adoption: false,
+                started_by,
+            }));
+        }
+    }
+
+    /// A stop that this node did by itself is over: the journal keeps what it came to, and whoever leads hears it.
+    fn on_closed(
+        &mut self,
+        now: Instant,
+        resource: &ResourceName,
+        outcome: Outcome,
+        actions: &mut Vec<ExecutorAction>,
+    ) {
+        let slot = self.slots.get_mut(resource).expect("the caller found it");
+        let outcome = if outcome == Outcome::NotRunning { Outcome::Success } else { outcome };
+        slot.phase = Phase::Idle;
+        slot.exited = None;
+        if let Some(Conclusion { state, reason, .. }) = conclude(AgentAction::Stop, &outcome) {
+            slot.record.state = state;
+            slot.record.reason = match state {
+                ResourceState::Stopped => "this node stopped it when it went down".to_owned(),
+                ResourceState::Unknown | ResourceState::Running | ResourceState::Failed | ResourceState::Blocked => {
+                    reason
+                }
+            };
+        }
+        if slot.record.state == ResourceState::Stopped {
+            slot.record.digest = 0;
+        }
+        let change = slot.change(self.incarnation);
+        actions.push(ExecutorAction::Changed(change.clone()));
+        slot.report =
+            Some(Report { content: Content::Change(change), again_at: now + REPEAT_FIRST, pause: REPEAT_FIRST * 2 });
+        let writes = vec![journal::put_record(slot.key, &slot.record)];
+        self.persist(Persist { epoch: None, waits: None, asked_at: now }, writes, actions);
+    }
+
+    /// What may still run here, or is being started or stopped.
+    pub fn open(&self) -> impl Iterator<Item = (&ResourceName, ResourceState)> {
+        let is_open = |slot: &&Slot| slot.may_run() || slot.is_busy();
+        self.slots.values().filter(is_open).map(|slot| {
+            let state = if slot.is_busy() { ResourceState::Unknown } else { slot.record.state };
+            (&slot.record.resource, state)
+        })
     }
 
     fn on_ack(&mut self, resource: &ResourceName, op: OpId, is_change: bool) {
@@ -501,13 +595,14 @@ impl Executor {
                     self.on_exited(now, key, how, actions);
                 }
             }
-            Phase::Idle | Phase::Calling { .. } => {}
+            Phase::Idle | Phase::Calling { .. } | Phase::Closing { .. } => {}
         }
     }
 
     fn on_call_done(&mut self, now: Instant, key: CallKey, outcome: Outcome, actions: &mut Vec<ExecutorAction>) {
         let found = self.slots.iter_mut().find(|(_, slot)| {
-            let serves_op = matches!(slot.phase, Phase::Calling { key: running, .. } if running == key);
+            let serves_op = matches!(slot.phase,
+                Phase::Calling { key: running, .. } | Phase::Closing { key: running } if running == key);
             serves_op || matches!(slot.check, Check::Running { key: running, .. } if running == key)
         });
         let Some((resource, slot)) = found else { return };
@@ -537,7 +632,12 @@ impl Executor {
                     self.finish(now, &resource, &op, Ok(outcome), actions);
                 }
             }
-            Phase::Idle | Phase::Journaling | Phase::Calling { .. } | Phase::Recording { .. } => {
+            Phase::Closing { key: running } if running == key => self.on_closed(now, &resource, outcome, actions),
+            Phase::Idle
+            | Phase::Journaling
+            | Phase::Calling { .. }
+            | Phase::Recording { .. }
+            | Phase::Closing { .. } => {
                 self.on_check_done(now, &resource, outcome, actions);
             }
         }
@@ -889,13 +989,13 @@ impl Slot {
     fn is_busy(&self) -> bool {
         match self.phase {
             Phase::Idle => false,
-            Phase::Journaling | Phase::Calling { .. } | Phase::Recording { .. } => true,
+            Phase::Journaling | Phase::Calling { .. } | Phase::Recording { .. } | Phase::Closing { .. } => true,
         }
     }
 
     fn in_flight(&self) -> Option<InFlight> {
         match &self.phase {
-            Phase::Idle => None,
+            Phase::Idle | Phase::Closing { .. } => None,
             Phase::Recording { op } => Some(op.clone()),
             Phase::Journaling | Phase::Calling { .. } => {
                 self.record.intent.as_ref().map(|op| InFlight { id: op.id, action: op.action, timeout: op.timeout })

@@ -20,6 +20,6 @@ mod journal;
 mod message;
 
 pub use dispatcher::{ANSWER_LIMIT, ARRIVAL_LIMIT, Dispatcher, DispatcherAction, DispatcherInput};
-pub use executor::{Executor, ExecutorAction, ExecutorInput};
+pub use executor::{Executor, ExecutorAction, ExecutorInput, OWN_STOP};
 pub use journal::JournalError;
 pub use message::{Change, ExecutorMessage, InFlight, Inventory, InventoryItem};

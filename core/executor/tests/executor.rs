@@ -1096,3 +1096,32 @@ mod planted {
         assert_eq!(world.calls.len(), 1);
     }
 }
+
+/// A node that goes down stops by itself what it runs, starts nothing any more, and its next process knows.
+#[test]
+fn a_node_that_goes_down_stops_what_it_runs() {
+    let mut world = World::new();
+    let first = start(10, 1, 50);
+    world.run(&first, Outcome::Success);
+    world.step(ExecutorInput::Close(vec!["web".into()]));
+    let call = world.calls.iter().find(|call| call.action == AgentAction::Stop).cloned().expect("a stop");
+    assert_eq!((call.key.op, call.key.attempt), (first.id, executor::OWN_STOP));
+    let later = start(10, 2, 50);
+    world.order(&later);
+    assert!(world.last_result().outcome.is_err_and(|why| why.contains("going down")), "nothing starts any more");
+    world.step(ExecutorInput::Close(vec!["web".into()]));
+    assert_eq!(world.calls.iter().filter(|call| call.action == AgentAction::Stop).count(), 1, "each once");
+    assert_eq!(world.executor.open().count(), 1);
+    world.calls.retain(|call| call.action == AgentAction::Stop);
+    world.answer(Outcome::Success);
+    world.settle();
+    assert_eq!(world.executor.open().count(), 0);
+    let changes = world.changes();
+    let change = changes.last().expect("the leader hears of it");
+    assert_eq!((change.state, change.op), (ResourceState::Stopped, first.id));
+    world.restart();
+    let changes = world.changes();
+    assert_eq!(changes.last().map(|change| change.state), Some(ResourceState::Stopped), "it was no failure");
+    world.settle();
+    assert_eq!(world.run(&start(10, 3, 50), Outcome::Success).outcome, Ok(Outcome::Success));
+}

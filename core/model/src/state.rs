@@ -341,6 +341,10 @@ pub enum ActionKind {
     /// The node leaves in order: its units go elsewhere first.
     #[n(5)]
     Leave(#[n(0)] NodeId),
+    /// The whole site is to be off: all that were online leave in order, and nothing is started until one is back and
+    /// nobody is still ending. From feature level 4 on.
+    #[n(6)]
+    ShutDown,
 }
 
 /// Something that happened, and why.

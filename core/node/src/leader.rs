@@ -62,6 +62,7 @@ impl Node {
         self.look_again_at = None;
         self.gone_voters.clear();
         self.sick.clear();
+        self.leave_heard.clear();
         self.forget_own_proposals();
     }
 
@@ -73,11 +74,14 @@ impl Node {
             return;
         }
         self.tend_voters(now, todo);
-        self.condemn_down(now, reign.epoch, todo, out);
+        if !self.goes_down() {
+            self.condemn_down(now, reign.epoch, todo, out);
+        }
         if !reign.is_settled || self.state.epoch != reign.epoch {
             return;
         }
         self.tend_level(now, reign.epoch, todo, out);
+        self.end_shutdown(now, todo, out);
         self.spare(now, reign.epoch, todo, out);
         let heard = self.heard_members();
         let mut actions = Vec::new();
@@ -100,6 +104,9 @@ impl Node {
             .map(|at| now.at + Duration::from_millis(at.0.saturating_sub(now.wall.0)));
         self.on_dispatcher(now, actions, todo, out);
         self.tend_leavers(now, reign.epoch, todo, out);
+        if self.goes_down() {
+            return;
+        }
         self.condemn_blocked(now, reign.epoch, todo, out);
         self.look_at_awaited(now, todo);
         self.condemn_down(now, reign.epoch, todo, out);
@@ -243,7 +250,7 @@ impl Node {
     }
 
     /// Is there contact with this node, both ways? There is with this node itself.
-    fn is_here(&self, id: NodeId) -> bool {
+    pub(crate) fn is_here(&self, id: NodeId) -> bool {
         id == self.identity.own
             || self.peers.get(&id).is_some_and(|peer| {
                 matches!(peer.report.verdict, Verdict::Reachable | Verdict::Late) && peer.report.is_two_way
@@ -310,9 +317,9 @@ impl Node {
             })
             .map(|(id, member)| (*id, member.incarnation))
             .collect();
-        // When so many voters go that the rest could agree on nothing, a voter waits for as long as a member stays that
-        // could run something. If none does, all go together, the leader last: else the last ones could neither leave nor
-        // stay.
+        // A voter that goes alone, and takes the majority away, waits for as long as a member stays that could run something:
+        // another one may be back soon. When the cluster as a whole goes down, all go together, the leader last: else the
+        // last ones could neither leave nor stay.
         let voters = self.consensus.voters();
         let is_here = |id: &NodeId| self.is_here(*id);
         let answers = |id: &NodeId| self.consensus.has_answered(*id, self.timing.t_to);
@@ -322,11 +329,11 @@ impl Node {
             let mut here = self.state.members.iter().filter(|(id, m)| m.state == MemberState::Online && is_here(id));
             let mut going = here.clone().filter(|(id, _)| self.is_leaving(**id));
             let somebody_stays = here.any(|(id, m)| m.role == NodeRole::Member && !self.is_leaving(*id));
-            if somebody_stays {
+            if somebody_stays && self.closing().is_none() {
                 let all = empty.len();
                 empty.retain(|(id, _)| !voters.contains(id));
                 is_held = empty.len() < all;
-            } else if !going.all(|(id, _)| is_empty(id)) {
+            } else if !going.all(|(id, _)| is_empty(id) || self.is_stuck(*id)) {
                 return;
             }
         }
@@ -487,7 +494,9 @@ impl Node {
         let is_wanted = self.state.action(&ActionKind::Leave(from)).is_none()
             && !self
                 .is_proposed(|c| matches!(c, Command::Act { action: ActionKind::Leave(node), .. } if *node == from));
-        if is_wanted {
+        if !is_wanted {
+            self.leave_heard.remove(&from);
+        } else if !self.may_be_the_first(now, from) {
             let reason = format!("the daemon on {} was told to end", self.state.name_of(from));
             self.propose_own(now, Command::Act { action: ActionKind::Leave(from), reason }, todo, out);
         }
@@ -503,7 +512,7 @@ impl Node {
             .filter(|peer| peer.report.verdict == Verdict::Reachable && peer.report.is_two_way)
             .max_by_key(|peer| {
                 (
-                    !self.is_leaving(peer.report.id),
+                    !self.says_it_leaves(peer.report.id),
                     peer.report.facts.priority,
                     peer.report.facts.last_index,
                     std::cmp::Reverse(peer.report.id),

@@ -16,6 +16,7 @@
 //! Not here: sockets, disks, processes (the driver's), what a heartbeat proves (`liveness`).
 
 mod addresses;
+mod closing;
 mod digests;
 mod input;
 mod leader;

@@ -30,7 +30,7 @@ impl Node {
                 (*id, eligibility)
             })
             .collect();
-        Live { eligible, now: now.wall, bugs: self.settings.bugs }
+        Live { eligible, now: now.wall, closing: self.closing(), bugs: self.settings.bugs }
     }
 
     /// Why a reachable member gets nothing yet: it came back a moment ago.

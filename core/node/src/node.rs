@@ -13,8 +13,8 @@ use liveness::{
     Facts, Judge, JudgeAction, JudgeInput, LinkState, PeerOrder, PeerReport, PulseOrder, PulseReport, Timing, Verdict,
 };
 use model::{
-    ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LinkId, LogIndex, MemberState, NodeId, NodeRole, Plan,
-    Term,
+    ActionKind, ClusterState, Epoch, HistoryEntry, Incarnation, Instant, LinkId, LogIndex, MemberState, NodeId,
+    NodeRole, Plan, ResourceName, ResourceState, Term,
 };
 use state::{Command, Entry};
 use wire::{Announce, Message};
@@ -36,6 +36,13 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 
 /// … up to this.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// A node that is to end waits for somebody to lead for this many times the silence that a verdict takes: elections are
+/// over by then. After that it goes down alone.
+const LEADERLESS: u32 = 8;
+
+/// So long it waits for a leader to empty it.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Join that the rules refused is proposed again after this: each one is an entry on every disk.
 const JOIN_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -113,6 +120,12 @@ pub struct Node {
     /// Since when this life waits to be spared, condemned for its silence, or to end, having left as the leader.
     ending_since: Option<Instant>,
     leave: Leave,
+    /// Since when this leader hears that members are to end, as long as that is not agreed.
+    pub(crate) leave_heard: BTreeMap<NodeId, Instant>,
+    /// Since when this node, which is to end, knows of nobody who leads.
+    leaderless_since: Option<Instant>,
+    /// What this node has begun to stop by itself, being about to end.
+    pub(crate) stopped_alone: BTreeSet<ResourceName>,
     halted: Option<Halt>,
 }
 
@@ -153,9 +166,10 @@ enum Proposal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leave {
     No,
-    /// Asked for; said to the leader every now and then.
+    /// Asked for at `since`; said to the leader every now and then.
     Asked {
         again_at: Instant,
+        since: Instant,
     },
 }
 
@@ -241,6 +255,9 @@ impl Node {
             stepped_at: now.at,
             ending_since: None,
             leave: Leave::No,
+            leave_heard: BTreeMap::new(),
+            leaderless_since: None,
+            stopped_alone: BTreeSet::new(),
             halted: None,
         };
         let mut out = Vec::new();
@@ -290,7 +307,7 @@ impl Node {
             return None;
         }
         let leave = match self.leave {
-            Leave::Asked { again_at } => Some(again_at),
+            Leave::Asked { again_at, .. } => Some(again_at),
             Leave::No => None,
         };
         let reign = if self.reign.is_some() {
@@ -448,11 +465,12 @@ impl Node {
         if is_due(self.announce_at) {
             self.announce(now, &mut todo, out);
         }
-        if let Leave::Asked { again_at } = self.leave
+        if let Leave::Asked { again_at, .. } = self.leave
             && again_at <= now.at
         {
             self.ask_to_leave(now, &mut todo, out);
         }
+        self.go_down_alone(now, &mut todo, out);
         self.drain(now, todo, out);
     }
 
@@ -596,7 +614,7 @@ impl Node {
         out: &mut Vec<Action>,
     ) {
         if matches!(request, Request::Leave) {
-            self.leave = Leave::Asked { again_at: now.at };
+            self.begin_to_leave(now);
             out.push(Action::Answer { id, answer: Answer::Done { index: 0 } });
             return;
         }
@@ -799,6 +817,12 @@ impl Node {
             if let Command::Raise { .. } = decoded.command {
                 todo.push(Todo::Fencing(FencingInput::Woke));
             }
+            if let Command::Act { action: ActionKind::ShutDown, .. } = decoded.command
+                && entry.index > self.replayed
+                && self.is_leaving(self.identity.own)
+            {
+                self.begin_to_leave(now);
+            }
             if let Command::Coordinator { node, .. } = decoded.command
                 && node == self.identity.own
                 && let Some(reign) = &mut self.reign
@@ -930,7 +954,7 @@ impl Node {
                 if self.reign.take().is_some() {
                     self.end_reign(now, todo, out);
                 }
-                if let Leave::Asked { again_at } = &mut self.leave
+                if let Leave::Asked { again_at, .. } = &mut self.leave
                     && leader.is_some()
                 {
                     *again_at = now.at;
@@ -1056,11 +1080,14 @@ impl Node {
         let stays_out = |own: &model::Member| {
             own.state == MemberState::Fenced && self.settings.bugs.has(model::Bug::FencedStaysOut)
         };
+        // An earlier process of this life may have been told to end, and did without the others.
+        let is_expected_to_leave = || self.is_leaving(self.identity.own);
         self.state.members.get(&self.identity.own).filter(|own| !stays_out(own)).is_some_and(|own| {
             own.incarnation != self.identity.incarnation
                 || self.leave == Leave::No
                     && (matches!(own.state, MemberState::Left | MemberState::Absent)
-                        || self.state.gone.contains(&self.identity.own))
+                        || self.state.gone.contains(&self.identity.own)
+                        || own.state == MemberState::Online && is_expected_to_leave())
         })
     }
 
@@ -1086,9 +1113,69 @@ impl Node {
         }
     }
 
+    pub(crate) fn was_told_to_leave(&self) -> bool {
+        self.leave != Leave::No
+    }
+
+    /// From here on this node says that it ends, until it has.
+    fn begin_to_leave(&mut self, now: Moment) {
+        if self.leave == Leave::No {
+            self.leave = Leave::Asked { again_at: now.at, since: now.at };
+        }
+    }
+
+    /// A node that is to end, and that nobody who leads empties, stops by itself what it runs: in order, and each once.
+    ///
+    /// It holds what it stops, and goes on to hold it: nobody else starts anything because of it (ADR-0018).
+    fn go_down_alone(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
+        let Leave::Asked { since, .. } = self.leave else { return };
+        if self.consensus.leader().is_some() {
+            self.leaderless_since = None;
+        } else {
+            self.leaderless_since.get_or_insert(now.at);
+        }
+        let is_alone = self.leaderless_since.is_some_and(|at| now.at.since(at) >= self.timing.t_to * LEADERLESS);
+        let is_late = now.at.since(since) >= LEAVE_PATIENCE;
+        let has_begun = !self.stopped_alone.is_empty();
+        if self.halted.is_some() || self.ending_since.is_some() || !(is_alone || is_late || has_begun) {
+            return;
+        }
+        let open: Vec<(ResourceName, ResourceState)> =
+            self.executor.open().map(|(resource, state)| (resource.clone(), state)).collect();
+        let name = self.state.name_of(self.identity.own);
+        if self.is_in_maintenance(self.identity.own) {
+            out.push(event("note", &name, "ends in maintenance: its services go on, and nobody watches them".into()));
+        } else {
+            let next = self.next_stops_alone(now, &open);
+            if !next.is_empty() {
+                if !has_begun {
+                    let why = if is_alone { "nobody leads" } else { "nobody took over in time" };
+                    out.push(event("note", &name, format!("ends, and {why}: it stops what it runs by itself")));
+                }
+                self.stopped_alone.extend(next.iter().cloned());
+                todo.push(Todo::Executor(ExecutorInput::Close(next)));
+                return;
+            }
+            let is_busy = open.iter().any(|(_, state)| *state == ResourceState::Unknown);
+            let is_written = !self.persists.values().any(|(part, _)| *part == Part::Executor);
+            if is_busy || !is_written && now.at.since(since) < LEAVE_PATIENCE * 2 {
+                return;
+            }
+            let left: Vec<&str> = open.iter().map(|(resource, _)| resource.as_str()).collect();
+            if !left.is_empty() {
+                let reason = format!("ends, and could not stop {}: it may still run", left.join(", "));
+                out.push(event("problem", &name, reason));
+            }
+        }
+        self.halted = Some(Halt::Left);
+        out.push(Action::Halt(Halt::Left));
+    }
+
     /// Asks the leader to empty this node; a leader first lets somebody else lead.
     fn ask_to_leave(&mut self, now: Moment, todo: &mut Vec<Todo>, out: &mut Vec<Action>) {
-        self.leave = Leave::Asked { again_at: now.at + ANNOUNCE_EVERY };
+        if let Leave::Asked { again_at, .. } = &mut self.leave {
+            *again_at = now.at + ANNOUNCE_EVERY;
+        }
         if self.is_the_last_in_maintenance() {
             self.halted = Some(Halt::Left);
             out.push(Action::Halt(Halt::Left));
@@ -1096,10 +1183,12 @@ impl Node {
         }
         let incarnation = self.identity.incarnation;
         match self.consensus.leader() {
-            Some(leader) if leader == self.identity.own => match self.successor().filter(|id| !self.is_leaving(*id)) {
-                Some(successor) => todo.push(Todo::Consensus(consensus::Input::Transfer(successor))),
-                None => self.on_leave(now, leader, incarnation, todo, out),
-            },
+            Some(leader) if leader == self.identity.own => {
+                match self.successor().filter(|id| !self.says_it_leaves(*id)) {
+                    Some(successor) => todo.push(Todo::Consensus(consensus::Input::Transfer(successor))),
+                    None => self.on_leave(now, leader, incarnation, todo, out),
+                }
+            }
             Some(leader) => out.push(Action::Send { to: leader, message: Message::Leave { incarnation } }),
             None => {}
         }
@@ -1269,28 +1358,9 @@ pub(crate) fn event(event: &'static str, subject: &str, reason: String) -> Actio
     Action::Event(Event { event, subject: subject.to_owned(), reason })
 }
 
-/// The history's words are those of the events; one that is none of them is a note.
+/// The history's words are those of the events; one of an older program that is none of them is a note.
 fn history_event(entry: &HistoryEntry) -> Action {
-    const KINDS: [&str; 17] = [
-        "condemned",
-        "fenced",
-        "granted",
-        "releasing",
-        "released",
-        "blocked",
-        "running",
-        "stopped",
-        "failed",
-        "admitted",
-        "joined",
-        "left",
-        "removed",
-        "config",
-        "action",
-        "action-done",
-        "cleared",
-    ];
-    let kind = KINDS.iter().find(|kind| **kind == entry.event).copied();
+    let kind = state::HISTORY_WORDS.iter().find(|kind| **kind == entry.event).copied();
     match kind {
         Some(kind) => event(kind, &entry.subject, entry.reason.clone()),
         None => event("note", &entry.subject, format!("{}: {}", entry.event, entry.reason)),

@@ -194,7 +194,7 @@ impl World {
         let eligibility =
             |node| if lost(&node) { Eligibility::Lost { why: "is silent".into() } } else { Eligibility::Ready };
         let eligible = self.nodes().into_iter().map(|node| (node, eligibility(node))).collect();
-        Live { eligible, now: self.now, bugs: Bugs::NONE }
+        Live { eligible, now: self.now, closing: None, bugs: Bugs::NONE }
     }
 
     fn observe(&mut self, node: NodeId, resource: &ResourceName, to: ResourceState, is_failure: bool) {

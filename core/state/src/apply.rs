@@ -16,6 +16,51 @@ use crate::{Command, Entry, Refusal, check_invariants, kernel, members, observe,
 /// Entries of the history that are kept.
 const HISTORY_MAX: usize = 1000;
 
+/// Every word that the history says in [`HistoryEntry::event`]; observers get it as the event of the same name.
+pub const HISTORY_WORDS: [&str; 41] = [
+    "admitted",
+    "blocked",
+    "cleared",
+    "condemned",
+    "config",
+    "confirmed-off",
+    "failed",
+    "fenced",
+    "founded",
+    "freed",
+    "gone",
+    "granted",
+    "joined",
+    "leads",
+    "leave",
+    "leave-off",
+    "left",
+    "level",
+    "lost",
+    "maintenance",
+    "maintenance-off",
+    "move",
+    "move-off",
+    "moved",
+    "orphan",
+    "released",
+    "releasing",
+    "removed",
+    "running",
+    "shutdown",
+    "shutdown-off",
+    "spared",
+    "standby",
+    "standby-off",
+    "start",
+    "stop",
+    "stop-failed",
+    "stopped",
+    "suppressed",
+    "token",
+    "unblocked",
+];
+
 /// What applying an entry came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {

@@ -27,7 +27,7 @@ mod refusal;
 mod snapshot;
 mod wishes;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, HISTORY_WORDS, apply};
 pub use command::{CodecError, Command, Entry, Failure, LEVEL, Observation};
 pub use elsewhere::why_not_leave;
 pub use invariants::check_invariants;
@@ -35,4 +35,4 @@ pub use kernel::domains;
 pub use members::{Founder, founding, is_suppressed};
 pub use refusal::Refusal;
 pub use snapshot::{decode_snapshot, decode_snapshot_at, digest, encode_snapshot, parameters_digest};
-pub use wishes::{action_key, check_config, is_in_maintenance};
+pub use wishes::{action_key, check_config, check_version, is_in_maintenance};

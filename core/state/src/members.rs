@@ -160,7 +160,7 @@ pub(crate) fn remove(
         ActionKind::Standby(of) | ActionKind::NodeMaintenance(of) | ActionKind::Move(_, of) | ActionKind::Leave(of) => {
             *of != node
         }
-        ActionKind::ClusterMaintenance | ActionKind::Stop(_) => true,
+        ActionKind::ClusterMaintenance | ActionKind::Stop(_) | ActionKind::ShutDown => true,
     });
     context.note("removed", &name, reason);
     Ok(())

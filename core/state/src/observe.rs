@@ -163,7 +163,8 @@ fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
             | ActionKind::NodeMaintenance(_)
             | ActionKind::ClusterMaintenance
             | ActionKind::Stop(_)
-            | ActionKind::Leave(_) => None,
+            | ActionKind::Leave(_)
+            | ActionKind::ShutDown => None,
         })
         .filter(|(_, unit, node)| runs_on(state, unit, *node) && !returns_by_itself(state, unit))
         .collect();

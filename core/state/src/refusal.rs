@@ -43,6 +43,8 @@ pub enum Refusal {
     Witness(String),
     #[error("{0} is in maintenance")]
     Maintenance(String),
+    #[error("a member runs an older Cardea, which does not know this: feature level {0} is needed on all")]
+    NeedsLevel(u8),
     #[error("the cluster is at feature level {0} already")]
     LevelReached(u8),
     #[error("{0} is not in maintenance")]
@@ -61,10 +63,8 @@ pub enum Refusal {
     StillHolds { node: String, unit: UnitName },
     #[error("the evidence names no device that fences {0} and covers what is claimed")]
     NoEvidence(String),
-    #[error(
-        "the configuration has changed meanwhile: made from version {expected}, current is {current}; fetch it anew"
-    )]
-    OtherVersion { expected: ConfigVersion, current: ConfigVersion },
+    #[error("this was made from version {expected} of the cluster file, and version {current} is current{by}")]
+    OtherVersion { expected: ConfigVersion, current: ConfigVersion, by: String },
     #[error("the file drops the member `{0}`, or changes its role: use `cardea remove` and `cardea join`")]
     DropsMember(String),
     #[error(

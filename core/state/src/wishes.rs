@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, MemberState, NodeId, NodeName,
-    NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
+    ActionKind, ClusterConfig, ClusterState, ConfigRecord, ConfigVersion, HolderState, Member, MemberState, NodeId,
+    NodeName, NodeRole, OperatorAction, ResourceName, ResourceState, TokenRecord, UnitName,
 };
 
 use crate::apply::Context;
@@ -18,6 +18,8 @@ use crate::kernel::{self, member, member_state_text};
 use crate::observe::{forget_removed, runs_on};
 use crate::{Command, Refusal};
 
+/// From this feature level on the site can be shut down as one.
+const SHUT_DOWN_LEVEL: u8 = 4;
 /// Versions of the cluster file that are kept.
 const VERSIONS_MAX: usize = 32;
 /// Join tokens that may wait to be used.
@@ -34,7 +36,35 @@ pub fn action_key(state: &ClusterState, action: &ActionKind) -> String {
         ActionKind::Move(unit, _) => format!("move:{unit}"),
         ActionKind::Stop(unit) => format!("stop:{unit}"),
         ActionKind::Leave(node) => format!("leave:{}", state.name_of(*node)),
+        ActionKind::ShutDown => "shutdown".to_owned(),
     }
+}
+
+/// How the history names a wish, and what it is about.
+fn asked(state: &ClusterState, action: &ActionKind) -> (&'static str, String) {
+    let cluster = || state.config.name.clone();
+    match action {
+        ActionKind::Standby(node) => ("standby", state.name_of(*node)),
+        ActionKind::NodeMaintenance(node) => ("maintenance", state.name_of(*node)),
+        ActionKind::ClusterMaintenance => ("maintenance", cluster()),
+        ActionKind::Move(unit, _) => ("move", unit.to_string()),
+        ActionKind::Stop(unit) => ("stop", unit.to_string()),
+        ActionKind::Leave(node) => ("leave", state.name_of(*node)),
+        ActionKind::ShutDown => ("shutdown", cluster()),
+    }
+}
+
+/// How the history names the end of a wish, and what it is about.
+fn taken_back(state: &ClusterState, action: &ActionKind) -> (&'static str, String) {
+    let word = match action {
+        ActionKind::Standby(_) => "standby-off",
+        ActionKind::NodeMaintenance(_) | ActionKind::ClusterMaintenance => "maintenance-off",
+        ActionKind::Move(..) => "move-off",
+        ActionKind::Stop(_) => "start",
+        ActionKind::Leave(_) => "leave-off",
+        ActionKind::ShutDown => "shutdown-off",
+    };
+    (word, asked(state, action).1)
 }
 
 /// Is the node, or the whole cluster, in maintenance?
@@ -42,7 +72,11 @@ pub fn is_in_maintenance(state: &ClusterState, node: NodeId) -> bool {
     state.actions.values().any(|action| match &action.kind {
         ActionKind::ClusterMaintenance => true,
         ActionKind::NodeMaintenance(of) => *of == node,
-        ActionKind::Standby(_) | ActionKind::Move(..) | ActionKind::Stop(_) | ActionKind::Leave(_) => false,
+        ActionKind::Standby(_)
+        | ActionKind::Move(..)
+        | ActionKind::Stop(_)
+        | ActionKind::Leave(_)
+        | ActionKind::ShutDown => false,
     })
 }
 
@@ -52,8 +86,10 @@ pub(crate) fn undo_moves_to(state: &mut ClusterState, context: &mut Context<'_>,
     let over: Vec<String> =
         state.actions.iter().filter(|(_, action)| is_over(action)).map(|(key, _)| key.clone()).collect();
     for key in over {
-        state.actions.remove(&key);
-        context.note("undone", &key, format!("{} is gone", state.name_of(node)));
+        if let Some(action) = state.actions.remove(&key) {
+            let (word, subject) = taken_back(state, &action.kind);
+            context.note(word, &subject, format!("{} is gone", state.name_of(node)));
+        }
     }
 }
 
@@ -73,11 +109,14 @@ pub(crate) fn configure(
 }
 
 /// Compare-and-set: is this made from the current version?
-pub(crate) fn check_version(state: &ClusterState, expected: ConfigVersion) -> Result<(), Refusal> {
+pub fn check_version(state: &ClusterState, expected: ConfigVersion) -> Result<(), Refusal> {
     if expected == state.config_version {
         Ok(())
     } else {
-        Err(Refusal::OtherVersion { expected, current: state.config_version })
+        let current = state.config_history.back().filter(|record| record.version == state.config_version);
+        let by =
+            current.map_or_else(String::new, |record| format!(", applied by {} ({})", record.actor, record.reason));
+        Err(Refusal::OtherVersion { expected, current: state.config_version, by })
     }
 }
 
@@ -196,7 +235,8 @@ pub(crate) fn set_config(
         ActionKind::Standby(_)
         | ActionKind::NodeMaintenance(_)
         | ActionKind::ClusterMaintenance
-        | ActionKind::Leave(_) => true,
+        | ActionKind::Leave(_)
+        | ActionKind::ShutDown => true,
     });
     state.config_version = ConfigVersion(context.index.0);
     if state.config_history.len() == VERSIONS_MAX {
@@ -225,6 +265,8 @@ pub(crate) fn act(
             member(state, *node)?;
         }
         ActionKind::ClusterMaintenance => {}
+        ActionKind::ShutDown if state.level < SHUT_DOWN_LEVEL => return Err(Refusal::NeedsLevel(SHUT_DOWN_LEVEL)),
+        ActionKind::ShutDown => {}
         ActionKind::Stop(unit) => check_unit(state, unit)?,
         ActionKind::Move(unit, node) => {
             check_unit(state, unit)?;
@@ -249,7 +291,26 @@ pub(crate) fn act(
         at: context.at,
     };
     let key = action_key(state, action);
-    context.note("asked", &key, reason);
+    let (word, subject) = asked(state, action);
+    let told = match action {
+        ActionKind::Move(_, to) => format!("to {}: {reason}", state.name_of(*to)),
+        ActionKind::Standby(_)
+        | ActionKind::NodeMaintenance(_)
+        | ActionKind::ClusterMaintenance
+        | ActionKind::Stop(_)
+        | ActionKind::Leave(_)
+        | ActionKind::ShutDown => reason.to_owned(),
+    };
+    context.note(word, &subject, told);
+    if *action == ActionKind::ShutDown {
+        let is_here =
+            |(id, member): &(&NodeId, &Member)| member.state == MemberState::Online && !state.gone.contains(id);
+        let leaves = state.members.iter().filter(is_here).map(|(id, _)| ActionKind::Leave(*id));
+        let leaves: Vec<OperatorAction> = leaves.map(|kind| OperatorAction { kind, ..wish.clone() }).collect();
+        for leave in leaves {
+            state.actions.insert(action_key(state, &leave.kind), leave);
+        }
+    }
     state.actions.insert(key, wish);
     Ok(())
 }
@@ -267,7 +328,8 @@ pub(crate) fn undo(
 ) -> Result<(), Refusal> {
     let key = action_key(state, action);
     state.actions.remove(&key).ok_or(Refusal::NoSuchAction)?;
-    context.note("undone", &key, reason);
+    let (word, subject) = taken_back(state, action);
+    context.note(word, &subject, reason);
     Ok(())
 }
 

@@ -60,7 +60,8 @@ fn of_two_changes_of_one_version_one_wins() {
     assert_eq!(
         cluster.refused(second),
         format!(
-            "the configuration has changed meanwhile: made from version {made_from}, current is {current}; fetch it anew"
+            "this was made from version {made_from} of the cluster file, and version {current} is current, applied by \
+             cluster (tuning)"
         )
     );
 }
@@ -279,6 +280,61 @@ fn wishes_name_what_exists_and_can_be_taken_back_once() {
     assert_eq!(cluster.refused(again), "nobody asked for that: there is nothing to undo");
     let clear = Command::Clear { resource: Some("nothing".into()), node: None, reason: String::new() };
     assert_eq!(cluster.refused(clear), "`nothing` is not a resource of the configuration");
+}
+
+/// A shutdown of the site is a wish to leave for each that is online; an older program could not read it.
+#[test]
+fn a_shutdown_asks_all_that_are_online_to_leave() {
+    let mut cluster = Cluster::ready();
+    let act = Command::Act { action: ActionKind::ShutDown, reason: "new power supply".into() };
+    assert_eq!(act.level(), 4);
+    let entry = Entry { at: WallTime(0), actor: "root@a".into(), command: act.clone() };
+    assert!(Entry::decode_at(&entry.encode(), 3).is_err() && Entry::decode_at(&entry.encode(), 4).is_ok());
+    let level = std::mem::replace(&mut cluster.state.level, 3);
+    assert!(cluster.refused(act.clone()).starts_with("a member runs an older Cardea"));
+    cluster.state.level = level;
+    cluster.must(cluster.condemn(C));
+    cluster.must(act);
+    let wished: Vec<String> = cluster.state.actions.keys().cloned().collect();
+    assert_eq!(wished, ["leave:a", "leave:b", "leave:w", "shutdown"]);
+    cluster.must(Command::Undo { action: ActionKind::ShutDown, reason: "it is started again".into() });
+    assert!(cluster.state.action(&ActionKind::ShutDown).is_none());
+    assert!(cluster.last_event().starts_with("shutdown-off"), "{}", cluster.last_event());
+}
+
+/// Wishes stand in the history under their own names, and about what they are about.
+#[test]
+fn the_history_names_wishes() {
+    let mut cluster = Cluster::ready();
+    let act = |action| Command::Act { action, reason: "new disks".into() };
+    let undo = |action| Command::Undo { action, reason: "done".into() };
+    let mut told = Vec::new();
+    for command in [
+        act(ActionKind::Standby(B)),
+        undo(ActionKind::Standby(B)),
+        act(ActionKind::NodeMaintenance(B)),
+        undo(ActionKind::NodeMaintenance(B)),
+        act(ActionKind::Stop("site".into())),
+        undo(ActionKind::Stop("site".into())),
+        act(ActionKind::Move("site".into(), B)),
+        undo(ActionKind::Move("site".into(), B)),
+        act(ActionKind::Leave(B)),
+    ] {
+        cluster.must(command);
+        told.push(cluster.last_event());
+    }
+    let expected = [
+        "standby b: new disks",
+        "standby-off b: done",
+        "maintenance b: new disks",
+        "maintenance-off b: done",
+        "stop site: new disks",
+        "start site: done",
+        "move site: to b: new disks",
+        "move-off site: done",
+        "leave b: new disks",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

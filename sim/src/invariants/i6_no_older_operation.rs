@@ -32,6 +32,10 @@ impl Operations {
 
     /// The machine runs this.
     pub fn on_call(&mut self, m: usize, boot: u64, call: &AgentCall, name: &str) -> Result<(), String> {
+        // Nobody ordered it: a node that goes down alone stops what it holds, and starts nothing afterwards.
+        if call.key.attempt == executor::OWN_STOP && call.action == model::AgentAction::Stop {
+            return Ok(());
+        }
         let machine = self.machines.entry((m, boot)).or_default();
         let op = call.key.op;
         let what = format!("{:?} of {} ({}.{}) on {name}", call.action, call.resource, op.epoch, op.index);

@@ -1,4 +1,4 @@
-//! The commands that ask for a change: move, standby, maintenance, start, stop, clear, lead, remove, rollback.
+//! The commands that ask for a change: move, standby, maintenance, start, stop, clear, lead, remove.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use api::Request;
 use clap::Args;
 
 use super::client::Client;
-use super::print_reply;
+use super::{ask, print_reply};
 
 /// What every change has in common.
 #[derive(Args, Debug, Clone)]
@@ -14,6 +14,9 @@ pub struct Common {
     /// Why; recorded in the history.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     reason: String,
+    /// Does not ask, whatever it takes away; needed for that where there is no terminal, and with --json.
+    #[arg(long, short)]
+    yes: bool,
     /// JSON instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -94,61 +97,48 @@ pub struct NodeArgs {
     common: Common,
 }
 
-/// Makes an earlier version of the configuration current again.
-#[derive(Args, Debug)]
-pub struct RollbackArgs {
-    /// The version; `cardea history --versions` lists them.
-    version: u64,
-    #[command(flatten)]
-    common: Common,
-}
-
-fn ask(root: &Path, common: &Common, request: impl FnOnce(String) -> Request) -> anyhow::Result<()> {
-    let reply = Client::new(root)?.request(&request(common.reason.clone()))?;
+fn carry_out(root: &Path, common: &Common, request: impl FnOnce(String) -> Request) -> anyhow::Result<()> {
+    let request = request(common.reason.clone());
+    let reply = ask::carry_out(&Client::new(root)?, &request, common.yes, common.json)?;
     print_reply(&reply, common.json)
 }
 
 /// `cardea move`.
 pub fn move_unit(root: &Path, args: MoveArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Move { unit: args.unit, to: args.to, reason })
+    carry_out(root, &args.common, |reason| Request::Move { unit: args.unit, to: args.to, reason })
 }
 
 /// `cardea standby`.
 pub fn standby(root: &Path, args: StandbyArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Standby { node: args.node, on: !args.off, reason })
+    carry_out(root, &args.common, |reason| Request::Standby { node: args.node, on: !args.off, reason })
 }
 
 /// `cardea maintenance`.
 pub fn maintenance(root: &Path, args: MaintenanceArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Maintenance { node: args.node, on: !args.off, reason })
+    carry_out(root, &args.common, |reason| Request::Maintenance { node: args.node, on: !args.off, reason })
 }
 
 /// `cardea start`.
 pub fn start(root: &Path, args: UnitArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Start { unit: args.unit, reason })
+    carry_out(root, &args.common, |reason| Request::Start { unit: args.unit, reason })
 }
 
 /// `cardea stop`.
 pub fn stop(root: &Path, args: UnitArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Stop { unit: args.unit, reason })
+    carry_out(root, &args.common, |reason| Request::Stop { unit: args.unit, reason })
 }
 
 /// `cardea clear`.
 pub fn clear(root: &Path, args: ClearArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Clear { name: args.name, node: args.node, reason })
+    carry_out(root, &args.common, |reason| Request::Clear { name: args.name, node: args.node, reason })
 }
 
 /// `cardea lead`.
 pub fn lead(root: &Path, args: NodeArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |_| Request::Lead { node: args.node })
+    carry_out(root, &args.common, |_| Request::Lead { node: args.node })
 }
 
 /// `cardea remove`.
 pub fn remove(root: &Path, args: NodeArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Remove { node: args.node, reason })
-}
-
-/// `cardea rollback`.
-pub fn rollback(root: &Path, args: RollbackArgs) -> anyhow::Result<()> {
-    ask(root, &args.common, |reason| Request::Rollback { to: args.version, reason })
+    carry_out(root, &args.common, |reason| Request::Remove { node: args.node, reason })
 }

@@ -48,9 +48,12 @@ impl Client {
         })
     }
 
-    /// Asks for a change.
-    pub fn request(&self, request: &Request) -> anyhow::Result<Reply> {
-        self.post("/v1/request", request)
+    /// Asks for a change; `confirm` confirms what it takes away ([`api::CONFIRM_ALL`], or the word of a refusal).
+    pub fn request(&self, request: &Request, confirm: Option<&str>) -> anyhow::Result<Reply> {
+        match confirm {
+            Some(word) => self.post(&format!("/v1/request?confirm={word}"), request),
+            None => self.post("/v1/request", request),
+        }
     }
 
     /// Follows server-sent events until `each` says false or the daemon ends.
@@ -104,7 +107,7 @@ async fn decode<T: DeserializeOwned>(response: Response<Incoming>) -> anyhow::Re
         return serde_json::from_slice(&body).context("the daemon's answer makes no sense; is it of another version?");
     }
     match serde_json::from_slice::<Refused>(&body) {
-        Ok(refused) => bail!("{}\n  {}", refused.message, refused.next),
+        Ok(refused) => Err(refused.into()),
         Err(_) => bail!("the daemon answered {status}: {}", String::from_utf8_lossy(&body)),
     }
 }

@@ -46,7 +46,7 @@ fn draw(explanation: &Explanation) -> String {
 }
 
 /// What may stand in a query as it is stays, the rest is escaped.
-fn percent(byte: u8) -> String {
+pub fn percent(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
         char::from(byte).to_string()
     } else {

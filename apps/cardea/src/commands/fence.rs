@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::status::table;
-use super::{print_json, print_reply};
+use super::{ask, print_json, print_reply};
 
 /// Fences a node; with --confirm-off attests that it is off; `fence test` asks the devices.
 ///
 /// The node is cut off by its devices, and they are asked whether it is off; only then does what it held start
-/// elsewhere. Where no device answers, a person can look and attest it: that is recorded.
+/// elsewhere. A node that is heard is fenced only after a question. Where no device answers, a person can look and attest it: that is recorded.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct FenceArgs {
@@ -32,6 +32,9 @@ pub struct FenceArgs {
     /// Why; recorded in the history.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     reason: String,
+    /// Does not ask, even if the node is heard and something runs there.
+    #[arg(long, short)]
+    yes: bool,
     /// JSON instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -68,7 +71,7 @@ pub fn run(root: &Path, args: FenceArgs) -> anyhow::Result<i32> {
     } else {
         Request::Fence { node, reason: args.reason }
     };
-    print_reply(&client.request(&request)?, args.json)?;
+    print_reply(&ask::carry_out(&client, &request, args.yes, args.json)?, args.json)?;
     Ok(0)
 }
 
@@ -84,7 +87,7 @@ fn type_name(node: &str) -> anyhow::Result<String> {
 }
 
 fn test(client: &Client, node: Option<String>, json: bool) -> anyhow::Result<i32> {
-    let reply = client.request(&Request::FenceTest { node })?;
+    let reply = client.request(&Request::FenceTest { node }, None)?;
     if json {
         print_json(&reply)?;
     } else {

@@ -4,6 +4,7 @@
 //! Not here: what is done (`daemon/`, `lab/`, `demo/`).
 
 pub mod apply;
+pub mod ask;
 pub mod change;
 pub mod check;
 pub mod cib_file;
@@ -21,6 +22,7 @@ pub mod lab;
 pub mod plan;
 pub mod plan_cib;
 pub mod rehearse;
+pub mod shutdown;
 pub mod status;
 pub mod token;
 pub mod web;
@@ -49,4 +51,14 @@ pub fn print_reply(reply: &api::Reply, json: bool) -> anyhow::Result<()> {
     }
     println!("{}", reply.message);
     Ok(())
+}
+
+/// What a failed command prints with `--json`: the refusal of the daemon, or its own error in the same shape.
+pub fn refusal_of(error: &anyhow::Error) -> api::Refused {
+    if let Some(refused) = error.downcast_ref::<api::Refused>() {
+        return refused.clone();
+    }
+    let text = format!("{error:#}");
+    let (message, next) = text.split_once("\n  ").unwrap_or((&text, "see `cardea --help`"));
+    api::Refused::new(api::RefusedCode::Failed, message, next)
 }

@@ -48,7 +48,7 @@ pub fn run(root: &Path, args: TokenArgs) -> anyhow::Result<()> {
     let seconds = seconds(&valid)?;
     let client = Client::new(root)?;
     let request = Request::CreateToken { witness: matches!(role, Role::Witness), name: name.clone(), seconds };
-    let token = client.request(&request)?.token.unwrap_or_default();
+    let token = client.request(&request, None)?.token.unwrap_or_default();
     if json {
         return print_json(&json!({ "version": api::VERSION, "token": token, "valid_seconds": seconds }));
     }

@@ -216,6 +216,15 @@ impl Listener {
 mod tests {
     use super::*;
 
+    /// What the history says arrives as an event of the same name, and not as a note.
+    #[test]
+    fn every_word_of_the_history_is_an_event() {
+        for word in state::HISTORY_WORDS {
+            let kind = serde_json::from_value::<EventKind>(word.into()).unwrap_or_else(|_| panic!("{word}"));
+            assert_ne!(kind, EventKind::Note, "{word}");
+        }
+    }
+
     fn told(count: u64) -> Events {
         let events = Events::new("a");
         for number in 1..=count {

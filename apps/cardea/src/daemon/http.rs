@@ -32,10 +32,11 @@ use tokio::sync::{Semaphore, oneshot};
 use super::doors::{Busy, Caller, Doors};
 use super::events::Events;
 use super::examine;
+use super::guards;
 use super::own_links;
 use super::peers;
 use super::plans;
-use super::requests;
+use super::requests::{self, Order};
 use super::status;
 use super::worker::{Hub, Work};
 use crate::shown;
@@ -56,6 +57,9 @@ const SUPPOSITIONS_MAX: usize = 100;
 struct Forwarded {
     actor: String,
     request: Request,
+    /// See [`Confirmation`].
+    #[serde(default)]
+    confirm: Option<String>,
 }
 
 /// Serves the API at `path` until the process ends.
@@ -110,9 +114,9 @@ async fn nothing_here() -> Response {
 
 fn refuse(refused: Refused) -> Response {
     let code = match refused.code {
-        RefusedCode::Invalid => StatusCode::BAD_REQUEST,
+        RefusedCode::Invalid | RefusedCode::Failed => StatusCode::BAD_REQUEST,
         RefusedCode::NotQuorate | RefusedCode::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        RefusedCode::Conflict => StatusCode::CONFLICT,
+        RefusedCode::Conflict | RefusedCode::Unconfirmed => StatusCode::CONFLICT,
         RefusedCode::Forbidden => StatusCode::FORBIDDEN,
         RefusedCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
     };
@@ -247,6 +251,7 @@ async fn post_plan(
     answer_aside(&caller, move || {
         let picture = hub.picture();
         requests::refuse_what_cannot_run(&parsed.config)?;
+        requests::refuse_other_cluster(&picture.view.state, &parsed.config)?;
         if !may_ask_much {
             let instances = config::instances(&parsed.config);
             refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
@@ -354,9 +359,16 @@ async fn post_what_if(
     .await
 }
 
+/// That what would be lost is meant to be lost: the word of a refusal, or [`api::CONFIRM_ALL`].
+#[derive(Deserialize)]
+struct Confirmation {
+    confirm: Option<String>,
+}
+
 async fn post_request(
     State(hub): State<Arc<Hub>>,
     ConnectInfo(caller): ConnectInfo<Caller>,
+    Query(Confirmation { confirm }): Query<Confirmation>,
     Json(request): Json<Request>,
 ) -> Response {
     if !caller.may_change() {
@@ -367,20 +379,38 @@ async fn post_request(
         ));
     }
     let name = hub.picture().view.state.name_of(hub.own());
-    match carry_out(&hub, request, caller.actor(&name)).await {
+    if let Request::ShutDown { all: false, reason } = &request {
+        return match shut_down_here(&hub, &caller.actor(&name), reason, confirm.as_deref()) {
+            Ok(reply) => Json(reply).into_response(),
+            Err(refused) => refuse(refused),
+        };
+    }
+    let asked = Forwarded { actor: caller.actor(&name), request, confirm };
+    match carry_out(&hub, asked).await {
         Ok(reply) => Json(reply).into_response(),
         Err(refused) => refuse(refused),
     }
 }
 
+/// Ends this daemon in order. It needs no leader: without one, what runs here is stopped here.
+fn shut_down_here(hub: &Hub, actor: &str, reason: &str, confirm: Option<&str>) -> Result<Reply, Refused> {
+    let picture = hub.picture();
+    guards::check_end(&picture.view, confirm)?;
+    tracing::info!(%actor, %reason, "an operator shuts this node down");
+    hub.tell(Work::Terminate);
+    let name = picture.view.state.name_of(hub.own());
+    let message = format!("{name} ends: what runs there goes elsewhere first, or is stopped where it is");
+    Ok(Reply { version: api::VERSION, index: 0, message, token: None, fence_tests: Vec::new() })
+}
+
 /// Here if this node leads, else where the leader is.
-async fn carry_out(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
+async fn carry_out(hub: &Arc<Hub>, asked: Forwarded) -> Result<Reply, Refused> {
     let picture = hub.picture();
     let leader = picture.view.leader.filter(|_| picture.view.is_quorate);
     match leader {
         None => Err(not_quorate()),
-        Some(leader) if leader == hub.own() => carry_out_here(hub, request, actor).await,
-        Some(leader) => pass_on(hub, leader, Forwarded { actor, request }).await,
+        Some(leader) if leader == hub.own() => carry_out_here(hub, asked).await,
+        Some(leader) => pass_on(hub, leader, asked).await,
     }
 }
 
@@ -417,13 +447,13 @@ async fn pass_on(hub: &Arc<Hub>, leader: NodeId, forwarded: Forwarded) -> Result
 /// Its certificate says which node it is; what it says about who asked there counts only as its word.
 pub async fn on_forwarded(hub: &Arc<Hub>, from: NodeId, forwarded: serde_json::Value) -> Vec<u8> {
     let answer = match take_forwarded(hub, from, forwarded) {
-        Ok((request, actor)) => carry_out_here(hub, request, actor).await,
+        Ok(asked) => carry_out_here(hub, asked).await,
         Err(refused) => Err(refused),
     };
     serde_json::to_vec(&answer).expect("an answer is plain data")
 }
 
-fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Result<(Request, String), Refused> {
+fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Result<Forwarded, Refused> {
     let view = &hub.picture().view;
     if !view.is_quorate || view.leader != Some(hub.own()) {
         return Err(not_quorate());
@@ -434,11 +464,12 @@ fn take_forwarded(hub: &Hub, from: NodeId, forwarded: serde_json::Value) -> Resu
     let forwarded: Forwarded = serde_json::from_value(forwarded).map_err(|cause| {
         Refused::new(RefusedCode::Invalid, format!("not a request: {cause}"), "`cardea --version` on both nodes")
     })?;
-    Ok((forwarded.request, format!("{} via {}", forwarded.actor, view.state.name_of(from))))
+    let actor = format!("{} via {}", forwarded.actor, view.state.name_of(from));
+    Ok(Forwarded { actor, ..forwarded })
 }
 
-async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Result<Reply, Refused> {
-    let (request, actor) = (shown_safely(request), without_controls(&actor));
+async fn carry_out_here(hub: &Arc<Hub>, asked: Forwarded) -> Result<Reply, Refused> {
+    let (request, actor) = (shown_safely(asked.request), without_controls(&asked.actor));
     if let Request::Apply { text, force: false, .. } = &request
         && let Ok(parsed) = config::parse(text)
     {
@@ -447,6 +478,7 @@ async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Resu
     let request = examine::admit(hub, request).await?;
     let picture = hub.picture();
     let order = requests::translate(&picture.view, request, hub.authority(), host::identity::wall())?;
+    let order = guarded(picture.clone(), order, asked.confirm).await?;
     let mut reply =
         Reply { version: api::VERSION, index: 0, message: order.done, token: order.token, fence_tests: Vec::new() };
     for ask in order.asks {
@@ -472,6 +504,19 @@ async fn carry_out_here(hub: &Arc<Hub>, request: Request, actor: String) -> Resu
         }
     }
     Ok(reply)
+}
+
+/// Refuses an order that would take something away and is not confirmed. The plans that this takes are made aside.
+async fn guarded(picture: Arc<Picture>, order: Order, confirm: Option<String>) -> Result<Order, Refused> {
+    let checked = tokio::task::spawn_blocking(move || {
+        guards::check(&picture.view, &order.asks, confirm.as_deref())?;
+        Ok(order)
+    });
+    checked.await.unwrap_or_else(|cause| {
+        tracing::error!(%cause, "it could not be found out what a request would take away");
+        let next = "`journalctl -u cardea` says more; nothing was changed";
+        Err(Refused::new(RefusedCode::Failed, "the daemon failed to find out what this would take away", next))
+    })
 }
 
 /// Reasons and names end up on terminals: they must not steer them. A cluster file stays as it is.

@@ -4,6 +4,7 @@ mod doors;
 pub mod events;
 mod examine;
 mod file_writer;
+mod guards;
 pub mod http;
 pub mod log;
 pub mod node_file;

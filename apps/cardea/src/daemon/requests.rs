@@ -7,7 +7,8 @@
 use api::{Refused, RefusedCode, Request};
 use config::Parsed;
 use model::{
-    ActionKind, ClusterConfig, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, ResourceName, UnitName, WallTime,
+    ActionKind, ClusterConfig, ClusterState, ConfigVersion, MemberState, NodeId, NodeName, NodeRole, ResourceName,
+    UnitName, WallTime,
 };
 use node::View;
 use state::Command;
@@ -29,6 +30,11 @@ pub struct Order {
 impl Order {
     fn one(ask: node::Request, done: String) -> Result<Order, Refused> {
         Ok(Order { asks: vec![ask], done, token: None })
+    }
+
+    /// It is so already.
+    fn nothing(done: String) -> Order {
+        Order { asks: Vec::new(), done, token: None }
     }
 
     fn command(command: Command, done: String) -> Result<Order, Refused> {
@@ -99,10 +105,11 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
     match request {
         Request::Apply { text, expected_version, reason, force: _ } => {
             let parsed = parse(&text, "cluster.toml")?;
-            let expected = expected_version.map_or(state.config_version, ConfigVersion);
-            configure(expected, text, parsed, or(reason, "applied by an operator"), "the cluster file is applied")
+            refuse_other_cluster(state, &parsed.config)?;
+            let reason = or(reason, "applied by an operator");
+            configure(state, expected_version, text, parsed, reason, "the cluster file is applied")
         }
-        Request::Rollback { to, reason } => {
+        Request::Rollback { to, expected_version, reason } => {
             let Some(record) = state.config_history.iter().find(|record| record.version.0 == to) else {
                 let kept: Vec<String> = state.config_history.iter().map(|record| record.version.to_string()).collect();
                 return Err(invalid(
@@ -113,10 +120,11 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
             let text = record.text.clone();
             let parsed = parse(&text, "cluster.toml")?;
             let reason = or(reason, &format!("back to version {to}"));
-            configure(state.config_version, text, parsed, reason, &format!("version {to} is current again"))
+            configure(state, expected_version, text, parsed, reason, &format!("version {to} is current again"))
         }
         Request::Move { unit, to, reason } => {
             let unit = find_unit(view, &unit)?;
+            refuse_while_hands_are_off(state, &unit)?;
             let target = move_target(view, &unit, to.as_deref())?;
             let name = state.name_of(target);
             let action = ActionKind::Move(unit.clone(), target);
@@ -125,28 +133,31 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
         }
         Request::Standby { node, on, reason } => {
             let id = find_node(view, &node)?;
-            wish(ActionKind::Standby(id), on, reason, &format!("{node} is in standby"), &format!("{node} works again"))
+            let (done, undone) = (format!("{node} is in standby"), format!("{node} works again"));
+            wish(state, ActionKind::Standby(id), on, reason, &done, &undone)
         }
         Request::Maintenance { node, on, reason } => {
             let (kind, subject) = match node {
                 Some(node) => (ActionKind::NodeMaintenance(find_node(view, &node)?), node),
                 None => (ActionKind::ClusterMaintenance, "the cluster".to_owned()),
             };
-            wish(kind, on, reason, &format!("hands off {subject}"), &format!("{subject} is looked after again"))
+            let (done, undone) = (format!("hands off {subject}"), format!("{subject} is looked after again"));
+            wish(state, kind, on, reason, &done, &undone)
         }
         Request::Stop { unit, reason } => {
             let unit = find_unit(view, &unit)?;
-            wish(ActionKind::Stop(unit.clone()), true, reason, &format!("{unit} is to stop"), "")
+            let done = format!("{unit} is to stop");
+            wish(state, ActionKind::Stop(unit), true, reason, &done, "")
         }
         Request::Start { unit, reason } => {
             let unit = find_unit(view, &unit)?;
+            let undone = format!("{unit} is to start");
             if state.action(&ActionKind::Stop(unit.clone())).is_none() {
-                return Err(invalid(
-                    format!("{unit} is not stopped by an operator"),
-                    format!("`cardea explain {unit}` says what it waits for"),
-                ));
+                return Ok(Order::nothing(format!(
+                    "{unit} is not stopped by an operator; `cardea explain {unit}` says where it runs or what it waits for"
+                )));
             }
-            wish(ActionKind::Stop(unit.clone()), false, reason, "", &format!("{unit} is to start"))
+            wish(state, ActionKind::Stop(unit), false, reason, "", &undone)
         }
         Request::Clear { name, node, reason } => clear(view, name, node, reason),
         Request::Fence { node, reason } => {
@@ -188,11 +199,9 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
         }
         Request::Lead { node } => {
             let id = find_node(view, &node)?;
-            if !view.voters.contains(&id) {
-                return Err(invalid(
-                    format!("{node} does not vote and cannot lead"),
-                    "`cardea status` shows who votes",
-                ));
+            refuse_to_lead(view, id, &node)?;
+            if view.own == id {
+                return Ok(Order::nothing(format!("{node} leads already")));
             }
             Order::one(node::Request::Lead { node: id }, format!("leadership goes to {node}"))
         }
@@ -212,6 +221,18 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
             order.token = Some(token.to_string());
             Ok(order)
         }
+        Request::ShutDown { all: true, reason } => {
+            let done = format!(
+                "the site goes down: what runs is stopped in order, then the daemons of {} end; it comes up again when they \
+                 are started",
+                ending(view).join(", ")
+            );
+            wish(state, ActionKind::ShutDown, true, or(reason, "asked for by an operator"), &done, "")
+        }
+        Request::ShutDown { all: false, .. } => Err(invalid(
+            "a node is shut down by its own daemon, and this one was passed on",
+            "`cardea --version` on both nodes",
+        )),
         Request::Remove { node, reason } => {
             let id = find_node(view, &node)?;
             refuse_to_remove(view, id, &node)?;
@@ -238,6 +259,33 @@ pub fn translate(view: &View, request: Request, authority: [u8; 32], wall: WallT
             })
         }
     }
+}
+
+/// Only a voter that is here can take over, and a witness leads only while nobody else can.
+fn refuse_to_lead(view: &View, id: NodeId, name: &str) -> Result<(), Refused> {
+    let is_witness = view.state.members.get(&id).is_some_and(|member| member.role == NodeRole::Witness);
+    let why = if !view.voters.contains(&id) {
+        "does not vote"
+    } else if is_witness {
+        "is a witness, which leads only while no other voter can"
+    } else if !status::is_heard(view, id) {
+        "is not heard"
+    } else {
+        return Ok(());
+    };
+    Err(Refused::new(
+        RefusedCode::Forbidden,
+        format!("{name} {why}: it cannot be made the leader"),
+        "`cardea status` shows who votes and who is online",
+    ))
+}
+
+/// The members whose daemons run.
+pub fn ending(view: &View) -> Vec<String> {
+    let state = &view.state;
+    let is_ending =
+        |(id, member): &(&NodeId, &model::Member)| member.state == MemberState::Online && !state.gone.contains(id);
+    state.members.iter().filter(is_ending).map(|(_, member)| member.name.to_string()).collect()
 }
 
 /// A member goes only when it is off or has left, and holds nothing; says what brings that about.
@@ -269,15 +317,62 @@ fn refuse_to_remove(view: &View, id: NodeId, name: &str) -> Result<(), Refused> 
 }
 
 fn configure(
-    expected_version: ConfigVersion,
+    state: &ClusterState,
+    expected_version: Option<u64>,
     text: String,
     parsed: Parsed,
     reason: String,
     done: &str,
 ) -> Result<Order, Refused> {
+    let expected_version = expected_version.map_or(state.config_version, ConfigVersion);
+    state::check_version(state, expected_version).map_err(|refusal| {
+        let why = refusal.to_string();
+        Refused::new(RefusedCode::Conflict, why.clone(), next_after(&why))
+    })?;
     refuse_what_cannot_run(&parsed.config)?;
+    if state.config_history.back().is_some_and(|record| record.text == text) {
+        return Ok(Order::nothing(format!("nothing changed: version {} says the same", state.config_version)));
+    }
     let command = Command::Configure { expected_version, text, config: Box::new(parsed.config), reason };
     Order::command(command, done.to_owned())
+}
+
+/// A file that was written for another cluster would rename this one, and stop what it runs.
+pub fn refuse_other_cluster(state: &ClusterState, config: &ClusterConfig) -> Result<(), Refused> {
+    if state.config.name == config.name {
+        return Ok(());
+    }
+    Err(Refused::new(
+        RefusedCode::Forbidden,
+        format!(
+            "the file is for the cluster `{}`, and this is `{}`; nothing was changed",
+            config.name, state.config.name
+        ),
+        format!(
+            "ask on a node of `{}`, or write `cluster = \"{}\"` if it is for this one",
+            config.name, state.config.name
+        ),
+    ))
+}
+
+/// A move is done once and at once: while hands are off, it would be done whenever they are on again.
+fn refuse_while_hands_are_off(state: &ClusterState, unit: &UnitName) -> Result<(), Refused> {
+    let holder = state.holders.get(unit).map(|holder| holder.node);
+    let off = |kind: ActionKind, on: String, command: String| {
+        state.action(&kind).map(|_| {
+            Refused::new(
+                RefusedCode::Forbidden,
+                format!("{on} is in maintenance: {unit} is not moved"),
+                format!("`cardea maintenance {command}--off`, then move it"),
+            )
+        })
+    };
+    let of_node = holder.and_then(|node| {
+        let name = state.name_of(node);
+        off(ActionKind::NodeMaintenance(node), format!("{name}, where it runs,"), format!("{name} "))
+    });
+    let of_cluster = off(ActionKind::ClusterMaintenance, "the cluster".to_owned(), String::new());
+    of_cluster.or(of_node).map_or(Ok(()), Err)
 }
 
 /// What can be planned and rehearsed is not always run.
@@ -293,12 +388,26 @@ pub fn refuse_what_cannot_run(config: &ClusterConfig) -> Result<(), Refused> {
     }
 }
 
-fn wish(action: ActionKind, on: bool, reason: String, done: &str, undone: &str) -> Result<Order, Refused> {
+/// Asks for something or takes it back. Where it is so already, nothing is written, unless there is a new reason.
+fn wish(
+    state: &ClusterState,
+    action: ActionKind,
+    on: bool,
+    reason: String,
+    done: &str,
+    undone: &str,
+) -> Result<Order, Refused> {
+    let is_without_reason = reason.trim().is_empty();
     let reason = or(reason, "asked for by an operator");
-    if on {
-        Order::command(Command::Act { action, reason }, done.to_owned())
-    } else {
-        Order::command(Command::Undo { action, reason }, undone.to_owned())
+    match (on, state.action(&action)) {
+        (true, Some(before)) if is_without_reason => {
+            Ok(Order::nothing(format!("{done} already ({}: {})", before.actor, before.reason)))
+        }
+        (true, Some(_) | None) => Order::command(Command::Act { action, reason }, done.to_owned()),
+        (false, Some(_)) => Order::command(Command::Undo { action, reason }, undone.to_owned()),
+        (false, None) => {
+            Ok(Order::nothing(format!("nothing to do: nobody asked for {}", status::show_action(state, &action))))
+        }
     }
 }
 
@@ -362,7 +471,7 @@ fn clear(view: &View, name: Option<String>, node: Option<String>, reason: String
 pub fn next_after(reason: &str) -> String {
     let says = |words: &str| reason.contains(words);
     if says("version") {
-        "look at the current file with `cardea history --versions`, and apply again".to_owned()
+        "look again: `cardea history --versions` lists who applied what; then apply your file anew".to_owned()
     } else if says("must lead first") {
         "let another node lead with `cardea lead NODE`, and ask again".to_owned()
     } else if says("use `cardea remove`") {
@@ -431,10 +540,68 @@ mod tests {
 
     #[test]
     fn the_version_that_an_operator_expects_is_the_one_that_is_compared() {
+        let apply = |version| Request::Apply {
+            text: format!("{FILE}# calmer\n"),
+            expected_version: Some(version),
+            reason: no_reason(),
+            force: false,
+        };
+        let (code, message, next) = refused(&view(), apply(9));
+        assert_eq!(code, RefusedCode::Conflict);
+        assert!(message.contains("version 12 is current, applied by root@a (first services)"), "{message}");
+        assert!(next.contains("look again"), "{next}");
+        let (command, _) = command(&view(), apply(12));
+        assert!(matches!(command, Command::Configure { expected_version: ConfigVersion(12), .. }), "{command:?}");
+    }
+
+    #[test]
+    fn the_same_text_makes_no_version() {
         let request =
-            Request::Apply { text: FILE.to_owned(), expected_version: Some(9), reason: no_reason(), force: false };
-        let (command, _) = command(&view(), request);
-        assert!(matches!(command, Command::Configure { expected_version: ConfigVersion(9), .. }), "{command:?}");
+            Request::Apply { text: FILE.to_owned(), expected_version: None, reason: no_reason(), force: false };
+        let order = ask(&view(), request).expect("no refusal");
+        assert!(order.asks.is_empty(), "{order:?}");
+        assert_eq!(order.done, "nothing changed: version 12 says the same");
+    }
+
+    #[test]
+    fn a_file_of_another_cluster_is_refused() {
+        let text = FILE.replace("\"shop\"", "\"factory\"");
+        let request = Request::Apply { text, expected_version: None, reason: no_reason(), force: false };
+        let (code, message, next) = refused(&view(), request);
+        assert_eq!(code, RefusedCode::Forbidden);
+        assert!(message.contains("`factory`") && message.contains("this is `shop`"), "{message}");
+        assert!(next.contains("cluster = \"shop\""), "{next}");
+    }
+
+    /// While hands are off a move would be done whenever they are on again, which nobody expects then.
+    #[test]
+    fn nothing_is_moved_in_maintenance() {
+        for (wish, words) in [
+            (ActionKind::ClusterMaintenance, "cardea maintenance --off"),
+            (ActionKind::NodeMaintenance(A), "cardea maintenance a --off"),
+        ] {
+            let mut view = view();
+            change(&mut view, |state| _ = state.actions.insert("maintenance".to_owned(), testing::wish(wish)));
+            let (code, message, next) = refused(&view, move_site(Some("c")));
+            assert_eq!(code, RefusedCode::Forbidden);
+            assert!(message.contains("maintenance"), "{message}");
+            assert!(next.contains(words), "{next}");
+        }
+    }
+
+    /// Asked twice: the first reason stays, unless a new one is given; what is so already is no fault.
+    #[test]
+    fn a_wish_that_is_in_force_keeps_its_reason() {
+        let mut view = view();
+        let standby = |on, reason: &str| Request::Standby { node: "b".to_owned(), on, reason: reason.to_owned() };
+        let nothing = ask(&view, standby(false, "")).expect("no refusal");
+        assert_eq!((nothing.asks.len(), nothing.done.as_str()), (0, "nothing to do: nobody asked for standby of b"));
+        let wish = testing::wish(ActionKind::Standby(B));
+        change(&mut view, |state| _ = state.actions.insert("standby:b".to_owned(), wish));
+        let again = ask(&view, standby(true, "")).expect("no refusal");
+        assert_eq!((again.asks.len(), again.done.as_str()), (0, "b is in standby already (root@a: new disks)"));
+        let (other, _) = command(&view, standby(true, "new fans"));
+        assert!(matches!(&other, Command::Act { reason, .. } if reason == "new fans"), "{other:?}");
     }
 
     #[test]
@@ -463,11 +630,11 @@ mod tests {
     fn an_earlier_version_comes_back_as_a_new_one() {
         let mut view = view();
         change(&mut view, |state| state.config_history[0].text = FILE.to_owned());
-        let (command, done) = command(&view, Request::Rollback { to: 1, reason: no_reason() });
+        let (command, done) = command(&view, Request::Rollback { to: 1, expected_version: None, reason: no_reason() });
         let Command::Configure { expected_version, reason, .. } = command else { panic!("{command:?}") };
         assert_eq!((expected_version, reason.as_str()), (ConfigVersion(12), "back to version 1"));
         assert_eq!(done, "version 1 is current again");
-        let (code, _, next) = refused(&view, Request::Rollback { to: 5, reason: no_reason() });
+        let (code, _, next) = refused(&view, Request::Rollback { to: 5, expected_version: None, reason: no_reason() });
         assert_eq!((code, next.contains("1, 12")), (RefusedCode::Invalid, true), "{next}");
     }
 
@@ -552,9 +719,10 @@ mod tests {
     fn only_what_an_operator_stopped_can_be_started() {
         let mut view = view();
         let start = || Request::Start { unit: "db".to_owned(), reason: no_reason() };
-        let (_, message, next) = refused(&view, start());
-        assert_eq!(message, "db is not stopped by an operator");
-        assert_eq!(next, "`cardea explain db` says what it waits for");
+        let nothing = ask(&view, start()).expect("no refusal");
+        assert!(nothing.asks.is_empty(), "{nothing:?}");
+        assert!(nothing.done.contains("not stopped by an operator"), "{nothing:?}");
+        assert!(nothing.done.contains("`cardea explain db`"), "{nothing:?}");
         let stop = ActionKind::Stop("db".into());
         let (stopped, _) = command(&view, Request::Stop { unit: "db".to_owned(), reason: no_reason() });
         assert!(matches!(&stopped, Command::Act { action, .. } if *action == stop), "{stopped:?}");
@@ -639,6 +807,11 @@ mod tests {
         assert!(matches!(order.asks[..], [node::Request::Lead { node: B }]), "{order:?}");
         view.voters.retain(|id| *id != B);
         assert!(refused(&view, lead()).1.contains("does not vote"));
+        let lead = |node: &str| Request::Lead { node: node.to_owned() };
+        assert!(refused(&view, lead("w")).1.contains("witness"));
+        assert!(ask(&view, lead("a")).expect("a leads").asks.is_empty());
+        testing::silence(&mut view, C);
+        assert!(refused(&view, lead("c")).1.contains("not heard"));
     }
 
     #[test]
@@ -702,7 +875,8 @@ mod tests {
     #[test]
     fn refusals_of_the_state_have_a_fitting_next_step() {
         use state::Refusal;
-        let version = Refusal::OtherVersion { expected: ConfigVersion(1), current: ConfigVersion(12) };
+        let (expected, current) = (ConfigVersion(1), ConfigVersion(12));
+        let version = Refusal::OtherVersion { expected, current, by: String::new() };
         assert!(next_after(&version.to_string()).contains("history --versions"));
         assert!(next_after(&Refusal::Leads("a".to_owned()).to_string()).contains("cardea lead"));
         assert!(next_after(&Refusal::DropsMember("c".to_owned()).to_string()).contains("members"));
@@ -721,7 +895,12 @@ mod tests {
             Request::Standby { node: "b".to_owned(), on: true, reason: no_reason() },
             Request::Stop { unit: "site".to_owned(), reason: no_reason() },
             Request::Clear { name: None, node: None, reason: no_reason() },
-            Request::Apply { text: FILE.to_owned(), expected_version: None, reason: no_reason(), force: false },
+            Request::Apply {
+                text: format!("{FILE}# calmer\n"),
+                expected_version: None,
+                reason: no_reason(),
+                force: false,
+            },
             Request::CreateToken { witness: false, name: None, seconds: 60 },
         ];
         for request in requests {

@@ -522,6 +522,7 @@ pub fn show_action(state: &ClusterState, kind: &ActionKind) -> String {
         ActionKind::Move(unit, node) => format!("move of {unit} to {}", state.name_of(*node)),
         ActionKind::Stop(unit) => format!("stop of {unit}"),
         ActionKind::Leave(node) => format!("leave of {}", state.name_of(*node)),
+        ActionKind::ShutDown => "shutdown of the site".to_owned(),
     }
 }
 
@@ -531,7 +532,7 @@ pub fn history(state: &ClusterState, limit: usize, subject: Option<&str>) -> Vec
         .history
         .iter()
         .rev()
-        .filter(|entry| subject.is_none_or(|subject| entry.subject == subject))
+        .filter(|entry| subject.is_none_or(|subject| entry.subject.split(' ').any(|word| word == subject)))
         .take(limit)
         .map(|entry| HistoryItem {
             index: entry.index.0,

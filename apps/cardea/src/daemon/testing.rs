@@ -77,6 +77,7 @@ pub fn view() -> View {
         live: Live {
             eligible: voters.into_iter().map(|id| (id, Eligibility::Ready)).collect(),
             now: NOW,
+            closing: None,
             bugs: Bugs::NONE,
         },
         downs: BTreeMap::new(),

@@ -46,8 +46,9 @@ use super::problems::Board;
 use super::pulse_thread::{PulseJob, PulseThread, Vitals};
 use super::watch;
 
-/// How long a worker that was told to end waits for its units to go elsewhere.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(90);
+/// How long a worker that was told to end lets its units be stopped, here or to start elsewhere. The node machine gives up
+/// waiting for others long before, and each stop has a limit of its own: this one is for what nobody thought of.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(840);
 
 /// How long LEAVING is said before the process ends.
 const LEAVING_BEATS: Duration = Duration::from_millis(120);
@@ -537,7 +538,10 @@ impl Worker {
                 }
             }
             if self.leave_by.is_some_and(|at| at <= host::identity::now()) {
-                tracing::warn!("nobody took over what runs here in time; it stays as it is and the daemon ends");
+                tracing::error!(
+                    "what runs here could not be stopped within {} s; it stays as it is and the daemon ends",
+                    LEAVE_PATIENCE.as_secs()
+                );
                 return Ok(0);
             }
             self.publish();
@@ -595,7 +599,7 @@ impl Worker {
                     tracing::warn!("told to end twice: the daemon ends now, services stay as they are");
                     return Ok(Next::End(0));
                 }
-                tracing::info!("told to end: what runs here goes elsewhere first");
+                tracing::info!("told to end: what runs here goes elsewhere first, or is stopped where nobody is left");
                 self.leave_by = Some(host::identity::now() + LEAVE_PATIENCE);
                 Input::Request { id: 0, request: node::Request::Leave, actor: "daemon".to_owned() }
             }
@@ -813,13 +817,14 @@ impl Worker {
         self.vitals.end();
         match halt {
             Halt::Left => {
-                let view = self.node.view(moment());
-                if !view.state.gone.contains(&view.own) {
-                    tracing::info!("this node has left in order");
-                } else {
+                let state = self.node.state();
+                let is_in_maintenance = state::is_in_maintenance(state, self.hub.own);
+                if state.gone.contains(&self.hub.own) || is_in_maintenance && self.node.executor().open().count() > 0 {
                     tracing::info!(
                         "the daemon ends in maintenance: services stay as they are, and nobody watches them"
                     );
+                } else {
+                    tracing::info!("this node has left in order");
                 }
                 std::thread::sleep(LEAVING_BEATS);
                 0

@@ -166,8 +166,7 @@ fn keep_running(inside: &Inside) -> anyhow::Result<()> {
     }
 }
 
-/// Does a daemon that ended with this status stay down? As the unit file says (`RestartPreventExitStatus`), and as if
-/// somebody had told systemd to stop it, if it ended in order.
+/// Does a daemon that ended with this status stay down? As the unit file says (`RestartPreventExitStatus`).
 fn stays_down(exit_status: i32) -> bool {
     exit_status == 0 || exit_status == i32::from(host::supervise::EXIT_FINAL)
 }
@@ -233,7 +232,9 @@ mod tests {
         for status in [1, 75, 134] {
             assert!(!stays_down(status) && !unit.stays_down(status), "{status}");
         }
-        assert!(stays_down(78) && unit.stays_down(78));
+        for status in [0, 78] {
+            assert!(stays_down(status) && unit.stays_down(status), "{status}");
+        }
         assert_eq!(unit.one("Service", "RestartSec"), format!("{}ms", RESTART_PAUSE.as_millis()));
     }
 }

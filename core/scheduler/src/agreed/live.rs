@@ -13,6 +13,9 @@ pub struct Live {
     pub eligible: BTreeMap<NodeId, Eligibility>,
     /// The leader's wall clock, for flap damping.
     pub now: WallTime,
+    /// The cluster as a whole is going down, and why, as the rest of a sentence that begins with a node's name: what runs
+    /// stops where it is, and nothing is started.
+    pub closing: Option<String>,
     /// Planted bugs; none in the product.
     pub bugs: Bugs,
 }
@@ -50,6 +53,7 @@ impl Live {
                 .map(|(id, _)| (*id, Eligibility::Ready))
                 .collect(),
             now: state.history.back().map_or(WallTime(0), |event| event.at),
+            closing: None,
             bugs: Bugs::NONE,
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Node<'a> {
     pub(crate) is_in_maintenance: bool,
     /// Everything must leave it, for this reason.
     pub(crate) must_empty: Option<String>,
+    /// The whole cluster is going down: nobody takes over what has to leave it.
+    pub(crate) is_closing: bool,
     /// May it get another unit, whichever that is?
     pub(crate) may_get: Result<(), String>,
     /// The leader's wall clock.
@@ -83,6 +85,7 @@ fn node<'a>(state: &'a ClusterState, live: &Live, id: NodeId, member: &'a Member
                 None => Ok(()),
             })
             .and_then(|()| must_empty.clone().map_or(Ok(()), Err))
+            .and_then(|()| live.closing.clone().map_or(Ok(()), Err))
             .and_then(|()| {
                 if member.is_suppressed(live.now) {
                     Err(format!(
@@ -99,7 +102,8 @@ fn node<'a>(state: &'a ClusterState, live: &Live, id: NodeId, member: &'a Member
                 Some(Eligibility::Ready | Eligibility::Lost { .. }) | None => Ok(()),
             }),
     };
-    Node { id, member, reach, is_in_maintenance: maintenance.is_some(), must_empty, may_get, now: live.now }
+    let is_closing = live.closing.is_some();
+    Node { id, member, reach, is_in_maintenance: maintenance.is_some(), must_empty, is_closing, may_get, now: live.now }
 }
 
 /// Who asked for an action, and why, in brackets.
@@ -213,7 +217,8 @@ pub(super) fn sent_to(state: &ClusterState, name: &UnitName) -> Option<(NodeId, 
         | ActionKind::NodeMaintenance(_)
         | ActionKind::ClusterMaintenance
         | ActionKind::Stop(_)
-        | ActionKind::Leave(_) => None,
+        | ActionKind::Leave(_)
+        | ActionKind::ShutDown => None,
     })
 }
 
@@ -275,6 +280,7 @@ pub(super) fn kept(
     let serves = |name: &UnitName, unit: &Unit<'_>| {
         let holder = holder_of(state, nodes, name, bugs).filter(|holder| holder.state == HolderState::Held)?;
         let node = nodes.get(&holder.node).filter(|node| node.is_workable() && node.must_empty.is_some())?;
+        let node = Some(node).filter(|node| !node.is_closing)?;
         (is_wanted(state, name, unit) && runs_wholly(state, unit, node.id)).then_some(node.id)
     };
     let serving: BTreeMap<&UnitName, NodeId> =

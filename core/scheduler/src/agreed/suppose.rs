@@ -103,7 +103,7 @@ fn come_back(state: &mut ClusterState, live: &mut Live, name: &NodeName) -> Resu
     let node = find(state, name)?;
     let keeps_empty = |kind: &ActionKind| match kind {
         ActionKind::Standby(there) | ActionKind::NodeMaintenance(there) | ActionKind::Leave(there) => *there == node,
-        ActionKind::ClusterMaintenance | ActionKind::Move(..) | ActionKind::Stop(_) => false,
+        ActionKind::ClusterMaintenance | ActionKind::Move(..) | ActionKind::Stop(_) | ActionKind::ShutDown => false,
     };
     state.actions.retain(|_, action| !keeps_empty(&action.kind));
     let Some(member) = state.members.get_mut(&node) else { return Ok(()) };
