@@ -281,7 +281,8 @@ impl Peer {
         self.session.is_some_and(|session| session.salt == header.salt)
             && self.links.get(usize::from(header.link.0)).is_some_and(|link| {
                 let proves = path == Path::Agreed && link.is_recent(header.seq);
-                link.received().has_seen(header.seq) && !(proves && !link.is_heard_as_agreed(now, pause_max))
+                let is_enough = !proves || link.is_heard_as_agreed(now, pause_max);
+                link.received().has_seen(header.seq) && is_enough
             })
     }
 

@@ -307,6 +307,9 @@ fn receive(sockets: &Sockets, inbox: &mut Inbox, mut on_message: impl FnMut(Node
 
 struct Refused;
 
+/// Who sent a message, over which link, and what it says.
+type Opened<'a> = (NodeId, LinkId, &'a [u8]);
+
 /// What has been received so far.
 struct Inbox {
     cluster_id: u64,
@@ -319,11 +322,7 @@ struct Inbox {
 impl Inbox {
     /// Sender, link and message of a genuine packet that came to an address of these links; none if the message came
     /// before.
-    fn open<'a>(
-        &mut self,
-        links: &[LinkId],
-        packet: &'a mut [u8],
-    ) -> Result<Option<(NodeId, LinkId, &'a [u8])>, Refused> {
+    fn open<'a>(&mut self, links: &[LinkId], packet: &'a mut [u8]) -> Result<Option<Opened<'a>>, Refused> {
         if packet.len() > PACKET_BYTES_MAX {
             return Err(Refused);
         }
