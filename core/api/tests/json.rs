@@ -116,7 +116,7 @@ fn answers_of_other_versions_are_understood() {
     status["faults"] = json!([{ "kind": "of-tomorrow", "severity": "warning", "subject": "a", "since": "", "text": "x",
         "seen_by": [] }]);
     let later = from_value::<Status>(status.clone()).expect("a status");
-    assert_eq!(to_value(&later.faults[0].kind).expect("plain data"), "other");
+    assert_eq!(to_value(later.faults[0].kind).expect("plain data"), "other");
     status["faults"] = json!([]);
     assert_eq!(from_value::<Status>(status).expect("a status"), Status::default());
 }
