@@ -51,8 +51,11 @@ pub fn of_the_nodes(text: &str, before: &ClusterConfig, config: &ClusterConfig, 
     {
         said_by.entry(misfit).or_default().insert(node);
     }
+    // That an agent says nothing is no news where nothing changes.
+    let is_news = |misfit: &Misfit| misfit.trouble.is_certain() || !is_as_before(before, config, &misfit.owner);
     let mut found: Vec<Diagnostic> = said_by
         .into_iter()
+        .filter(|(misfit, _)| is_news(misfit))
         .map(|(misfit, nodes)| {
             let concerned = asked.iter().filter(|node| match &misfit.owner {
                 Owner::Resource(name) => concerning(config, node).contains(name),

@@ -15,7 +15,7 @@ pub enum Request {
         /// Why.
         reason: String,
         /// Also if the agents of the nodes cannot work with it.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
     /// Make an earlier version current again, as a new version.

@@ -153,6 +153,12 @@ fn apply(state: &mut ClusterState, command: Command, at: model::WallTime) {
 fn switch_off(state: &mut ClusterState, live: &mut Live, node: NodeId) {
     let incarnation = state.members.get(&node).map(|member| member.incarnation).unwrap_or_default();
     let (epoch, reason) = (state.epoch, String::new());
+    // Another node leads before a leader is cut off.
+    if state.coordinator == node
+        && let Some(other) = state.members.keys().copied().find(|id| *id != node)
+    {
+        state.coordinator = other;
+    }
     let condemn = Command::Condemn { node, incarnation, epoch, reason: reason.clone(), is_for_silence: false };
     apply(state, condemn, live.now);
     apply(state, Command::ManualConfirm { node, incarnation, reason }, live.now);

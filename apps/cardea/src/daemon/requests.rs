@@ -629,7 +629,7 @@ mod tests {
     #[test]
     fn an_earlier_version_comes_back_as_a_new_one() {
         let mut view = view();
-        change(&mut view, |state| state.config_history[0].text = FILE.to_owned());
+        change(&mut view, |state| state.config_history[0].text = format!("# as it was\n{FILE}"));
         let (command, done) = command(&view, Request::Rollback { to: 1, expected_version: None, reason: no_reason() });
         let Command::Configure { expected_version, reason, .. } = command else { panic!("{command:?}") };
         assert_eq!((expected_version, reason.as_str()), (ConfigVersion(12), "back to version 1"));
@@ -698,7 +698,11 @@ mod tests {
         let reason = "new disks".to_owned();
         assert_eq!(on, Command::Act { action: ActionKind::Standby(B), reason: reason.clone() });
         assert_eq!(done, "b is in standby");
-        let (off, done) = command(&view(), standby(false));
+        let mut view = view();
+        change(&mut view, |state| {
+            _ = state.actions.insert("standby:2".to_owned(), testing::wish(ActionKind::Standby(B)));
+        });
+        let (off, done) = command(&view, standby(false));
         assert_eq!(off, Command::Undo { action: ActionKind::Standby(B), reason });
         assert_eq!(done, "b works again");
     }

@@ -189,6 +189,11 @@ fn resource_status(view: &View, decisions: &Decisions<'_>, name: &ResourceName, 
     let waits_for = holder.and_then(|_| waits_for(state, &unit));
     let silence = holder.and_then(|holder| silence(view, holder.node, faults));
     let shown = match (holder.map(|holder| &holder.state), running) {
+        // What was known to be stopped there may have been started since.
+        (
+            Some(HolderState::Held | HolderState::Releasing),
+            Some(ResourceState::Running | ResourceState::Unknown | ResourceState::Stopped) | None,
+        ) if silence.is_some() => "unknown",
         (Some(_), Some(ResourceState::Running | ResourceState::Unknown)) if silence.is_some() => "unknown",
         (Some(HolderState::Blocked { .. }), _) | (Some(_), Some(ResourceState::Blocked)) => "blocked",
         (Some(_), Some(ResourceState::Failed)) => "failed",
