@@ -126,7 +126,8 @@ impl Cluster {
     }
 
     /// Something to run. `words`, separated by commas: `prefers NODE`, `prefers NODE POINTS`, `best-effort`, `unwatched` (its death is found
-    /// by checks alone), `avoids NODE`, `after NAME`, `with NAME POINTS`, `failback`, `forgets SECONDS` (its failures are forgotten after so long).
+    /// by checks alone), `avoids NODE`, `after NAME`, `with NAME POINTS`, `failback`, `weighs` (moves where more points
+    /// than its stickiness speak for another node), `forgets SECONDS` (its failures are forgotten after so long).
     pub fn resource(mut self, name: &str, words: &str) -> Self {
         let mut placement = Placement::default();
         let (mut class, mut is_native, mut forgets) = (Class::Exclusive, true, None);
@@ -151,6 +152,7 @@ impl Cluster {
                 }
                 Some(("forgets", seconds)) => forgets = Some(Duration::from_secs(seconds.parse().expect("seconds"))),
                 None if word == "failback" => placement.failback = true,
+                None if word == "weighs" => placement.moves_for_points = true,
                 Some(_) | None => panic!("`{word}` is no word of a story"),
             }
         }

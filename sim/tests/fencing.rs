@@ -184,7 +184,7 @@ fn a_dead_device_blocks_only_what_needs_it() {
 fn what_is_drawn_to_a_place_that_waits_for_a_fence_runs_on_where_it_is() {
     cluster(3)
         .resource("db", "prefers b 1000, avoids a")
-        .resource("web", "avoids b, prefers a 10, with db 120, after db")
+        .resource("web", "avoids b, prefers a 10, with db 120, after db, weighs")
         .settle()
         .configure(|config| {
             config.fence_devices.values_mut().for_each(|device| device.after_fence = Some(model::AfterFence::Off));

@@ -356,6 +356,7 @@ fn a_cut_without_fence_devices_is_survived() {
             .resource("cache", if cut == "b" { "prefers b, best-effort" } else { "prefers a, best-effort" })
             .settle()
             .lead("a")
+            .move_to("cache", if cut == "b" { "b" } else { "a" })
             .run_for(5.s())
             .from_here()
             .isolate(if cut == "b" { "b" } else { "a" })
