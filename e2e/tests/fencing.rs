@@ -111,7 +111,7 @@ fn a_node_that_is_cut_off_is_fenced_and_cannot_fence() -> Result<()> {
         lab.wait_until_whole()?;
     }
     let since = now_us();
-    lab.leader()?.must(&["fence", &place, "--reason", "it smells"])?;
+    lab.leader()?.must(&["fence", &place, "--yes", "--reason", "it smells"])?;
     lab.wait_for_event("fenced", &place, since)?;
     let next = until("the service runs elsewhere", || {
         let next = lab.place_now("web")?;

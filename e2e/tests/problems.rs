@@ -124,7 +124,7 @@ fn fence_devices_that_would_not_do_are_problems_before_they_are_needed() -> Resu
     let lab = Lab::reserve()?;
     let says = lab.write("says", "0")?;
     let agent = lab.program("fence_says", &format!("#!/bin/sh\necho 'login refused' >&2\nexit $(cat {says})\n"))?;
-    let file = cluster_file(&["a", "b"], MORE).replace("agent = \"fence_lab\"", &format!("agent = \"{agent}\""));
+    let file = cluster_file(&["a", "b", "c"], MORE).replace("agent = \"fence_lab\"", &format!("agent = \"{agent}\""));
     let first = lab.write("first.toml", &file)?;
     lab.must(&["up", "--file", &first])?;
     lab.wait_until_whole()?;

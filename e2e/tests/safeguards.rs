@@ -53,7 +53,7 @@ fn a_former_member_is_listened_to_by_nobody() -> Result<()> {
         lab.wait_until_whole()?;
     }
     // It is cut off, so that all it has stays on its disk.
-    lab.leader()?.must(&["fence", "d", "--reason", "it is replaced"])?;
+    lab.leader()?.must(&["fence", "d", "--yes", "--reason", "it is replaced"])?;
     lab.wait_for_event("fenced", "d", 0)?;
     until("d may be removed", || {
         let said =

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// nginx is the service of the demo, nftables loses packets, resource-agents are agents of others, stress-ng is the
-/// noisy neighbour, ip and setpriv come with iproute2 and util-linux, python3 compares placements.
-const PACKAGES: [&str; 7] =
-    ["nginx-light", "nftables", "iproute2", "python3", "resource-agents", "stress-ng", "util-linux"];
+/// noisy neighbour, postgresql the database with which a site is switched off, ip and setpriv come with iproute2 and util-linux, python3 compares placements.
+const PACKAGES: [&str; 8] =
+    ["nginx-light", "nftables", "iproute2", "postgresql", "python3", "resource-agents", "stress-ng", "util-linux"];
 
 /// Installs what is missing, if it may. Never fails: who needs a missing program skips, and says so.
 pub(crate) fn install_missing(is_root: bool) {
