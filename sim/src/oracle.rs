@@ -21,7 +21,7 @@ use crate::world::World;
 /// A node that is heard and does not answer is fenced after a minute; the rest is for the fence and the start.
 const SICK: u64 = 95 * SECONDS;
 /// A member that its leader has not heard since it booted, or since its worker was replaced soon after that, gets so long.
-const PATIENCE: u64 = 330 * SECONDS;
+pub(crate) const PATIENCE: u64 = 330 * SECONDS;
 /// Everything else.
 const BRISK: u64 = 25 * SECONDS;
 /// As long may fencing pause that has failed many times.
@@ -223,13 +223,27 @@ impl World {
         let were_bad = self.devices_mended_at.is_some_and(|at| self.now < at + FENCE_PAUSE);
         let pause = if has_bad_devices || were_bad { FENCE_PAUSE } else { 0 };
         pause
-            + if self.all_power_lost && is_any_unwell || self.has_moved && (is_any_unwell || has_cuts) {
+            + if self.has_left_alone()
+                || self.all_power_lost && is_any_unwell
+                || self.has_moved && (is_any_unwell || has_cuts)
+            {
                 PATIENCE
             } else if has_cuts || (0..count).any(|m| is_member(m) && is_sick(m)) {
                 SICK
             } else {
                 BRISK
             }
+    }
+
+    /// Was somebody told to leave while nobody could agree on it? To all others it is a silent machine with power: a leader
+    /// that has not heard it since its own worker began waits for it as for one that boots.
+    pub(crate) fn has_left_alone(&self) -> bool {
+        let members = &self.watch.agreed.state.members;
+        self.machines.iter().any(|machine| {
+            let member = machine.id.and_then(|id| members.get(&id));
+            machine.halted == Some(node::Halt::Left)
+                && member.is_some_and(|member| matches!(member.state, MemberState::Online | MemberState::Condemned))
+        })
     }
 
     /// A member that is well, hears the others and is not there; none: all are.

@@ -19,6 +19,7 @@ use crate::faults::{Ambush, Fault, Who};
 use crate::invariants::{Violation, stopped_at, what_is_missing};
 use crate::lasting;
 use crate::network::Weather;
+use crate::oracle::PATIENCE;
 use crate::setup::Layout;
 use crate::world::World;
 
@@ -298,7 +299,11 @@ fn heal(world: &mut World, bound: u64) -> u64 {
         world.end_cuts();
         world.review_missing();
         match (what_is_wrong(world), well_since) {
-            (Some(wrong), _) if world.now() > begin.max(world.last_boot()) + bound => {
+            (Some(wrong), _)
+                if world.now()
+                    > begin.max(world.last_boot())
+                        + if world.has_left_alone() { bound.max(PATIENCE) } else { bound } =>
+            {
                 let long = (world.now() - begin) / SECONDS;
                 world.violate("recovers", format!("{long} s after the repair, {wrong}"));
             }
