@@ -18,7 +18,7 @@ const ENTRY_VERSION: u8 = 1;
 /// Which kinds of entries this build can read. 1: `FenceBegun`, `Spare`, `Lost`, `Gone`. 2: `Block` lets a best-effort
 /// unit go. 3: a new version of the file forgets the failures of whole units, and keeps what a failed stop cost for as long
 /// as the stop fails. 4: nodes keep the addresses that a new version replaces until the new ones are proven, so that all
-/// may change at once; `ActionKind::ShutDown`.
+/// may change at once; `ActionKind::ShutDown`; a move is over by what keeps the unit where it was sent.
 ///
 /// A leader uses them as soon as the agreed level says that all members know them (`Raise`).
 pub const LEVEL: u8 = 4;

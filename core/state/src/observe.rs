@@ -151,6 +151,10 @@ fn count(state: &mut ClusterState, resource: &ResourceName, node: NodeId, failur
     failures.is_permanent |= failure.is_permanent;
 }
 
+/// From this feature level on, what runs stays for any points unless the file says otherwise. Members of an older build end
+/// a move by the former rule, and all must end it at the same entry.
+const STAYING_LEVEL: u8 = 4;
+
 /// A move is over once the whole unit runs where it was sent. Where the configuration would send it straight back
 /// (`failback`, or a preferred node with more points than `stickiness`), the wish stays until an operator takes it back.
 fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
@@ -175,6 +179,10 @@ fn finish_moves(state: &mut ClusterState, context: &mut Context<'_>) {
 }
 
 fn returns_by_itself(state: &ClusterState, unit: &UnitName) -> bool {
+    if state.level < STAYING_LEVEL {
+        let units = state.config.units();
+        return units.get(unit).is_some_and(|unit| unit.placement.failback || unit.placement.stickiness == 0);
+    }
     state.config.units().get(unit).is_some_and(|unit| match unit.placement.staying() {
         Staying::ForNothing => true,
         Staying::For(points) => points == 0 || unit.placement.preferred().values().any(|other| *other > points),
