@@ -17,9 +17,9 @@ impl World {
         let Command::Condemn { node, incarnation, is_for_silence: true, .. } = &taken.command else { return Ok(()) };
         let state = &self.watch.agreed.state;
         let Some((leader, target)) = self.pair(state.coordinator, *node, *incarnation) else { return Ok(()) };
-        let mut domains = state.config.networks.values().map(|network| &network.domain);
-        let first = domains.next();
-        let is_one_domain = domains.all(|domain| Some(domain) == first);
+        // A network that the file does not describe is a domain of its own.
+        let name = |m: usize| &self.machines[m].name;
+        let is_one_domain = state.config.link_domains(name(leader), name(target)) < 2;
         let is_inherited = taken.term < self.watch.term.newest;
         if !is_one_domain
             || is_inherited
