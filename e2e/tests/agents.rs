@@ -222,7 +222,7 @@ fn a_file_that_the_agents_of_the_nodes_do_not_take_is_refused_with_the_place() -
         }
     }
     let plan = asked.cardea(&["plan", &typo])?;
-    assert!(plan.out.contains("`apply` would refuse this"), "{plan:?}");
+    assert!(plan.exit_status == Some(1) && plan.err.contains("would refuse this file"), "{plan:?}");
     // A node where the agent cannot be run is named; those where it can are not.
     let c = lab.node("c");
     let folder = c.root.join("usr/lib/ocf/resource.d/heartbeat");

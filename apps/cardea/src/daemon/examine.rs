@@ -51,12 +51,13 @@ pub async fn everywhere(hub: &Arc<Hub>, text: &str, config: &ClusterConfig) -> V
             });
             continue;
         }
-        match (member.state, view.live.eligible.get(&id)) {
-            (MemberState::Online, Some(Eligibility::Ready | Eligibility::NotYet { .. })) => {}
-            (_, Some(Eligibility::Lost { why })) => _ = answers.insert(name.clone(), Err(format!("{name} {why}"))),
-            (_, _) => _ = answers.insert(name.clone(), Err(format!("{name} is not online"))),
-        }
-        if answers.contains_key(&name) {
+        let why_not = match (member.state, view.live.eligible.get(&id)) {
+            (MemberState::Online, Some(Eligibility::Ready | Eligibility::NotYet { .. })) => None,
+            (_, Some(Eligibility::Lost { why })) => Some(format!("{name} {why}")),
+            (_, _) => Some(format!("{name} is not online")),
+        };
+        if let Some(why) = why_not {
+            answers.insert(name, Err(why));
             continue;
         }
         let hub = Arc::clone(hub);

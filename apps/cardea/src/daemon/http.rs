@@ -256,18 +256,10 @@ async fn post_plan(
             let instances = config::instances(&parsed.config);
             refuse_more_than(instances, INSTANCES_OF_OTHERS, "copies of resources")?;
         }
-        let warnings = parsed.warnings.iter().chain(&of_agents).map(as_warning).chain(of_links).collect();
-        Ok(Json(plans::of_file(&picture.view, parsed.config, warnings)).into_response())
+        let warnings = parsed.warnings.iter().map(|warning| warning.message.clone()).chain(of_links).collect();
+        Ok(Json(plans::of_file(&picture.view, parsed.config, warnings, of_agents)).into_response())
     })
     .await
-}
-
-fn as_warning(found: &config::Diagnostic) -> String {
-    let help = found.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
-    match found.severity {
-        config::Severity::Error => format!("`apply` would refuse this: {}{help}", found.message),
-        config::Severity::Warning => found.message.clone(),
-    }
 }
 
 fn refuse_too_much(caller: &Caller, asked: usize, allowed: usize, what: &str) -> Result<(), Refused> {

@@ -4,17 +4,25 @@
 //! and why `apply` would refuse the file.
 
 use api::PlanStatus;
-use liveness::LinkState;
+use config::{Diagnostic, Severity};
 use model::{ClusterConfig, NodeId};
 use node::View;
 
 use super::{http, status};
 
-/// The plan of a file.
-pub fn of_file(view: &View, config: ClusterConfig, warnings: Vec<String>) -> PlanStatus {
+/// The plan of a file. `of_agents`: what the agents of the nodes do not take of it.
+pub fn of_file(
+    view: &View,
+    config: ClusterConfig,
+    mut warnings: Vec<String>,
+    of_agents: Vec<Diagnostic>,
+) -> PlanStatus {
     let now = view.state.as_ref();
+    let (misfits, doubts): (Vec<_>, Vec<_>) =
+        of_agents.into_iter().partition(|found| found.severity == Severity::Error);
+    warnings.extend(doubts.into_iter().map(|doubt| doubt.message));
     let refused = if view.is_quorate && view.leader.is_some() {
-        state::check_config(now, &config).err().map(|refusal| refusal.to_string())
+        state::check_config(now, &config).err().map(|refusal| refusal.to_string()).or_else(|| refused_by(&misfits))
     } else {
         let refused = http::not_quorate();
         Some(format!("{}; {}", refused.message, refused.next))
@@ -33,17 +41,24 @@ pub fn of_file(view: &View, config: ClusterConfig, warnings: Vec<String>) -> Pla
     PlanStatus { changes, refused, ..status::show_plan(&then, &plan, now.config_version.0, warnings) }
 }
 
+/// What the agents cannot work with, as one sentence.
+fn refused_by(misfits: &[Diagnostic]) -> Option<String> {
+    let told = |misfit: &Diagnostic| match &misfit.help {
+        Some(help) => format!("{} ({help})", misfit.message),
+        None => misfit.message.clone(),
+    };
+    let all: Vec<String> = misfits.iter().map(told).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 /// What it means that this node belongs to no majority, and how far it is from one; none: it does.
 pub fn without_majority(view: &View) -> Option<String> {
     if view.is_quorate && view.leader.is_some() {
         return None;
     }
-    let (all, needed) = (view.voters.len(), view.voters.len() / 2 + 1);
-    let is_heard = |id: &NodeId| {
-        *id == view.own
-            || view.peers.get(id).is_some_and(|peer| peer.links.iter().any(|link| link.state == LinkState::Up))
-    };
-    let silent: Vec<String> = view.voters.iter().filter(|id| !is_heard(id)).map(|id| view.state.name_of(*id)).collect();
+    let (all, needed) = (view.voters.len(), quorum::quorum(view.voters.len()));
+    let is_silent = |id: &&NodeId| !status::is_heard(view, **id);
+    let silent: Vec<String> = view.voters.iter().filter(is_silent).map(|id| view.state.name_of(*id)).collect();
     let heard = all - silent.len();
     let missing = if silent.is_empty() { String::new() } else { format!(" ({} silent)", silent.join(", ")) };
     Some(format!(
@@ -62,7 +77,7 @@ mod tests {
         let view = view();
         let mut config = view.state.config.clone();
         change(&mut config);
-        of_file(&view, config, Vec::new())
+        of_file(&view, config, Vec::new(), Vec::new())
     }
 
     #[test]
@@ -89,11 +104,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_agents_cannot_do_is_refused_and_what_is_not_known_is_a_warning() {
+        let view = view();
+        let found = vec![
+            Diagnostic::error("agents::unknown_parameter", "x has no parameter `y`").help("did you mean `z`?"),
+            Diagnostic::warning("agents::not_asked", "c could not be asked"),
+        ];
+        let plan = of_file(&view, view.state.config.clone(), Vec::new(), found);
+        assert_eq!(plan.refused.as_deref(), Some("x has no parameter `y` (did you mean `z`?)"));
+        assert_eq!(plan.warnings, ["c could not be asked"]);
+    }
+
+    #[test]
     fn without_a_majority_a_plan_says_so() {
         let mut view = view();
         view.is_quorate = false;
         let config = view.state.config.clone();
-        let refused = of_file(&view, config, Vec::new()).refused.expect("it is refused");
+        let refused = of_file(&view, config, Vec::new(), Vec::new()).refused.expect("it is refused");
         assert!(refused.starts_with(&http::not_quorate().message), "{refused}");
     }
 
