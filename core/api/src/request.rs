@@ -117,7 +117,7 @@ pub enum Request {
     ShutDown {
         /// All nodes: what runs is stopped in order, then the daemons end.
         all: bool,
-        /// Why.
+        /// The operator's words for the history; may be empty.
         reason: String,
     },
     /// Remove a node from the cluster.

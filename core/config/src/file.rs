@@ -648,7 +648,7 @@ fn warn_misspelt(section: &Section<'_>, keys: &[&str], findings: &mut Findings) 
             findings.push(
                 Diagnostic::warning(
                     "config::looks_misspelt",
-                    format!("`{}` of {} is told to the agent as a parameter", shown(name), section.what),
+                    format!("`{}` of {} is passed to the agent as a parameter", shown(name), section.what),
                 )
                 .at(span, format!("did you mean `{near}`?"))
                 .help(format!(
@@ -719,7 +719,7 @@ fn warn_pacemaker_words(section: &Section<'_>, findings: &mut Findings) {
         findings.push(
             Diagnostic::warning(
                 "config::pacemaker_word",
-                format!("`{}` of {} is told to the agent as a parameter", shown(name), section.what),
+                format!("`{}` of {} is passed to the agent as a parameter", shown(name), section.what),
             )
             .at(span, "a word of Pacemaker's, without effect here")
             .help(format!("{instead}; if the agent has such a parameter: parameters = {{ {} = … }}", shown(name))),

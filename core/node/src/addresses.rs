@@ -73,9 +73,9 @@ impl Place {
 /// A link to a peer whose agreed addresses have not carried heartbeats both ways yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unproven {
-    /// The peer.
+    /// The member at the other end.
     pub peer: NodeId,
-    /// The link.
+    /// The position of the network in the cluster file, from 0.
     pub link: LinkId,
     /// The agreed addresses, this node's first; none if the network is removed from the cluster file.
     pub agreed: Option<(IpAddr, IpAddr)>,

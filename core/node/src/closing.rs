@@ -61,8 +61,8 @@ impl Node {
         self.is_leaving(node) || node == self.identity.own && self.was_told_to_leave() || is_flagged()
     }
 
-    /// Is it too early to empty a member that is to end? Machines that are told together say so within moments, and what
-    /// runs there is not to hop to the next one that ends.
+    /// Is it too early to empty a member that is to end? When several machines are shut down together, their beats say so
+    /// within moments of each other, and what runs on one must not move to the next one that ends.
     pub(crate) fn may_be_the_first(&mut self, now: Moment, node: NodeId) -> bool {
         let heard = *self.leave_heard.entry(node).or_insert(now.at);
         now.at.since(heard) < self.timing.t_to * 2 && self.closing().is_none()

@@ -12,7 +12,7 @@ use nix::sys::socket::SockaddrStorage;
 pub struct InterfaceAddress {
     /// The name of the interface.
     pub interface: String,
-    /// The address.
+    /// An address that the interface has, of either family.
     pub address: IpAddr,
     /// How many bits of it name its network; at most 32 or 128.
     pub prefix: u8,

@@ -36,7 +36,7 @@ pub struct Has {
 pub struct Interface {
     /// The name of the interface.
     pub name: String,
-    /// The address.
+    /// An address that the interface has, of either family.
     pub address: IpAddr,
     /// How many bits of it name its network.
     pub prefix: u8,

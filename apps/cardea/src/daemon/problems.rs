@@ -80,7 +80,7 @@ pub struct Said {
 /// A problem began or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
+    /// The problem with the sentence that it was last told with.
     pub problem: Problem,
     /// It is over.
     pub is_over: bool,

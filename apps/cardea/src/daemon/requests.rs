@@ -471,7 +471,7 @@ fn clear(view: &View, name: Option<String>, node: Option<String>, reason: String
 pub fn next_after(reason: &str) -> String {
     let says = |words: &str| reason.contains(words);
     if says("version") {
-        "look again: `cardea history --versions` lists who applied what; then apply your file anew".to_owned()
+        "look again: `cardea history --versions` lists who applied what; then apply your file again".to_owned()
     } else if says("must lead first") {
         "let another node lead with `cardea lead NODE`, and ask again".to_owned()
     } else if says("use `cardea remove`") {

@@ -118,7 +118,7 @@ struct Devices {
     wrong: Vec<Problem>,
 }
 
-/// Counts how often something happened lately, of what is told as a growing number.
+/// How often a number that only grows has risen within the last ten minutes.
 #[derive(Default)]
 struct Counter {
     last: Option<u64>,

@@ -45,7 +45,7 @@ impl Assigner<'_, '_> {
             }
             let (Some(inside), Some(node)) = (replica.inside, replica.node) else { continue };
             for primitive in world.primitives(inside) {
-                // It is made anew with its container: of what happened in there, only too many failures keep it out.
+                // A new container begins with a new instance: of its earlier failures only too many of them keep it out.
                 let failed_too_often = self.has_failed_too_often(primitive, node);
                 let table = &mut self.tables[primitive.0 as usize];
                 if failed_too_often {

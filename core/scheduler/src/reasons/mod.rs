@@ -92,7 +92,7 @@ pub enum HandsOff {
     Failed(Vec<String>),
     /// This resource of the same group or bundle, or it itself, is active on these nodes, and that blocks it.
     ActiveOnSeveral {
-        /// Which.
+        /// The name of the one that is active more than once.
         resource: String,
         /// Where.
         nodes: Vec<String>,

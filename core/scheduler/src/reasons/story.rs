@@ -9,7 +9,7 @@ use crate::act::Told;
 use crate::sequence::{drop_detours, sequence};
 use crate::{Judgement, Place};
 
-/// The resources that a judgement changes, leaves stopped or leaves blocked: those to ask about before its story is told.
+/// The resources that a story has to explain: those that the judgement changes, leaves stopped or leaves blocked.
 pub fn changed(judgement: &Judgement) -> BTreeSet<String> {
     let mut asked: BTreeSet<String> = judgement.decisions.iter().filter_map(|told| told.resource.clone()).collect();
     let placement = judgement.placement();
